@@ -1,0 +1,70 @@
+//! What a device should run. Signed; the signature is made and checked by the release crate.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+use crate::frame::message;
+use crate::{DeviceId, Generation, LineName, Micros, Role, Sha256, VersionNumber};
+
+/// An assignment as it travels: bytes, and a signature over exactly those bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignedAssignment {
+    /// [`Assignment`] in its byte form.
+    pub payload: Vec<u8>,
+    /// First eight bytes of the SHA-256 of the public key that signed.
+    pub key_id: [u8; 8],
+    /// Ed25519 signature, 64 bytes.
+    pub signature: Vec<u8>,
+}
+message!(SignedAssignment, "signed assignment");
+
+/// Versions of the assignment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Assignment {
+    /// The first.
+    V1(AssignmentV1),
+}
+message!(Assignment, "assignment");
+
+/// What one device should run from now on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AssignmentV1 {
+    /// For whom; another device refuses it.
+    pub device: DeviceId,
+    /// A device refuses an assignment that is not newer than the one it has.
+    pub generation: Generation,
+    /// When it was signed.
+    pub issued: Micros,
+    /// No installation begins after this. It never stops a committed package.
+    pub expires: Micros,
+    /// One per model line and role.
+    pub lines: Vec<LineAssignment>,
+    /// Feature flags for the application beside the agent.
+    pub flags: Vec<(String, String)>,
+}
+
+/// What one model line should run in one role.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LineAssignment {
+    /// Which line.
+    pub line: LineName,
+    /// In which role.
+    pub role: Role,
+    /// The release to run.
+    pub release: ReleaseRef,
+    /// Whether a version lower than the committed one is meant: only a rollback sets this.
+    pub allow_lower: bool,
+}
+
+/// A release: the package's number, length and hash. Its signed form is fetched from the hub and must agree.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReleaseRef {
+    /// Version within its line.
+    pub version: VersionNumber,
+    /// Length of the package file in bytes.
+    pub length: u64,
+    /// Hash of the package file.
+    pub sha256: Sha256,
+}

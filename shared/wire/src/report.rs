@@ -1,0 +1,136 @@
+//! What a device really runs.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+use crate::frame::message;
+use crate::{Generation, Incarnation, LineName, Micros, Role, Sha256, SnapshotNumber, Stamp, VersionNumber};
+
+/// Versions of the report.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Report {
+    /// The first.
+    V1(ReportV1),
+}
+message!(Report, "report");
+
+/// First message on every connect, then on change and at intervals.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReportV1 {
+    /// Counts up within an incarnation; the hub ignores one that is not higher than the last.
+    pub number: u64,
+    /// Which life of the device's state.
+    pub incarnation: Incarnation,
+    /// When.
+    pub stamp: Stamp,
+    /// Highest message version this device reads.
+    pub reads: u8,
+    /// Version of the agent.
+    pub agent: String,
+    /// Labels that selectors match, such as `site=lyon`.
+    pub labels: Vec<(String, String)>,
+    /// The newest assignment this device has accepted; 0: none yet.
+    pub generation: Generation,
+    /// Set when a package is staged and the device waits for the hub's word before it begins the trial.
+    pub asks: bool,
+    /// One per model line and role.
+    pub lines: Vec<LineReport>,
+    /// Newest complete snapshot of fleet-scope features held, with the event time it was taken at.
+    pub snapshot: Option<(SnapshotNumber, Micros)>,
+    /// What is wrong, if anything.
+    pub health: Health,
+    /// What it uses.
+    pub resources: Resources,
+}
+
+/// State of one model line and role on a device.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LineReport {
+    /// Which line.
+    pub line: LineName,
+    /// In which role.
+    pub role: Role,
+    /// Where its updater stands.
+    pub state: UpdaterState,
+    /// The package that runs when nothing is on trial.
+    pub committed: Option<PackageRef>,
+    /// The package to go back to.
+    pub previous: Option<PackageRef>,
+    /// The package being fetched, staged or tried.
+    pub candidate: Option<PackageRef>,
+    /// The release that this device tried and undid, with the reason. Stays until a newer generation.
+    pub undone: Option<(PackageRef, String)>,
+    /// The last error of the updater, in words.
+    pub error: Option<String>,
+    /// Engine that serves, such as `tract`.
+    pub engine: String,
+    /// Evidence since the current package began to serve.
+    pub trial: TrialReport,
+}
+
+/// Where an updater stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum UpdaterState {
+    /// Nothing to do.
+    Idle,
+    /// A package is on its way.
+    Fetching,
+    /// A package is on disk and checked.
+    Staged,
+    /// A package serves, but is not trusted yet.
+    Trial,
+    /// The assigned package serves and is trusted.
+    Committed,
+    /// A trial failed and was undone.
+    RolledBack,
+}
+
+/// A package by number and content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PackageRef {
+    /// Version within its line.
+    pub version: VersionNumber,
+    /// Hash of the package file.
+    pub sha256: Sha256,
+}
+
+/// What a package did since it began to serve.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct TrialReport {
+    /// Predictions made.
+    pub predictions: u64,
+    /// Of those, how many failed or gave an output outside the manifest's bounds.
+    pub errors: u64,
+    /// 99th percentile of the decision's latency in microseconds.
+    pub latency_p99_us: u64,
+    /// Mean of the output.
+    pub output_mean: f64,
+}
+
+/// What is wrong with a device, in words for people and in numbers for gates.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Health {
+    /// Nothing is wrong.
+    pub ok: bool,
+    /// One sentence per problem.
+    pub problems: Vec<String>,
+    /// Events refused since start, by reason.
+    pub refused: Vec<(String, u64)>,
+    /// Records dropped since the state began.
+    pub dropped: u64,
+}
+
+/// What a device uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Resources {
+    /// Resident memory in bytes.
+    pub memory_bytes: u64,
+    /// Batches in the outbox, not acknowledged.
+    pub outbox_batches: u64,
+    /// Their size in bytes.
+    pub outbox_bytes: u64,
+    /// Events accepted since the state began.
+    pub events: u64,
+}
