@@ -1,1 +1,11 @@
-//! placeholder
+//! What every program of ours needs around its work: configuration, logging, durable files, an HTTP client, shutdown.
+//!
+//! This crate knows no domain word: no device, no model, no topic.
+
+pub mod clock;
+pub mod config;
+pub mod durable;
+pub mod http;
+pub mod logging;
+pub mod resources;
+pub mod shutdown;

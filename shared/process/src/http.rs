@@ -1,0 +1,373 @@
+//! A small HTTP/1.1 client over TCP or a Unix socket, with time-outs, size limits and errors that name the peer.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue};
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+
+/// Where a server listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Endpoint {
+    /// `http://host:port`
+    Tcp(String),
+    /// `unix:/path/to/socket`
+    Unix(PathBuf),
+}
+
+impl FromStr for Endpoint {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            return Ok(Self::Unix(path.into()));
+        }
+        let authority = text.strip_prefix("http://").map(|rest| rest.trim_end_matches('/'));
+        match authority {
+            Some(authority) if !authority.is_empty() && !authority.contains('/') => {
+                let port = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+                Ok(Self::Tcp(if port { authority.into() } else { format!("{authority}:80") }))
+            }
+            _ => Err(format!("{text:?} is not an address such as http://127.0.0.1:8080 or unix:/run/edge-agent.sock")),
+        }
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(authority) => write!(f, "http://{authority}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// Why a call gave no usable answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody listens there, or the connection broke.
+    #[error("could not reach {endpoint}")]
+    Unreachable {
+        /// Where.
+        endpoint: Endpoint,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// No answer in time.
+    #[error("{endpoint} gave no answer within {} ms", after.as_millis())]
+    TimedOut {
+        /// Where.
+        endpoint: Endpoint,
+        /// How long was waited.
+        after: Duration,
+    },
+    /// The answer is not what it should be: too large, not JSON, another shape.
+    #[error("{endpoint} gave an answer that could not be read: {problem}")]
+    Malformed {
+        /// Where.
+        endpoint: Endpoint,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The server refused, in its own words.
+    #[error("{status}: {detail}")]
+    Refused {
+        /// Its status.
+        status: StatusCode,
+        /// The `detail` of its problem document, else its body.
+        detail: String,
+        /// The whole body.
+        body: Bytes,
+    },
+}
+
+impl ClientError {
+    /// The status of a refusal.
+    pub fn status(&self) -> Option<StatusCode> {
+        match self {
+            Self::Refused { status, .. } => Some(*status),
+            _ => None,
+        }
+    }
+}
+
+/// A whole answer.
+#[derive(Debug, Clone)]
+pub struct Response {
+    endpoint: Endpoint,
+    /// Status.
+    pub status: StatusCode,
+    /// Headers.
+    pub headers: HeaderMap,
+    /// Body.
+    pub body: Bytes,
+}
+
+impl Response {
+    /// Reads the body as JSON.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, ClientError> {
+        serde_json::from_slice(&self.body)
+            .map_err(|error| ClientError::Malformed { endpoint: self.endpoint.clone(), problem: error.to_string() })
+    }
+
+    /// The answer itself, or its refusal as an error.
+    pub fn accepted(self) -> Result<Self, ClientError> {
+        if self.status.is_success() {
+            return Ok(self);
+        }
+        let problem: Option<serde_json::Value> = serde_json::from_slice(&self.body).ok();
+        let words = problem.as_ref().and_then(|p| {
+            p.get("detail").or_else(|| p.get("error")).or_else(|| p.get("title")).and_then(|v| v.as_str())
+        });
+        let detail = match words {
+            Some(words) => words.to_owned(),
+            None => String::from_utf8_lossy(&self.body).chars().take(500).collect(),
+        };
+        Err(ClientError::Refused { status: self.status, detail, body: self.body })
+    }
+}
+
+/// Calls one server. Each call opens its own connection: operators' commands and downloads are rare.
+#[derive(Debug, Clone)]
+pub struct Client {
+    endpoint: Endpoint,
+    timeout: Duration,
+    body_limit: usize,
+    headers: HeaderMap,
+}
+
+impl Client {
+    /// A client with a 30 s time-out and a 64 MiB limit on answers.
+    pub fn new(endpoint: Endpoint) -> Self {
+        Self { endpoint, timeout: Duration::from_secs(30), body_limit: 64 << 20, headers: HeaderMap::new() }
+    }
+
+    /// With another time-out for a whole call.
+    pub fn with_timeout(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
+    }
+
+    /// With a header on every request.
+    pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.insert(name, value);
+        self
+    }
+
+    /// Where it calls.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// GET, with the answer's JSON.
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.send(Method::GET, path, "", Bytes::new()).await?.accepted()?.json()
+    }
+
+    /// Sends JSON and reads JSON.
+    pub async fn call<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        let body = serde_json::to_vec(body).map_err(|error| ClientError::Malformed {
+            endpoint: self.endpoint.clone(),
+            problem: format!("the request is not JSON: {error}"),
+        })?;
+        self.send(method, path, "application/json", body.into()).await?.accepted()?.json()
+    }
+
+    /// Sends any body and returns the whole answer, refusals included.
+    pub async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: &str,
+        body: Bytes,
+    ) -> Result<Response, ClientError> {
+        let exchange = async {
+            let (status, headers, body) = self.exchange(method, path, content_type, body, &[]).await?;
+            let body = Limited::new(body, self.body_limit).collect().await.map_err(|error| ClientError::Malformed {
+                endpoint: self.endpoint.clone(),
+                problem: error.to_string(),
+            })?;
+            Ok(Response { endpoint: self.endpoint.clone(), status, headers, body: body.to_bytes() })
+        };
+        self.within_timeout(exchange).await
+    }
+
+    /// Starts a download from byte `start` on. The time-out covers the wait for the head, and then for each chunk.
+    pub async fn download(&self, path: &str, start: u64) -> Result<Download, ClientError> {
+        let range = format!("bytes={start}-");
+        let ranges: &[(&str, &str)] = if start > 0 { &[("range", &range)] } else { &[] };
+        let exchange = self.exchange(Method::GET, path, "", Bytes::new(), ranges);
+        let (status, headers, body) = self.within_timeout(exchange).await?;
+        if !status.is_success() {
+            let body = self.within_timeout(async { Ok(Limited::new(body, 1 << 16).collect().await) }).await?;
+            let body = body.map(|body| body.to_bytes()).unwrap_or_default();
+            let response = Response { endpoint: self.endpoint.clone(), status, headers, body };
+            return Err(response.accepted().err().unwrap_or_else(|| self.malformed("neither success nor refusal")));
+        }
+        // A server may ignore the range and send everything.
+        let start = if status == StatusCode::PARTIAL_CONTENT { start } else { 0 };
+        Ok(Download { client: self.clone(), start, headers, body })
+    }
+
+    fn malformed(&self, problem: &str) -> ClientError {
+        ClientError::Malformed { endpoint: self.endpoint.clone(), problem: problem.into() }
+    }
+
+    fn unreachable(&self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ClientError {
+        ClientError::Unreachable { endpoint: self.endpoint.clone(), source: source.into() }
+    }
+
+    async fn within_timeout<T>(&self, work: impl Future<Output = Result<T, ClientError>>) -> Result<T, ClientError> {
+        let after = self.timeout;
+        let timed_out = || ClientError::TimedOut { endpoint: self.endpoint.clone(), after };
+        tokio::time::timeout(after, work).await.map_err(|_| timed_out())?
+    }
+
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: &str,
+        body: Bytes,
+        extra: &[(&str, &str)],
+    ) -> Result<(StatusCode, HeaderMap, Incoming), ClientError> {
+        let host = match &self.endpoint {
+            Endpoint::Tcp(authority) => authority.as_str(),
+            Endpoint::Unix(_) => "localhost",
+        };
+        let mut request = Request::builder().method(method).uri(path).header(HOST, host);
+        if !content_type.is_empty() {
+            request = request.header(CONTENT_TYPE, content_type);
+        }
+        for (name, value) in extra {
+            request = request.header(*name, *value);
+        }
+        for (name, value) in &self.headers {
+            request = request.header(name, value);
+        }
+        let request = request.body(Full::new(body)).map_err(|error| self.malformed(&error.to_string()))?;
+        match &self.endpoint {
+            Endpoint::Tcp(authority) => {
+                let stream = TcpStream::connect(authority).await.map_err(|error| self.unreachable(error))?;
+                stream.set_nodelay(true).map_err(|error| self.unreachable(error))?;
+                self.over(stream, request).await
+            }
+            Endpoint::Unix(path) => {
+                let stream = UnixStream::connect(path).await.map_err(|error| self.unreachable(error))?;
+                self.over(stream, request).await
+            }
+        }
+    }
+
+    async fn over<S>(
+        &self,
+        stream: S,
+        request: Request<Full<Bytes>>,
+    ) -> Result<(StatusCode, HeaderMap, Incoming), ClientError>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| self.unreachable(error))?;
+        // Drives the connection until the body is read or dropped; its errors surface in the body.
+        tokio::spawn(async move {
+            let _ = connection.await;
+        });
+        let response = sender.send_request(request).await.map_err(|error| self.unreachable(error))?;
+        let (head, body) = response.into_parts();
+        Ok((head.status, head.headers, body))
+    }
+}
+
+/// A download in progress.
+#[derive(Debug)]
+pub struct Download {
+    client: Client,
+    /// Offset of the first byte that comes.
+    pub start: u64,
+    /// Headers of the answer.
+    pub headers: HeaderMap,
+    body: Incoming,
+}
+
+impl Download {
+    /// The next piece; `None` at the end.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, ClientError> {
+        let client = self.client.clone();
+        let next = async {
+            loop {
+                match self.body.frame().await {
+                    None => return Ok(None),
+                    Some(Err(error)) => return Err(client.unreachable(error)),
+                    Some(Ok(frame)) => {
+                        if let Ok(data) = frame.into_data() {
+                            return Ok(Some(data));
+                        }
+                    }
+                }
+            }
+        };
+        client.within_timeout(next).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    async fn answering(answer: &'static str) -> Client {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut request = [0; 4096];
+                let _ = stream.read(&mut request).await;
+                let _ = stream.write_all(answer.as_bytes()).await;
+            }
+        });
+        Client::new(format!("http://{address}").parse().unwrap())
+    }
+
+    #[tokio::test]
+    async fn json_is_read_and_a_refusal_keeps_the_servers_words() {
+        let client = answering("HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\n{\"a\":1}").await;
+        assert_eq!(client.get::<serde_json::Value>("/").await.unwrap()["a"], 1);
+        let problem = "HTTP/1.1 404 Not Found\r\ncontent-length: 30\r\n\r\n{\"detail\":\"no device edge-9\"}\r\n";
+        let error = answering(problem).await.get::<serde_json::Value>("/").await.unwrap_err();
+        assert_eq!(error.to_string(), "404 Not Found: no device edge-9");
+    }
+
+    #[tokio::test]
+    async fn silence_and_absence_are_different_errors() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint: Endpoint = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let client = Client::new(endpoint).with_timeout(Duration::from_millis(50));
+        assert!(matches!(client.get::<()>("/").await, Err(ClientError::TimedOut { .. })));
+        drop(listener);
+        assert!(matches!(client.get::<()>("/").await, Err(ClientError::Unreachable { .. })));
+    }
+
+    #[test]
+    fn addresses_are_checked() {
+        assert_eq!("http://hub:81/".parse(), Ok(Endpoint::Tcp("hub:81".into())));
+        assert_eq!("http://hub".parse(), Ok(Endpoint::Tcp("hub:80".into())));
+        assert_eq!("unix:/run/a.sock".parse(), Ok(Endpoint::Unix("/run/a.sock".into())));
+        assert!("https://hub".parse::<Endpoint>().unwrap_err().contains("is not an address"));
+    }
+}
