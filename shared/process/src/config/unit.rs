@@ -27,7 +27,7 @@ fn parse(text: &str, units: &[(&str, u64)]) -> Option<u64> {
 }
 
 fn print(value: u64, units: &[(&str, u64)], space: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let fitting = units.iter().find(|(_, factor)| value >= *factor && value % factor == 0);
+    let fitting = units.iter().find(|(_, factor)| value >= *factor && value.is_multiple_of(*factor));
     let (unit, factor) = fitting.or(units.last()).copied().unwrap_or(("", 1));
     write!(f, "{}{space}{unit}", value / factor)
 }

@@ -1,0 +1,4 @@
+//! The byte form of every published version, and what happens to bytes that are not a message.
+
+mod malformed;
+mod v1;
