@@ -1,0 +1,1 @@
+//! Weekends and nights in a view's time zone.

@@ -1,0 +1,1 @@
+//! Which windows of a view share which boundaries.
