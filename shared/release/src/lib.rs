@@ -1,1 +1,29 @@
-//! placeholder
+//! The one file of a version, and what makes a device trust it.
+//!
+//! Start at [`Package`]: manifest, graphs, feature view, reference bins and golden cases in one file whose every byte
+//! is covered by a hash. [`sign_release`] and [`sign_assignment`] make the statements that a device checks with
+//! [`verify_release`] and [`verify_assignment`] against its [`VerifyingKeys`].
+//!
+//! This crate opens no connection and reads no clock: `now` is an argument. It touches files only for keys
+//! ([`SigningKey`], [`VerifyingKeys`]) and to hash what lies on disk ([`sha256_file`]).
+
+mod digest;
+mod manifest;
+mod package;
+mod archive;
+mod key;
+mod statement;
+mod assignment;
+
+pub use assignment::{AssignmentError, Installed, Standing, open_assignment, sign_assignment, verify_assignment};
+pub use digest::{Hasher, digest, sha256_file};
+pub use key::{KeyError, KeyId, SigningKey, VerifyingKey, VerifyingKeys};
+pub use manifest::{
+    DecisionRule, GraphEntry, Lineage, MANIFEST_FORMAT, Manifest, ManifestError, OutputBounds, Precision, Probation,
+    Quantization, Requirements, ViewRef,
+};
+pub use package::{GoldenCase, Graph, MAX_PACKAGE_BYTES, OUTPUT_REFERENCE, Package, PackageError};
+pub use statement::{
+    ReleaseError, ReleaseStatement, ReleaseV1, SignatureError, SignedRelease, check_package_file, sign_release,
+    verify_release,
+};

@@ -1,0 +1,286 @@
+//! Signing and checking what one device should run.
+
+use tributary_wire::{
+    Assignment, AssignmentV1, DeviceId, Generation, LineName, Micros, PackageRef, Role, SignedAssignment, VersionNumber,
+};
+
+use crate::statement::{check_signature, in_context};
+use crate::{KeyId, SignatureError, SigningKey, VerifyingKeys};
+
+const ASSIGNMENT_CONTEXT: &[u8] = b"tributary assignment\0";
+
+/// Where a device stands when an assignment arrives.
+#[derive(Debug, Clone, Copy)]
+pub struct Standing<'a> {
+    /// Who it is.
+    pub device: &'a DeviceId,
+    /// The newest generation it has accepted; 0: none yet.
+    pub generation: Generation,
+    /// What it has committed.
+    pub installed: &'a [Installed],
+    /// The time it trusts.
+    pub now: Micros,
+}
+
+/// A committed package.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Installed {
+    /// Of which line.
+    pub line: LineName,
+    /// In which role.
+    pub role: Role,
+    /// Which one.
+    pub package: PackageRef,
+}
+
+/// Why an assignment is refused. Checked in this order.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AssignmentError {
+    /// 1 to 3: key, signature, form.
+    #[error("assignment")]
+    Signature(#[from] SignatureError),
+    /// 4: it is for another device.
+    #[error("the assignment is for device {found}, this is {expected}")]
+    Device {
+        /// This device.
+        expected: DeviceId,
+        /// The device named.
+        found: DeviceId,
+    },
+    /// 5: the device has accepted this generation, or a newer one, before.
+    #[error("the assignment has generation {found}, expected one above {accepted}")]
+    Generation {
+        /// The newest accepted.
+        accepted: Generation,
+        /// The one offered.
+        found: Generation,
+    },
+    /// 6: it names a line and role twice, so that what should run is not clear.
+    #[error("the assignment names {line} as {role} twice")]
+    Repeated {
+        /// Which line.
+        line: LineName,
+        /// Which role.
+        role: Role,
+    },
+    /// 7: it asks for an installation that may no longer begin.
+    #[error("the assignment to install {line} expired at {expired}, it is {now}")]
+    Expired {
+        /// The line that would have to be installed.
+        line: LineName,
+        /// When it expired.
+        expired: Micros,
+        /// The time the device trusts.
+        now: Micros,
+    },
+    /// 8: it goes back to a lower version without saying that this is meant.
+    #[error("version {found} of {line} is lower than the committed {committed}, and allow_lower is not set")]
+    Lower {
+        /// Which line.
+        line: LineName,
+        /// In which role.
+        role: Role,
+        /// The committed version.
+        committed: VersionNumber,
+        /// The assigned one.
+        found: VersionNumber,
+    },
+}
+
+/// Signs what one device should run.
+pub fn sign_assignment(key: &SigningKey, assignment: AssignmentV1) -> SignedAssignment {
+    let payload = Assignment::V1(assignment).encode();
+    let signature = key.sign(&in_context(ASSIGNMENT_CONTEXT, &payload)).to_vec();
+    SignedAssignment { payload, key_id: key.id().0, signature }
+}
+
+/// Checks 1 to 3 only: who signed, and what. For an assignment that was accepted before and is read from disk.
+pub fn open_assignment(keys: &VerifyingKeys, signed: &SignedAssignment) -> Result<AssignmentV1, SignatureError> {
+    let SignedAssignment { payload, key_id, signature } = signed;
+    check_signature("assignment", ASSIGNMENT_CONTEXT, keys, KeyId(*key_id), payload, signature)?;
+    let Assignment::V1(assignment) = Assignment::decode(payload)?;
+    Ok(assignment)
+}
+
+/// Checks an assignment that has arrived, in the order of [`AssignmentError`]; the first failure is returned.
+///
+/// Expiry matters only where a line's release is not the committed package: it forbids beginning an installation, it
+/// never refuses what already runs. Whoever begins an installation later than this check asks the clock again.
+pub fn verify_assignment(
+    keys: &VerifyingKeys,
+    standing: &Standing<'_>,
+    signed: &SignedAssignment,
+) -> Result<AssignmentV1, AssignmentError> {
+    let assignment = open_assignment(keys, signed)?;
+    if assignment.device != *standing.device {
+        return Err(AssignmentError::Device { expected: standing.device.clone(), found: assignment.device });
+    }
+    if assignment.generation <= standing.generation {
+        return Err(AssignmentError::Generation { accepted: standing.generation, found: assignment.generation });
+    }
+    for (i, wish) in assignment.lines.iter().enumerate() {
+        if assignment.lines[..i].iter().any(|other| (&other.line, &other.role) == (&wish.line, &wish.role)) {
+            return Err(AssignmentError::Repeated { line: wish.line.clone(), role: wish.role.clone() });
+        }
+    }
+    let committed = |line: &LineName, role: &Role| {
+        standing.installed.iter().find(|installed| (&installed.line, &installed.role) == (line, role))
+    };
+    for wish in &assignment.lines {
+        let runs = committed(&wish.line, &wish.role).is_some_and(|it| it.package.sha256 == wish.release.sha256);
+        if !runs && standing.now > assignment.expires {
+            let (line, now) = (wish.line.clone(), standing.now);
+            return Err(AssignmentError::Expired { line, expired: assignment.expires, now });
+        }
+    }
+    for wish in &assignment.lines {
+        let Some(Installed { line, role, package }) = committed(&wish.line, &wish.role) else { continue };
+        if wish.release.version < package.version && !wish.allow_lower {
+            return Err(AssignmentError::Lower {
+                line: line.clone(),
+                role: role.clone(),
+                committed: package.version,
+                found: wish.release.version,
+            });
+        }
+    }
+    Ok(assignment)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest;
+    use tributary_wire::{LineAssignment, ReleaseRef};
+
+    fn assignment() -> AssignmentV1 {
+        AssignmentV1 {
+            device: DeviceId::new("edge-1").unwrap(),
+            generation: Generation(4),
+            issued: Micros(100),
+            expires: Micros(200),
+            lines: vec![wish("card-fraud", 2)],
+            flags: Vec::new(),
+        }
+    }
+
+    fn wish(line: &str, version: u32) -> LineAssignment {
+        LineAssignment {
+            line: LineName::new(line).unwrap(),
+            role: Role::primary(),
+            release: ReleaseRef { version: VersionNumber(version), length: 9, sha256: digest(&[version as u8]) },
+            allow_lower: false,
+        }
+    }
+
+    fn installed(version: u32) -> Installed {
+        let package = PackageRef { version: VersionNumber(version), sha256: digest(&[version as u8]) };
+        Installed { line: LineName::new("card-fraud").unwrap(), role: Role::primary(), package }
+    }
+
+    /// Signs with the trusted key and verifies on `edge-1`, generation 3, at time 150.
+    fn verify(assignment: AssignmentV1, installed: &[Installed]) -> Result<AssignmentV1, AssignmentError> {
+        let key = SigningKey::generate([1; 32]);
+        verify_signed(&sign_assignment(&key, assignment), installed, 150)
+    }
+
+    fn verify_signed(
+        signed: &SignedAssignment,
+        installed: &[Installed],
+        now: i64,
+    ) -> Result<AssignmentV1, AssignmentError> {
+        let keys = VerifyingKeys::new([SigningKey::generate([1; 32]).verifying_key()]);
+        let device = DeviceId::new("edge-1").unwrap();
+        let standing = Standing { device: &device, generation: Generation(3), installed, now: Micros(now) };
+        verify_assignment(&keys, &standing, signed)
+    }
+
+    #[test]
+    fn a_newer_assignment_for_this_device_is_accepted() {
+        assert_eq!(verify(assignment(), &[]), Ok(assignment()));
+        assert_eq!(verify(assignment(), &[installed(1)]), Ok(assignment()));
+    }
+
+    #[test]
+    fn any_changed_byte_of_a_signed_assignment_is_refused() {
+        let good = sign_assignment(&SigningKey::generate([1; 32]), assignment()).encode();
+        for place in 0..good.len() {
+            for bit in 0..8 {
+                let mut bad = good.clone();
+                bad[place] ^= 1 << bit;
+                let Ok(signed) = SignedAssignment::decode(&bad) else { continue };
+                let checked = verify_signed(&signed, &[], 150);
+                assert!(matches!(checked, Err(AssignmentError::Signature(_))), "byte {place} bit {bit}: {checked:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_release_signature_is_worthless_for_an_assignment() {
+        let key = SigningKey::generate([1; 32]);
+        let payload = Assignment::V1(assignment()).encode();
+        let signature = key.sign(&in_context(crate::statement::RELEASE_CONTEXT, &payload)).to_vec();
+        let signed = SignedAssignment { payload, key_id: key.id().0, signature };
+        let error = verify_signed(&signed, &[], 150).unwrap_err();
+        assert!(matches!(error, AssignmentError::Signature(SignatureError::Wrong { .. })));
+    }
+
+    #[test]
+    fn signed_bytes_that_are_no_assignment_are_refused() {
+        let key = SigningKey::generate([1; 32]);
+        let payload = b"\x09nonsense".to_vec();
+        let signature = key.sign(&in_context(ASSIGNMENT_CONTEXT, &payload)).to_vec();
+        let signed = SignedAssignment { payload, key_id: key.id().0, signature };
+        let error = verify_signed(&signed, &[], 150).unwrap_err();
+        assert!(matches!(error, AssignmentError::Signature(SignatureError::Unreadable(_))));
+    }
+
+    #[test]
+    fn each_check_of_an_assignment_has_its_own_error() {
+        let stranger = sign_assignment(&SigningKey::generate([2; 32]), assignment());
+        let error = verify_signed(&stranger, &[], 150).unwrap_err();
+        assert!(matches!(error, AssignmentError::Signature(SignatureError::UnknownKey { .. })));
+
+        let other = AssignmentV1 { device: DeviceId::new("edge-2").unwrap(), ..assignment() };
+        assert!(matches!(verify(other, &[]), Err(AssignmentError::Device { .. })));
+
+        let stale = AssignmentV1 { generation: Generation(3), ..assignment() };
+        assert_eq!(
+            verify(stale, &[]),
+            Err(AssignmentError::Generation { accepted: Generation(3), found: Generation(3) })
+        );
+
+        let twice = AssignmentV1 { lines: vec![wish("card-fraud", 2), wish("card-fraud", 3)], ..assignment() };
+        assert!(matches!(verify(twice, &[]), Err(AssignmentError::Repeated { .. })));
+
+        let signed = sign_assignment(&SigningKey::generate([1; 32]), assignment());
+        assert!(matches!(verify_signed(&signed, &[installed(1)], 201), Err(AssignmentError::Expired { .. })));
+
+        let error = verify(assignment(), &[installed(5)]).unwrap_err();
+        assert!(matches!(error, AssignmentError::Lower { committed: VersionNumber(5), found: VersionNumber(2), .. }));
+    }
+
+    #[test]
+    fn the_earlier_check_wins_when_several_fail() {
+        let all_wrong = AssignmentV1 {
+            device: DeviceId::new("edge-2").unwrap(),
+            generation: Generation(1),
+            expires: Micros(0),
+            ..assignment()
+        };
+        assert!(matches!(verify(all_wrong, &[installed(5)]), Err(AssignmentError::Device { .. })));
+    }
+
+    #[test]
+    fn expiry_does_not_refuse_what_already_runs() {
+        let signed = sign_assignment(&SigningKey::generate([1; 32]), assignment());
+        assert_eq!(verify_signed(&signed, &[installed(2)], 201), Ok(assignment()));
+    }
+
+    #[test]
+    fn a_rollback_says_that_a_lower_version_is_meant() {
+        let mut back = assignment();
+        back.lines[0].allow_lower = true;
+        assert_eq!(verify(back.clone(), &[installed(5)]), Ok(back));
+    }
+}
