@@ -1,1 +1,23 @@
-//! placeholder
+//! What the device decides. No I/O, no clock, no threads: `now` is passed in, chance is a seed.
+//!
+//! [`outbox::Outbox`] says which batch to publish next and what a receipt frees, [`backoff::Backoff`] how long to wait
+//! before the next attempt to connect, [`updater::Updater`] how a model line moves from one package to another
+//! and back. Each is driven by a shell that carries out what it says.
+
+pub mod backoff;
+mod chance;
+pub mod outbox;
+pub mod updater;
+
+use std::time::Duration;
+
+use tributary_wire::Micros;
+
+/// The two clocks of a device, read together by the shell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// Wall time; it may jump. Used where an instant was signed by somebody else.
+    pub wall: Micros,
+    /// Time since this process began; it never jumps. Used for every waiting time.
+    pub monotonic: Duration,
+}

@@ -1,0 +1,140 @@
+//! A package that passed every check and is ready to serve.
+
+use std::path::PathBuf;
+
+use tributary_features::{View, ViewError};
+use tributary_inference::{Engine, GoldenMismatch, InferenceError, check_golden, load_cpu};
+use tributary_release::{MAX_PACKAGE_BYTES, Package, PackageError, digest};
+use tributary_wire::{LineName, PackageRef, ReleaseRef, Sha256, VersionNumber};
+
+/// A package and the engine that runs its graph. Whoever holds one holds the proof that its file, members, view and
+/// golden cases were checked: [`ActivePackage::open`] is the only way to get one.
+pub struct ActivePackage {
+    /// Its line.
+    pub line: LineName,
+    /// Its number and content.
+    pub reference: PackageRef,
+    /// Its members.
+    pub package: Package,
+    /// Its feature view.
+    pub view: View,
+    /// The engine, loaded with the graph that the manifest names.
+    pub engine: Box<dyn Engine>,
+}
+
+/// Why a package file may not serve. Checked in this order.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The file cannot be read.
+    #[error("package file {path}")]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// 1: its length is not the released one.
+    #[error("package file {path} has {found} bytes, expected {expected}")]
+    Length {
+        /// Which file.
+        path: PathBuf,
+        /// As released.
+        expected: u64,
+        /// As found.
+        found: u64,
+    },
+    /// 2: its bytes are not those that were released.
+    #[error("package file {path} has hash {found}, expected {expected}")]
+    Hash {
+        /// Which file.
+        path: PathBuf,
+        /// As released.
+        expected: Sha256,
+        /// As found.
+        found: Sha256,
+    },
+    /// 3: its members do not fit together.
+    #[error("package")]
+    Package(#[from] PackageError),
+    /// 4: it says that it is another package than the release says.
+    #[error("the package says it is {found_line} version {found}, the release says {line} version {expected}")]
+    Identity {
+        /// As released.
+        line: LineName,
+        /// As released.
+        expected: VersionNumber,
+        /// In the manifest.
+        found_line: LineName,
+        /// In the manifest.
+        found: VersionNumber,
+    },
+    /// 5: it needs a newer agent.
+    #[error("the package needs agent {needed}, this is {found}")]
+    Agent {
+        /// In the manifest.
+        needed: String,
+        /// This build.
+        found: &'static str,
+    },
+    /// 6: its feature view is not one.
+    #[error("feature view of the package")]
+    View(#[from] ViewError),
+    /// 7: its view gives other features than its graph takes.
+    #[error("the graph takes {graph:?}, the view gives {view:?}")]
+    Features {
+        /// In the manifest.
+        graph: Vec<String>,
+        /// In the view.
+        view: Vec<String>,
+    },
+    /// 8: no engine loads its graph.
+    #[error("graph of the package")]
+    Engine(#[from] InferenceError),
+    /// 9: the engine gives other answers here than where the package was made.
+    #[error("golden cases of the package")]
+    Golden(#[from] GoldenMismatch),
+}
+
+impl ActivePackage {
+    /// Reads and checks everything, in the order of [`OpenError`]. Takes milliseconds to seconds of one core.
+    pub fn open(path: PathBuf, line: &LineName, expected: &ReleaseRef) -> Result<Self, OpenError> {
+        let read = |source| OpenError::Read { path: path.clone(), source };
+        let found = std::fs::metadata(&path).map_err(read)?.len();
+        if found != expected.length || found > MAX_PACKAGE_BYTES as u64 {
+            return Err(OpenError::Length { path, expected: expected.length, found });
+        }
+        let file = std::fs::read(&path).map_err(read)?;
+        let hash = digest(&file);
+        if hash != expected.sha256 {
+            return Err(OpenError::Hash { path, expected: expected.sha256, found: hash });
+        }
+        let package = Package::read(&file)?;
+        let manifest = &package.manifest;
+        if (&manifest.line, manifest.version) != (line, expected.version) {
+            return Err(OpenError::Identity {
+                line: line.clone(),
+                expected: expected.version,
+                found_line: manifest.line.clone(),
+                found: manifest.version,
+            });
+        }
+        if version_of(&manifest.requires.agent) > version_of(crate::VERSION) {
+            return Err(OpenError::Agent { needed: manifest.requires.agent.clone(), found: crate::VERSION });
+        }
+        let view = View::from_toml(&package.view_toml)?;
+        let features: Vec<String> = view.feature_names().iter().map(|name| name.to_string()).collect();
+        if features != manifest.features {
+            return Err(OpenError::Features { graph: manifest.features.clone(), view: features });
+        }
+        let engine = load_cpu(&package.served().onnx, manifest.features.len())?;
+        check_golden(engine.as_ref(), &package)?;
+        let reference = PackageRef { version: expected.version, sha256: expected.sha256 };
+        Ok(Self { line: line.clone(), reference, package, view, engine })
+    }
+}
+
+/// `1.2.3` as numbers; what cannot be read counts as 0, so that a strange requirement is at most too lenient.
+fn version_of(text: &str) -> [u32; 3] {
+    let mut parts = text.split('.').map(|part| part.parse().unwrap_or(0));
+    std::array::from_fn(|_| parts.next().unwrap_or(0))
+}
