@@ -19,13 +19,11 @@ pub enum SpecError {
         /// Most.
         high: f64,
     },
-    /// A feature that the view does not define.
-    #[error("feature {feature:?} is not in the view {view:?}, which has {known}")]
+    /// A feature that is not there.
+    #[error("feature {feature:?} is unknown; there are {known}")]
     UnknownFeature {
         /// The name asked for.
         feature: String,
-        /// The view.
-        view: String,
         /// What there is.
         known: String,
     },

@@ -8,13 +8,17 @@ mod error;
 mod progress;
 mod result;
 mod spec;
+pub mod calibrate;
+pub mod dataset;
+pub mod export;
+pub mod fit;
+pub mod mlp;
+pub mod prepare;
 
 pub use error::{DatasetError, SpecError, TrainError};
 pub use progress::{Progress, Step};
 pub use result::{Comparison, Part, QuantizationResult, RunResult, Scores};
-pub use spec::{
-    DecisionRule, LogFeatures, Metric, ModelSpec, PositiveWeight, QuantizationSpec, RunSpec, Split, TrialLimits,
-};
+pub use spec::{Bend, DecisionRule, Metric, ModelSpec, PositiveWeight, QuantizationSpec, RunSpec, Split, TrialLimits};
 
 use std::path::Path;
 

@@ -105,8 +105,8 @@ pub struct ModelSpec {
     pub positive_weight: PositiveWeight,
     /// Prepared features are clipped to so many standard deviations.
     pub clip: f32,
-    /// Which features are taken as log(1 + x) instead of x.
-    pub log_features: LogFeatures,
+    /// Which features are bent.
+    pub bend: Bend,
 }
 
 impl Default for ModelSpec {
@@ -118,11 +118,11 @@ impl Default for ModelSpec {
             patience: 4,
             batch: 1024,
             learning_rate: 3e-3,
-            weight_decay: 0.1,
+            weight_decay: 0.01,
             dropout: 0.1,
             positive_weight: PositiveWeight::Fixed(3.0),
-            clip: 4.0,
-            log_features: LogFeatures::Skewed,
+            clip: 10.0,
+            bend: Bend::Skewed,
         }
     }
 }
@@ -139,16 +139,22 @@ pub enum PositiveWeight {
     Balanced,
 }
 
-/// Which features are taken as log(1 + x).
+/// Which features the net sees a second time, bent, so that a long tail keeps its order without ruling the scale.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum LogFeatures {
+pub enum Bend {
     /// None.
     None,
-    /// Those that are never negative in the training rows, exceed 1, and lean to the right (skewness above 1).
+    /// Those that are never negative in the training rows and lean to the right (skewness above 1): as the square root
+    /// where they stay within 0 to 1 (shares), as the logarithm of 1 + x otherwise (counts, amounts).
     Skewed,
     /// These; negative values count as 0.
-    Named(Vec<String>),
+    Named {
+        /// Taken as log(1 + x).
+        log: Vec<String>,
+        /// Taken as the square root.
+        root: Vec<String>,
+    },
 }
 
 /// A score on ranked predictions.

@@ -1,0 +1,124 @@
+//! From logits to probabilities that mean what they say, and from probabilities to decisions.
+
+use tributary_stats::ranking;
+
+use crate::spec::DecisionRule;
+
+/// probability = sigmoid(slope × logit + offset); folded into the last layer of the graph.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Calibration {
+    /// Above 0, so the ranking stays.
+    pub slope: f64,
+    /// Shift of the log odds: undoes the weight of positive rows.
+    pub offset: f64,
+}
+
+const ROUNDS: usize = 50;
+/// Below this a slope says that the logits carry nothing; the ranking is kept all the same.
+const LEAST_SLOPE: f64 = 0.05;
+
+impl Calibration {
+    /// Platt's method: logistic regression of the truth on the logit, with his smoothed targets, by Newton's method.
+    pub fn fit(logits: &[f32], labels: &[bool]) -> Self {
+        let positives = labels.iter().filter(|label| **label).count() as f64;
+        let negatives = labels.len() as f64 - positives;
+        let (yes, no) = ((positives + 1.0) / (positives + 2.0), 1.0 / (negatives + 2.0));
+        let mut found = Self { slope: 1.0, offset: 0.0 };
+        let mut loss = found.loss(logits, labels, yes, no);
+        for _ in 0..ROUNDS {
+            let (mut g, mut h) = ([0.0; 2], [1e-9, 0.0, 1e-9]);
+            for (logit, label) in logits.iter().zip(labels) {
+                let x = f64::from(*logit);
+                let p = found.probability(*logit);
+                let error = p - if *label { yes } else { no };
+                let weight = p * (1.0 - p);
+                g = [g[0] + error * x, g[1] + error];
+                h = [h[0] + weight * x * x, h[1] + weight * x, h[2] + weight];
+            }
+            let determinant = h[0] * h[2] - h[1] * h[1];
+            if determinant.abs() < 1e-12 {
+                break;
+            }
+            let step = [(h[2] * g[0] - h[1] * g[1]) / determinant, (h[0] * g[1] - h[1] * g[0]) / determinant];
+            // Newton may overshoot far from the minimum: halve the step until the loss falls.
+            let (mut scale, before) = (1.0, loss);
+            let improved = loop {
+                let trial = Self { slope: found.slope - scale * step[0], offset: found.offset - scale * step[1] };
+                let at = trial.loss(logits, labels, yes, no);
+                if at < loss {
+                    (found, loss) = (trial, at);
+                    break true;
+                }
+                scale /= 2.0;
+                if scale < 1e-6 {
+                    break false;
+                }
+            };
+            if !improved || before - loss < 1e-12 * before {
+                break;
+            }
+        }
+        Self { slope: found.slope.max(LEAST_SLOPE), ..found }
+    }
+
+    /// The calibrated probability of a logit.
+    pub fn probability(&self, logit: f32) -> f64 {
+        1.0 / (1.0 + (-(self.slope * f64::from(logit) + self.offset)).exp())
+    }
+
+    fn loss(&self, logits: &[f32], labels: &[bool], yes: f64, no: f64) -> f64 {
+        let loss = |(logit, label): (&f32, &bool)| {
+            let z = self.slope * f64::from(*logit) + self.offset;
+            let target = if *label { yes } else { no };
+            z.max(0.0) + (-z.abs()).exp().ln_1p() - target * z
+        };
+        logits.iter().zip(labels).map(loss).sum()
+    }
+}
+
+/// The threshold that `rule` picks on these rows.
+pub fn threshold(rule: DecisionRule, scores: &[f32], labels: &[bool]) -> f32 {
+    if let DecisionRule::Threshold(at) = rule {
+        return at as f32;
+    }
+    // Where each distinct score would stand as the threshold: alarms raised, and how many of them are right.
+    let mut order: Vec<usize> = (0..scores.len()).collect();
+    order.sort_unstable_by(|a, b| scores[*b].total_cmp(&scores[*a]));
+    let positives = labels.iter().filter(|label| **label).count() as f64;
+    let (mut alarms, mut right, mut at) = (0.0, 0.0, Vec::new());
+    for group in order.chunk_by(|a, b| scores[*a] == scores[*b]) {
+        alarms += group.len() as f64;
+        right += group.iter().filter(|row| labels[**row]).count() as f64;
+        at.push((scores[group[0]], alarms, right));
+    }
+    let highest = at.first().map_or(1.0, |first| first.0);
+    let best = at.iter().max_by(|a, b| f1(a.1, a.2, positives).total_cmp(&f1(b.1, b.2, positives)));
+    let best_f1 = best.map_or(highest, |best| best.0);
+    match rule {
+        DecisionRule::Threshold(_) | DecisionRule::BestF1 => best_f1,
+        DecisionRule::AlarmShare(share) => {
+            let most = share * scores.len() as f64;
+            // Nothing may be alarmed: above the highest score.
+            at.iter().rev().find(|(_, alarms, _)| *alarms <= most).map_or(highest + f32::EPSILON, |found| found.0)
+        }
+        DecisionRule::Precision(wanted) => {
+            at.iter().rev().find(|(_, alarms, right)| right / alarms >= wanted).map_or(best_f1, |found| found.0)
+        }
+    }
+}
+
+fn f1(alarms: f64, right: f64, positives: f64) -> f64 {
+    2.0 * right / (alarms + positives).max(1.0)
+}
+
+/// Scores of a graph's outputs.
+pub fn scores(outputs: &[f32], labels: &[bool]) -> Option<crate::result::Scores> {
+    Some(crate::result::Scores {
+        rows: labels.len(),
+        positives: labels.iter().filter(|label| **label).count(),
+        auc_roc: ranking::auc_roc(outputs, labels)?,
+        average_precision: ranking::average_precision(outputs, labels)?,
+        log_loss: ranking::log_loss(outputs, labels)?,
+        mean_output: outputs.iter().map(|x| f64::from(*x)).sum::<f64>() / labels.len() as f64,
+    })
+}
