@@ -224,6 +224,11 @@ impl View {
         windows.map(|window| window.delay + window.length).max().unwrap_or(0)
     }
 
+    /// How far back device-scope windows reach from the present event, in microseconds.
+    pub fn longest_device_window(&self) -> i64 {
+        self.reach(Scope::Device)
+    }
+
     /// The earliest event time that an event may have to enter windows when `newest` is the newest seen.
     pub fn earliest(&self, newest: Micros) -> Micros {
         Micros(newest.0.saturating_sub(self.lateness))
