@@ -1,0 +1,17 @@
+//! Moving a fleet to a release: all at once or in waves, with a gate between waves and a way back.
+//!
+//! [`plan`] is the only place where a rollout decides. It takes what is stored and what was reported and gives the
+//! next state, the devices to assign and the reasons; the driver stores the plan ([`Rollout::apply`]), then acts.
+
+mod policy;
+mod state;
+mod gate;
+mod plan;
+
+pub use gate::{Evidence, Gate, gate};
+pub use plan::{Assign, DeviceStatus, Plan, Target, plan};
+pub use policy::{Policy, Strategy};
+pub use state::{CommandError, Rollout, RolloutState, Taken};
+
+#[cfg(test)]
+mod tests;
