@@ -1,1 +1,1 @@
-//! placeholder
+//! Tests with real processes; see `tests/it`.

@@ -1,0 +1,3 @@
+//! Whole programs, as a user has them: killed, refused, recounted. And the rules of the house.
+
+mod repository;
