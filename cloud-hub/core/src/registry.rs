@@ -188,11 +188,11 @@ pub fn promote(policy: &PromotionPolicy, champion: Option<VersionNumber>, found:
         "{name} {:.4} against {:.4} of version {champion} on the same {} rows (difference {:+.4}, 95 % limits {:+.4} to {:+.4})",
         main.challenger, main.champion, found.rows, main.difference, main.lower, main.upper
     );
-    // Written so that a number that is not a number keeps the champion.
-    if !(main.lower > policy.min_gain) {
+    // A number that is not a number keeps the champion.
+    if main.lower.is_nan() || main.lower <= policy.min_gain {
         return Promotion::Keep(format!("not better beyond noise: {figures}"));
     }
-    if !(other.upper >= -policy.max_loss) {
+    if other.upper.is_nan() || other.upper < -policy.max_loss {
         let loss = -other.difference;
         return Promotion::Keep(format!("better by one metric, but {other_name} loses {loss:.4}: {figures}"));
     }
