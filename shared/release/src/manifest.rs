@@ -256,18 +256,32 @@ fn check_names<'a>(what: &'static str, names: impl Iterator<Item = &'a str>) -> 
     Ok(())
 }
 
+/// JSON has no form for what is not finite: such a manifest could be written, but not read.
 fn check_numbers(manifest: &Manifest) -> Result<(), ManifestError> {
-    let Manifest { decision, tolerance, output, probation, .. } = manifest;
-    let check = |field, ok: bool, expected, found: String| match ok {
+    let Manifest { decision, tolerance, output, probation, quantization, .. } = manifest;
+    let number = |field, ok: bool, expected, found: f64| match ok && found.is_finite() {
         true => Ok(()),
-        false => Err(ManifestError::Number { field, expected, found }),
+        false => Err(ManifestError::Number { field, expected, found: found.to_string() }),
     };
-    check("decision.threshold", decision.threshold.is_finite(), "a finite number", decision.threshold.to_string())?;
-    check("decision.margin", decision.margin >= 0.0, "0 or more", decision.margin.to_string())?;
-    check("tolerance", *tolerance >= 0.0, "0 or more", tolerance.to_string())?;
-    check("output", output.low < output.high, "low below high", format!("{} to {}", output.low, output.high))?;
+    let finite = |field, found: f64| number(field, true, "a finite number", found);
+    let at_least_0 = |field, found: f32| number(field, found >= 0.0, "0 or more", found.into());
+    finite("decision.threshold", decision.threshold.into())?;
+    at_least_0("decision.margin", decision.margin)?;
+    at_least_0("tolerance", *tolerance)?;
+    number("output.low", output.low < output.high, "below output.high", output.low.into())?;
+    finite("output.high", output.high.into())?;
     let share = probation.max_error_share;
-    check("probation.max_error_share", (0.0..=1.0).contains(&share), "0 to 1", share.to_string())?;
+    number("probation.max_error_share", (0.0..=1.0).contains(&share), "0 to 1", share)?;
     let (low, high) = (probation.output_mean_low, probation.output_mean_high);
-    check("probation.output_mean", low <= high, "low at most high", format!("{low} to {high}"))
+    number("probation.output_mean_low", low <= high, "at most probation.output_mean_high", low)?;
+    finite("probation.output_mean_high", high)?;
+    for metric in manifest.graphs.iter().flat_map(|graph| graph.metrics.values()) {
+        finite("graphs.metrics", *metric)?;
+    }
+    if let Some(quantization) = quantization {
+        finite("quantization.accuracy_limit", quantization.accuracy_limit)?;
+        finite("quantization.f32_metric", quantization.f32_metric)?;
+        finite("quantization.int8_metric", quantization.int8_metric)?;
+    }
+    Ok(())
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use tributary_features::{View, ViewError};
 use tributary_stats::Reference;
 use tributary_wire::Sha256;
 
@@ -134,6 +135,19 @@ pub enum PackageError {
     /// The manifest contradicts itself.
     #[error("member manifest.json")]
     Manifest(#[from] ManifestError),
+    /// The feature view is not one.
+    #[error("member view.toml")]
+    View(#[from] ViewError),
+    /// The feature view is not the one that the manifest names.
+    #[error("member view.toml has the {part} {found}, the manifest says {expected}")]
+    OtherView {
+        /// Name, version or features.
+        part: &'static str,
+        /// As the manifest says.
+        expected: String,
+        /// As the view says.
+        found: String,
+    },
     /// A golden case does not fit the manifest.
     #[error("golden case {case}: {problem}")]
     Golden {
@@ -149,6 +163,11 @@ impl Package {
     pub fn served(&self) -> &Graph {
         let served = self.graphs.iter().find(|graph| graph.name == self.manifest.serve);
         served.expect("checked when the package was read or written")
+    }
+
+    /// The feature view, read.
+    pub fn view(&self) -> Result<View, ViewError> {
+        View::from_toml(&self.view_toml)
     }
 
     /// The file: the same package always gives the same bytes.
@@ -234,6 +253,7 @@ impl Package {
             let problem = format!("lists the graphs {listed:?}, the package has {given:?}");
             return Err(PackageError::Malformed { member: MANIFEST.to_owned(), problem });
         }
+        check_view(&self.manifest, &self.view()?)?;
         let expected = self.manifest.features.iter().map(String::as_str).chain([OUTPUT_REFERENCE]);
         if !self.reference.iter().map(|reference| reference.name.as_str()).eq(expected) {
             let found: Vec<_> = self.reference.iter().map(|reference| reference.name.as_str()).collect();
@@ -248,6 +268,16 @@ impl Package {
             check_golden_case(&self.manifest, golden).map_err(|problem| PackageError::Golden { case, problem })
         })
     }
+}
+
+fn check_view(manifest: &Manifest, view: &View) -> Result<(), PackageError> {
+    let other = |part, expected: String, found: String| match expected == found {
+        true => Ok(()),
+        false => Err(PackageError::OtherView { part, expected, found }),
+    };
+    other("name", manifest.view.name.clone(), view.name().to_owned())?;
+    other("version", manifest.view.version.to_string(), view.version().to_string())?;
+    other("features", manifest.features.join(", "), view.feature_names().join(", "))
 }
 
 fn check_golden_case(manifest: &Manifest, golden: &GoldenCase) -> Result<(), String> {
@@ -312,3 +342,7 @@ impl From<ArchiveError> for PackageError {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "package_tests.rs"]
+mod tests;

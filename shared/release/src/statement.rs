@@ -232,13 +232,12 @@ mod tests {
         let keys = VerifyingKeys::new([key.verifying_key()]);
         let good = sign_release(&key, release()).encode();
         for place in 0..good.len() {
-            for bit in 0..8 {
-                let mut bad = good.clone();
-                bad[place] ^= 1 << bit;
-                let Ok(signed) = SignedRelease::decode(&bad) else { continue };
-                let checked = verify_release(&keys, &release().line, &release().reference(), &signed);
-                assert!(matches!(checked, Err(ReleaseError::Signature(_))), "byte {place} bit {bit}: {checked:?}");
-            }
+            let bit = place % 8;
+            let mut bad = good.clone();
+            bad[place] ^= 1 << bit;
+            let Ok(signed) = SignedRelease::decode(&bad) else { continue };
+            let checked = verify_release(&keys, &release().line, &release().reference(), &signed);
+            assert!(matches!(checked, Err(ReleaseError::Signature(_))), "byte {place} bit {bit}: {checked:?}");
         }
     }
 
