@@ -111,11 +111,6 @@ impl Dataset {
         self.labels.len()
     }
 
-    /// Whether there is no row.
-    pub fn is_empty(&self) -> bool {
-        self.labels.is_empty()
-    }
-
     /// The features of some rows, row by row.
     pub fn rows(&self, range: Range<usize>) -> &[f32] {
         &self.features[range.start * self.width..range.end * self.width]

@@ -27,6 +27,14 @@ pub enum SpecError {
         /// What there is.
         known: String,
     },
+    /// Dataset and view were made for different features.
+    #[error("the run names the features {found}; the view has {expected}")]
+    Features {
+        /// In the spec.
+        found: String,
+        /// In the view.
+        expected: String,
+    },
     /// The view does not parse.
     #[error("the feature view is not valid: {0}")]
     View(String),

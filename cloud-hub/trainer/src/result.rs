@@ -1,5 +1,6 @@
 //! What a run found: the content of `result.json`.
 
+use crate::spec::Metric;
 use serde::{Deserialize, Serialize};
 use tributary_wire::{LineName, Micros, Sha256, VersionNumber};
 
@@ -36,6 +37,8 @@ pub struct Part {
 /// int8 against f32 on the validation rows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct QuantizationResult {
+    /// What was compared.
+    pub metric: Metric,
     /// f32 score by the chosen metric.
     pub f32: f64,
     /// int8 score by the chosen metric.
@@ -44,7 +47,7 @@ pub struct QuantizationResult {
     pub accuracy_limit: f64,
     /// Whether int8 ships.
     pub passed: bool,
-    /// In words, why f32 ships; empty when int8 does.
+    /// In words: which graph ships, and why.
     pub reason: String,
 }
 

@@ -28,7 +28,7 @@ pub struct RunSpec {
     pub dataset_hash: Option<Sha256>,
     /// The feature view, as TOML; embedded in the package.
     pub view: String,
-    /// Features to train on, in graph order; empty means all of the view's, which is what a device fills.
+    /// The view's features as whoever made the dataset saw them; when given, others than the view's are refused.
     #[serde(default)]
     pub features: Vec<String>,
     /// Column with the truth.
@@ -167,6 +167,16 @@ pub enum Metric {
     AveragePrecision,
 }
 
+impl Metric {
+    /// As in reports and manifests.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::AucRoc => "auc_roc",
+            Self::AveragePrecision => "average_precision",
+        }
+    }
+}
+
 /// The numeric limit that decides whether the int8 graph ships.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -184,10 +194,11 @@ impl Default for QuantizationSpec {
 }
 
 /// How the threshold is chosen; always on the validation rows.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DecisionRule {
     /// The threshold with the best F1.
+    #[default]
     BestF1,
     /// The lowest threshold that raises an alarm for at most this share of events.
     AlarmShare(f64),
@@ -195,12 +206,6 @@ pub enum DecisionRule {
     Precision(f64),
     /// This probability.
     Threshold(f64),
-}
-
-impl Default for DecisionRule {
-    fn default() -> Self {
-        Self::BestF1
-    }
 }
 
 /// What the device holds the package to while it is on trial.

@@ -1,0 +1,66 @@
+//! Champion and challenger on the same held-out rows.
+
+use std::path::Path;
+
+use tributary_inference::load_served;
+use tributary_release::Package;
+use tributary_stats::ranking;
+
+use crate::calibrate::scores;
+use crate::error::TrainError;
+use crate::graphs::chain;
+use crate::result::Comparison;
+
+/// A package that serves now.
+pub struct Champion {
+    package: Package,
+    /// Where each of its features stands in a row of the dataset.
+    columns: Vec<usize>,
+}
+
+impl Champion {
+    /// Reads it and finds its features in the dataset's.
+    pub fn read(path: &Path, features: &[String]) -> Result<Self, TrainError> {
+        let wrong = |reason: String| TrainError::Champion { path: path.to_owned(), reason };
+        let file = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
+        let package = Package::read(&file).map_err(|error| wrong(chain(&error)))?;
+        let place = |name: &String| {
+            features
+                .iter()
+                .position(|feature| feature == name)
+                .ok_or_else(|| wrong(format!("it needs feature {name:?}; the dataset has {}", features.join(", "))))
+        };
+        let columns = package.manifest.features.iter().map(place).collect::<Result<_, _>>()?;
+        Ok(Self { package, columns })
+    }
+
+    /// Scores it beside the challenger's outputs on rows that neither was trained on.
+    pub fn compare(
+        &self,
+        rows: &[f32],
+        width: usize,
+        challenger: &[f32],
+        labels: &[bool],
+    ) -> Result<Comparison, TrainError> {
+        let wrong = |error: &dyn std::error::Error| TrainError::Graph(format!("champion: {}", chain(error)));
+        let engine = load_served(&self.package).map_err(|error| wrong(&error))?;
+        let own: Vec<f32> =
+            rows.chunks_exact(width).flat_map(|row| self.columns.iter().map(|column| row[*column])).collect();
+        let mut outputs = Vec::new();
+        engine.predict(&own, labels.len(), &mut outputs).map_err(|error| wrong(&error))?;
+        // What it could not score must not win by being undefined.
+        outputs.iter_mut().filter(|output| output.is_nan()).for_each(|output| *output = 0.0);
+        let one_class = || TrainError::Graph("the test rows lost a class".to_owned());
+        let champion_scores = scores(&outputs, labels).ok_or_else(one_class)?;
+        let challenger_scores = scores(challenger, labels).ok_or_else(one_class)?;
+        let auc = ranking::auc_difference(&outputs, challenger, labels, 0.95).ok_or_else(one_class)?;
+        Ok(Comparison {
+            champion: self.package.manifest.version,
+            champion_scores,
+            auc_roc_gain: auc.difference,
+            average_precision_gain: challenger_scores.average_precision - champion_scores.average_precision,
+            auc_roc_gain_interval: (auc.lower, auc.upper),
+            better: auc.difference > 0.0,
+        })
+    }
+}
