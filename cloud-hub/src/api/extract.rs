@@ -1,0 +1,132 @@
+//! What handlers take: bodies, queries and paths, read strictly, each mistake named as a problem.
+
+use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::problem::Problem;
+
+/// A JSON body. Reading refuses what the type does not name (all our request types deny unknown fields).
+#[derive(Debug, Clone, Copy)]
+pub struct Json<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let found = content_type(request.headers()).to_owned();
+        if !(found.is_empty() || found == "application/json" || found.ends_with("+json")) {
+            return Err(Problem::unsupported_media(&found, "application/json"));
+        }
+        let body = Body::from_request(request, state).await?;
+        parse_json(&body.0).map(Self)
+    }
+}
+
+impl<T: Serialize> IntoResponse for Json<T> {
+    fn into_response(self) -> Response {
+        axum::Json(self.0).into_response()
+    }
+}
+
+/// Reads JSON; the problem says at which line and column it stopped making sense.
+pub fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    serde_json::from_slice(body).map_err(|error| match error.classify() {
+        serde_json::error::Category::Data => Problem::malformed("a field of the body is wrong").with(
+            format!("line {} column {}", error.line(), error.column()),
+            strip_position(&error.to_string()),
+        ),
+        _ => Problem::malformed(format!("the body is not JSON: {error}")),
+    })
+}
+
+/// serde_json ends its texts with the position, which we say apart.
+fn strip_position(text: &str) -> &str {
+    text.rsplit_once(" at line ").map_or(text, |(text, _)| text)
+}
+
+/// A whole body within the route's limit.
+#[derive(Debug, Clone)]
+pub struct Body(pub Bytes);
+
+impl<S: Send + Sync> FromRequest<S> for Body {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let limit = request.extensions().get::<BodyLimit>().map_or(0, |limit| limit.0);
+        // A body that announces too much is refused before a byte of it is read.
+        let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+        if announced.is_some_and(|announced| announced > limit as u64) {
+            return Err(Problem::too_large(limit));
+        }
+        match Bytes::from_request(request, state).await {
+            Ok(bytes) => Ok(Self(bytes)),
+            Err(rejection) => Err(match rejection {
+                BytesRejection::FailedToBufferBody(error) if error.status() == 413 => Problem::too_large(limit),
+                other => Problem::malformed(format!("the body could not be read: {}", other.body_text())),
+            }),
+        }
+    }
+}
+
+/// How large a body the present route takes; set by the router, told in the problem.
+#[derive(Debug, Clone, Copy)]
+pub struct BodyLimit(pub usize);
+
+/// The query string, read strictly.
+#[derive(Debug, Clone, Copy)]
+pub struct Query<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        match axum::extract::Query::<T>::from_request_parts(parts, state).await {
+            Ok(query) => Ok(Self(query.0)),
+            Err(QueryRejection::FailedToDeserializeQueryString(error)) => {
+                Err(Problem::malformed("a parameter of the query is wrong").with("query", error.body_text()))
+            }
+            Err(other) => Err(Problem::malformed(other.body_text())),
+        }
+    }
+}
+
+/// The variable parts of the path, read into ids.
+#[derive(Debug, Clone, Copy)]
+pub struct Path<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        match axum::extract::Path::<T>::from_request_parts(parts, state).await {
+            Ok(path) => Ok(Self(path.0)),
+            Err(PathRejection::FailedToDeserializePathParams(error)) => Err(Problem::malformed(error.body_text())),
+            Err(other) => Err(Problem::malformed(other.body_text())),
+        }
+    }
+}
+
+/// The content type without its parameters, in lower case; empty when the header is missing.
+pub fn content_type(headers: &HeaderMap) -> String {
+    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+/// The revision in `If-Match` (`"3"`), when the header is there.
+pub fn if_match(headers: &HeaderMap) -> Result<Option<i64>, Problem> {
+    let Some(value) = headers.get(header::IF_MATCH) else { return Ok(None) };
+    let text = value.to_str().unwrap_or_default().trim();
+    if text == "*" {
+        return Ok(None);
+    }
+    match text.trim_matches('"').parse() {
+        Ok(revision) => Ok(Some(revision)),
+        Err(_) => Err(Problem::malformed(format!("If-Match {text:?} is not a revision such as \"3\""))),
+    }
+}

@@ -1,0 +1,236 @@
+//! The closed loop of a line: drift starts a run, a run that wins is promoted, published and rolled out.
+//!
+//! Decisions are the core's; this is the shell that reads what they need, carries them out and tells the story.
+
+use std::sync::Arc;
+
+use cloud_hub_core::registry::{Comparison, Promotion, promote};
+use cloud_hub_trainer::RunResult;
+use serde_json::json;
+use sqlx::SqliteConnection;
+use tributary_stats::ranking::Difference;
+use tributary_wire::{LineName, Micros, VersionNumber};
+
+use super::{Line, Retrain, story};
+use crate::hub::Hub;
+use crate::publish;
+use crate::registry::aliases;
+use crate::training::runs::{self, NewRun, Run, RunOrigin};
+
+/// Whether drift may start a run now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Gate {
+    /// It may.
+    Open,
+    /// It may not, for this reason.
+    Closed(String),
+}
+
+/// One run at a time, a pause after each, and only where the line's settings say so.
+pub fn gate(line: &Line, unfinished: Option<i64>, last_end: Option<Micros>, now: Micros) -> Gate {
+    if line.settings.retrain == Retrain::Manual {
+        return Gate::Closed("the line's setting `retrain` is `manual`".to_owned());
+    }
+    if let Some(run) = unfinished {
+        return Gate::Closed(format!("run {run} is under way"));
+    }
+    let pause = line.settings.cool_down.0.as_micros() as i64;
+    match last_end {
+        Some(end) if now.since(end) < pause => {
+            let left = (pause - now.since(end)) / Micros::SECOND;
+            Gate::Closed(format!("the last run that drift asked for ended {} s ago; {left} s of the pause of {} are left",
+                now.since(end) / Micros::SECOND, line.settings.cool_down))
+        }
+        _ => Gate::Open,
+    }
+}
+
+/// Called when drift is found: queues a run over the recent past, unless the gate is closed. `now` is wall time: the
+/// pause between runs protects the machine, not the data.
+pub async fn retrain(hub: &Arc<Hub>, line: &LineName, reason: &str, now: Micros) -> anyhow::Result<Option<i64>> {
+    let mut catalog = hub.catalog.write().await?;
+    let line = super::get(&mut catalog, line).await?;
+    let unfinished = runs::unfinished(&mut catalog, &line.name).await?.map(|run| run.id);
+    let last_end = runs::last_drift_end(&mut catalog, &line.name).await?;
+    let run = match gate(&line, unfinished, last_end, now) {
+        Gate::Closed(why) => {
+            let message = format!("no training for \"{reason}\": {why}");
+            // An alert that stays open asks again and again; the story needs it once.
+            let newest = story::read(&mut catalog, &line.name, i64::MAX, 1).await?;
+            if newest.first().is_none_or(|event| event.kind != "training-not-started") {
+                story::tell(&mut catalog, &line.name, "training-not-started", &message, json!({}), now).await?;
+            }
+            None
+        }
+        Gate::Open => {
+            let new = NewRun {
+                line: line.name.clone(),
+                origin: RunOrigin::Drift,
+                reason: reason.to_owned(),
+                dataset: None,
+                from: None,
+                to: None,
+                seed: line.settings.training.seed,
+            };
+            let run = runs::queue(&mut catalog, new, now).await?;
+            let message = format!("run {} was queued: {reason}", run.id);
+            story::tell(&mut catalog, &line.name, "run-queued", &message, json!({"run": run.id}), now).await?;
+            Some(run.id)
+        }
+    };
+    catalog.commit().await?;
+    if run.is_some() {
+        hub.training.ring();
+    }
+    Ok(run)
+}
+
+/// What follows from a run that succeeded. A failure here must not stop the worker: it is told, and a person goes on.
+pub async fn decide(hub: &Arc<Hub>, run: Run) -> anyhow::Result<()> {
+    let line = run.line()?;
+    let outcome = follow(hub, &line, &run).await;
+    let now = hub.now();
+    let mut catalog = hub.catalog.write().await?;
+    if let Err(error) = outcome {
+        let message = format!("what follows from run {} could not be carried out: {error:#}", run.id);
+        tracing::error!(line = %line, run = run.id, error = format!("{error:#}"), "closed loop");
+        story::tell(&mut catalog, &line, "loop-failed", &message, json!({"run": run.id}), now).await?;
+    }
+    runs::decided(&mut catalog, run.id).await?;
+    catalog.commit().await?;
+    Ok(())
+}
+
+async fn follow(hub: &Arc<Hub>, name: &LineName, run: &Run) -> anyhow::Result<()> {
+    let now = hub.now();
+    let mut catalog = hub.catalog.write().await?;
+    let line = super::get(&mut catalog, name).await?;
+    let result: RunResult = serde_json::from_str(run.result_json.as_deref().unwrap_or("null"))?;
+    let version = result.version;
+    let champion = aliases::version(&mut catalog, name, aliases::CHAMPION).await?.filter(|champion| *champion != version);
+    let detail = json!({"run": run.id, "version": version, "champion": champion});
+    let reason = match promote(&line.settings.promotion, champion, measured(&result, champion).as_ref()) {
+        Promotion::Keep(reason) => {
+            let message = format!("version {version} stays a candidate: {reason}");
+            story::tell(&mut catalog, name, "champion-kept", &message, detail, now).await?;
+            catalog.commit().await?;
+            return Ok(());
+        }
+        Promotion::Promote(reason) => reason,
+    };
+    if !line.settings.auto_rollout {
+        let message = format!("version {version} could be champion ({reason}); `auto_rollout` is off, a person decides");
+        story::tell(&mut catalog, name, "waits-for-a-person", &message, detail, now).await?;
+        catalog.commit().await?;
+        return Ok(());
+    }
+    put_forward(&mut catalog, hub, name, version, &reason, now).await?;
+    catalog.commit().await?;
+    let reason = format!("version {version} is the new champion: {reason}");
+    crate::rollout::start(hub, name, version, Some(line.settings.rollout), &reason, now).await?;
+    Ok(())
+}
+
+/// Champion and release in one transaction: there is never a champion that devices cannot fetch.
+async fn put_forward(
+    catalog: &mut SqliteConnection,
+    hub: &Hub,
+    line: &LineName,
+    version: VersionNumber,
+    reason: &str,
+    now: Micros,
+) -> anyhow::Result<()> {
+    aliases::set(catalog, line, aliases::CHAMPION, version, reason, None, now).await?;
+    let message = format!("version {version} is champion: {reason}");
+    story::tell(catalog, line, "promoted", &message, json!({"version": version}), now).await?;
+    let (release, new) = publish::publish(catalog, &hub.keys, line, version, now).await?;
+    if new {
+        let message = format!("version {version} was published, signed by key {}", release.key_id);
+        story::tell(catalog, line, "published", &message, json!({"version": version}), now).await?;
+    }
+    Ok(())
+}
+
+/// Called when a rollout was aborted and its devices went back: the alias follows, so that the next challenger is
+/// measured against what really serves.
+pub async fn rollout_aborted(
+    hub: &Arc<Hub>,
+    line: &LineName,
+    version: VersionNumber,
+    reason: &str,
+    now: Micros,
+) -> anyhow::Result<()> {
+    let mut catalog = hub.catalog.write().await?;
+    if aliases::version(&mut catalog, line, aliases::CHAMPION).await? == Some(version) {
+        let history = aliases::history(&mut catalog, line, aliases::CHAMPION, i64::MAX, 1000).await?;
+        let earlier = history.iter().map(|change| VersionNumber(change.version as u32)).find(|other| *other != version);
+        if let Some(earlier) = earlier {
+            let reason = format!("the rollout of version {version} was aborted: {reason}");
+            aliases::set(&mut catalog, line, aliases::CHAMPION, earlier, &reason, None, now).await?;
+            let message = format!("version {earlier} is champion again: {reason}");
+            story::tell(&mut catalog, line, "champion-restored", &message, json!({"version": earlier}), now).await?;
+        }
+    }
+    catalog.commit().await?;
+    Ok(())
+}
+
+/// The run's comparison in the core's form; `None` when it was made against another version than today's champion.
+fn measured(result: &RunResult, champion: Option<VersionNumber>) -> Option<Comparison> {
+    let found = result.comparison.as_ref().filter(|found| Some(found.champion) == champion)?;
+    let (challenger, before) = (result.served(), &found.champion_scores);
+    let precision_gain = found.average_precision_gain;
+    Some(Comparison {
+        rows: before.rows as u64,
+        positives: before.positives as u64,
+        auc: Difference {
+            champion: before.auc_roc,
+            challenger: challenger.auc_roc,
+            difference: found.auc_roc_gain,
+            lower: found.auc_roc_gain_interval.0,
+            upper: found.auc_roc_gain_interval.1,
+        },
+        // The trainer gives no interval here: the point stands for both limits.
+        average_precision: Difference {
+            champion: before.average_precision,
+            challenger: challenger.average_precision,
+            difference: precision_gain,
+            lower: precision_gain,
+            upper: precision_gain,
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lines::LineSettings;
+
+    fn line(settings: LineSettings) -> Line {
+        Line {
+            name: LineName::new("card-fraud").unwrap(),
+            view_name: "card".to_owned(),
+            view_version: 1,
+            settings,
+            revision: 1,
+            created: Micros(0),
+            changed: Micros(0),
+        }
+    }
+
+    #[test]
+    fn drift_starts_one_run_at_a_time_with_a_pause_after_each() {
+        let line = line(LineSettings::default());
+        let minute = |n: i64| Micros(n * 60 * Micros::SECOND);
+        assert_eq!(gate(&line, None, None, minute(0)), Gate::Open);
+        assert!(matches!(gate(&line, Some(3), None, minute(0)), Gate::Closed(why) if why.contains("run 3")));
+        assert!(matches!(gate(&line, None, Some(minute(0)), minute(9)), Gate::Closed(why) if why.contains("60 s")));
+        assert_eq!(gate(&line, None, Some(minute(0)), minute(10)), Gate::Open);
+    }
+
+    #[test]
+    fn a_manual_line_is_left_to_people() {
+        let settings = LineSettings { retrain: Retrain::Manual, ..LineSettings::default() };
+        assert!(matches!(gate(&line(settings), None, None, Micros(0)), Gate::Closed(why) if why.contains("manual")));
+    }
+}

@@ -1,0 +1,145 @@
+//! Datasets: immutable training sets made from the lake, named by the hash of their content.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context;
+use sqlx::SqliteConnection;
+use tributary_features::View;
+use tributary_wire::{LineName, Micros};
+
+use super::runs::Run;
+use crate::hub::Hub;
+use crate::lines::Line;
+use crate::registry::{RegistryError, views};
+
+/// A dataset as the catalog keeps it.
+#[derive(Debug, Clone, PartialEq, sqlx::FromRow)]
+pub struct DatasetRecord {
+    /// Its number.
+    pub id: i64,
+    /// Hash of its file.
+    pub sha256: String,
+    /// The line it was made for.
+    pub line: Option<String>,
+    /// Name of its feature view.
+    pub view_name: String,
+    /// Version of its feature view.
+    pub view_version: i64,
+    /// Event time of its first rows.
+    pub from_time: i64,
+    /// Event time before which its rows lie.
+    pub to_time: i64,
+    /// How long after an event its label was taken to be known, microseconds.
+    pub label_delay: i64,
+    /// Rows.
+    pub rows: i64,
+    /// Rows with a true label.
+    pub positives: i64,
+    /// Rows whose replayed features differ from those served.
+    pub mismatches: i64,
+    /// Everything that was counted while it was made.
+    pub summary_json: String,
+    /// When it was made, UTC microseconds.
+    pub created: i64,
+}
+
+/// A dataset that is asked for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Wish {
+    /// For which line.
+    pub line: Option<LineName>,
+    /// By which feature view.
+    pub view: View,
+    /// Event time of its first rows.
+    pub from: Micros,
+    /// Event time before which its rows lie.
+    pub to: Micros,
+    /// How long after an event its label is taken to be known, microseconds.
+    pub label_delay: i64,
+}
+
+/// Why a dataset cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum WishError {
+    /// Nothing to make it from.
+    #[error("the lake has no events yet")]
+    NoEvents,
+    /// The range is empty.
+    #[error("the range is empty: it begins at {from} and ends before {to}")]
+    Empty {
+        /// Its beginning.
+        from: Micros,
+        /// Its end.
+        to: Micros,
+    },
+    /// View or line.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+}
+
+impl Wish {
+    /// Of a line, over a range; what is left out follows from the line's settings and the newest event time.
+    pub async fn of_line(
+        hub: &Arc<Hub>,
+        line: Line,
+        from: Option<Micros>,
+        to: Option<Micros>,
+        label_delay: Option<i64>,
+    ) -> Result<Self, WishError> {
+        let mut catalog = hub.catalog.reader().acquire().await.map_err(RegistryError::from)?;
+        let view = views::get(&mut catalog, &line.view_name, Some(line.view_version)).await?.view()?;
+        let training = &line.settings.training;
+        let set = training.label_delay.map(|delay| delay.0.as_micros() as i64);
+        let label_delay = label_delay.or(set).unwrap_or(view.label_delay());
+        let to = match to {
+            Some(to) => to,
+            None => Micros(newest_event(&mut catalog).await?.ok_or(WishError::NoEvents)?.0 - label_delay),
+        };
+        let from = from.unwrap_or(to - training.range.0);
+        if from >= to {
+            return Err(WishError::Empty { from, to });
+        }
+        Ok(Self { line: Some(line.name), view, from, to, label_delay })
+    }
+
+    /// Of a run.
+    pub async fn of_run(hub: &Arc<Hub>, line: Line, run: &Run) -> Result<Self, WishError> {
+        Self::of_line(hub, line, run.from_time.map(Micros), run.to_time.map(Micros), None).await
+    }
+}
+
+/// The newest event time in the lake: the watermark of everything that has arrived.
+pub async fn newest_event(catalog: &mut SqliteConnection) -> Result<Option<Micros>, RegistryError> {
+    let query = "select max(max_time) from lake_files where stream = 'events'";
+    let newest: Option<i64> = sqlx::query_scalar(query).fetch_one(catalog).await?;
+    Ok(newest.map(Micros))
+}
+
+/// Where the dataset of that hash lies.
+pub fn path(data: &Path, sha256: &str) -> PathBuf {
+    data.join("datasets").join(format!("{sha256}.parquet"))
+}
+
+/// Makes a dataset and keeps it.
+pub async fn make(hub: &Arc<Hub>, wish: Wish) -> anyhow::Result<DatasetRecord> {
+    todo_build(hub, wish).await
+}
+
+/// One dataset.
+pub async fn find(catalog: &mut SqliteConnection, id: i64) -> Result<Option<DatasetRecord>, sqlx::Error> {
+    sqlx::query_as("select * from datasets where id = $1").bind(id).fetch_optional(catalog).await
+}
+
+/// Datasets below a number, newest first.
+pub async fn list(
+    catalog: &mut SqliteConnection,
+    before: i64,
+    limit: u32,
+) -> Result<Vec<DatasetRecord>, sqlx::Error> {
+    sqlx::query_as("select * from datasets where id < $1 order by id desc limit $2")
+        .bind(before)
+        .bind(i64::from(limit))
+        .fetch_all(catalog)
+        .await
+}
