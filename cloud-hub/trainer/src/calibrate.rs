@@ -122,3 +122,48 @@ pub fn scores(outputs: &[f32], labels: &[bool]) -> Option<crate::result::Scores>
         mean_output: outputs.iter().map(|x| f64::from(*x)).sum::<f64>() / labels.len() as f64,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::rngs::StdRng;
+    use rand::{Rng, SeedableRng};
+
+    fn drawn(slope: f64, offset: f64) -> (Vec<f32>, Vec<bool>) {
+        let mut rng = StdRng::seed_from_u64(1);
+        let truth = Calibration { slope, offset };
+        (0..40_000)
+            .map(|_| {
+                let logit = rng.random_range(-6.0f32..4.0);
+                (logit, rng.random_bool(truth.probability(logit)))
+            })
+            .unzip()
+    }
+
+    #[test]
+    fn calibration_finds_the_slope_and_offset_that_made_the_labels() {
+        let (logits, labels) = drawn(0.6, -2.5);
+        let found = Calibration::fit(&logits, &labels);
+        assert!((found.slope - 0.6).abs() < 0.03 && (found.offset + 2.5).abs() < 0.06, "{found:?}");
+    }
+
+    #[test]
+    fn calibration_never_turns_the_ranking_around() {
+        let (logits, labels) = drawn(-1.0, 0.0);
+        assert!(Calibration::fit(&logits, &labels).slope > 0.0);
+        let separated = Calibration::fit(&[-1.0, -2.0, 1.0, 2.0], &[false, false, true, true]);
+        assert!(separated.slope.is_finite() && separated.offset.is_finite(), "{separated:?}");
+    }
+
+    #[test]
+    fn each_rule_picks_its_threshold() {
+        let scores = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95];
+        let labels = [false, false, false, false, false, true, false, true, true, true];
+        let pick = |rule| threshold(rule, &scores, &labels);
+        assert_eq!(pick(DecisionRule::BestF1), 0.6);
+        assert_eq!(pick(DecisionRule::Threshold(0.25)), 0.25);
+        assert_eq!(pick(DecisionRule::AlarmShare(0.2)), 0.9);
+        assert_eq!(pick(DecisionRule::Precision(1.0)), 0.8);
+        assert!(pick(DecisionRule::AlarmShare(0.0)) > 0.95);
+    }
+}

@@ -18,6 +18,8 @@ mod champion;
 mod package;
 mod result;
 mod run;
+#[cfg(test)]
+mod equality;
 
 pub use error::{DatasetError, SpecError, TrainError};
 pub use progress::{Progress, Step};

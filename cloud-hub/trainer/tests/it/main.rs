@@ -1,0 +1,5 @@
+//! Runs as `cloud-hub train` makes them: a folder with `run.json` and a dataset in, a package out.
+
+mod data;
+mod refusals;
+mod runs;
