@@ -191,7 +191,8 @@ fn range(mut values: Vec<f32>, rule: Range) -> (f32, f32) {
     let last = values.len() - 1;
     let outside = match rule {
         Range::MinMax => 0,
-        Range::Central(share) => ((1.0 - share) / 2.0 * last as f64) as usize,
+        // At least one on each side: with few rows, one broken value would otherwise set the range alone.
+        Range::Central(share) => (((1.0 - share) / 2.0 * last as f64).ceil() as usize).min(last / 2),
     };
     (values[outside], values[last - outside])
 }
