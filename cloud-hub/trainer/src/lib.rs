@@ -18,6 +18,7 @@ mod champion;
 mod package;
 mod result;
 mod run;
+pub mod benchmark;
 #[cfg(test)]
 mod equality;
 
