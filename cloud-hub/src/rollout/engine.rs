@@ -1,0 +1,142 @@
+//! One step of a rollout inside a transaction: read, plan, store, sign. Nothing here sends.
+
+use cloud_hub_core::rollout::{Plan, Policy, Rollout, RolloutState, Target, plan};
+use sqlx::SqliteConnection;
+use tributary_release::SigningKey;
+use tributary_wire::{Generation, LineName, Micros, Role, VersionNumber};
+
+use super::assignments::Outgoing;
+use super::fleet::{Member, baseline, evidence, members, statuses};
+use super::store::{self, Stored};
+use super::{RolloutError, assignments};
+
+/// What an operator wants of a rollout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Command {
+    /// Hold it.
+    Pause,
+    /// Go on.
+    Resume,
+    /// Stop it for good and take every device back.
+    Abort,
+}
+
+/// What a step did.
+#[derive(Debug, Default)]
+pub struct Changed {
+    /// To be sent after the commit.
+    pub outgoing: Vec<Outgoing>,
+    /// In words; also stored with the rollout.
+    pub messages: Vec<String>,
+    /// The rollout as it is then, when it changed.
+    pub rollout: Option<Rollout>,
+}
+
+/// Begins a rollout. Its first wave is assigned by the next [`advance`].
+pub async fn begin(
+    catalog: &mut SqliteConnection,
+    (line, role): (&LineName, &Role),
+    version: VersionNumber,
+    policy: Policy,
+    reason: &str,
+    now: Micros,
+) -> Result<Stored, RolloutError> {
+    policy.check()?;
+    let query = "select version, length, sha256 from releases where line = $1 and version = $2";
+    let row: Option<(i64, i64, String)> =
+        sqlx::query_as(query).bind(line.as_str()).bind(i64::from(version.0)).fetch_optional(&mut *catalog).await?;
+    let (number, length, sha256) = row.ok_or_else(|| RolloutError::NotPublished { line: line.clone(), version })?;
+    let target = store::release(number, length, &sha256)?;
+    let id = store::next_id(catalog).await?;
+    if let Some(mut last) = store::newest(catalog, line, role).await? {
+        let state = last.rollout.state.name();
+        let open = RolloutError::UnderWay { rollout: last.rollout.id, line: line.clone(), role: role.clone(), state };
+        let before = last.rollout.state.clone();
+        last.rollout.supersede(id, now).map_err(|_| open)?;
+        if last.rollout.state != before {
+            store::update(catalog, &mut last, now).await?;
+            store::tell(catalog, &last.rollout, &format!("superseded by rollout {id}"), now).await?;
+        }
+    }
+    let members = members(catalog).await?;
+    let rollout = Rollout::new(id, line.clone(), role.clone(), target, policy, now);
+    let baseline = baseline(&members, line, role);
+    let stored = Stored { rollout, baseline, epoch: 1, reason: reason.to_owned(), changed: now };
+    store::insert(catalog, &stored).await?;
+    store::tell(catalog, &stored.rollout, &format!("version {version} is rolled out: {reason}"), now).await?;
+    Ok(stored)
+}
+
+/// What the planner would do now, and on which evidence; changes nothing.
+pub async fn outlook(
+    catalog: &mut SqliteConnection,
+    stored: &Stored,
+    now: Micros,
+) -> Result<(Plan, Vec<Member>, cloud_hub_core::rollout::Evidence), RolloutError> {
+    let rollout = &stored.rollout;
+    let members = members(catalog).await?;
+    let statuses = statuses(catalog, &members, &rollout.line, &rollout.role).await?;
+    let evidence = evidence(&members, (&rollout.line, &rollout.role, &rollout.target), &stored.baseline);
+    Ok((plan(rollout, &statuses, &evidence, now), members, evidence))
+}
+
+/// Asks the planner and carries out its plan up to the signatures.
+pub async fn advance(
+    catalog: &mut SqliteConnection,
+    key: &SigningKey,
+    id: i64,
+    now: Micros,
+) -> Result<Changed, RolloutError> {
+    let mut stored = store::get(catalog, id).await?;
+    let (plan, members, _) = outlook(catalog, &stored, now).await?;
+    if plan.next == stored.rollout.state && plan.assign.is_empty() {
+        return Ok(Changed::default());
+    }
+    if wave(&plan.next) != wave(&stored.rollout.state) {
+        stored.baseline = baseline(&members, &stored.rollout.line, &stored.rollout.role);
+    }
+    stored.rollout.apply(&plan, now);
+    store::update(catalog, &mut stored, now).await?;
+    for message in &plan.reasons {
+        store::tell(catalog, &stored.rollout, message, now).await?;
+    }
+    let mut outgoing = Vec::with_capacity(plan.assign.len());
+    for assign in &plan.assign {
+        let (wanted, lower) = match &assign.target {
+            Target::Install { .. } => (Some(&stored.rollout.target), false),
+            Target::Rollback { to } => (to.as_ref(), true),
+        };
+        assignments::wish(catalog, &assign.device, &stored.rollout, wanted, lower).await?;
+        let reported = members.iter().find(|member| member.device == assign.device).and_then(|m| m.report.as_ref());
+        let reported = reported.map_or(Generation(0), |report| report.generation);
+        outgoing.push(assignments::sign(catalog, key, &assign.device, reported, now).await?);
+    }
+    Ok(Changed { outgoing, messages: plan.reasons, rollout: Some(stored.rollout) })
+}
+
+/// The wave of a state, as far as evidence is counted by it.
+fn wave(state: &RolloutState) -> Option<usize> {
+    match state {
+        RolloutState::Running { wave, .. } | RolloutState::Paused { wave, .. } => Some(*wave),
+        _ => None,
+    }
+}
+
+/// Carries out an operator's command; what follows from it is for the next [`advance`], in the same transaction.
+pub async fn carry_out(
+    catalog: &mut SqliteConnection,
+    id: i64,
+    command: Command,
+    reason: &str,
+    now: Micros,
+) -> Result<Stored, RolloutError> {
+    let mut stored = store::get(catalog, id).await?;
+    let said = match command {
+        Command::Pause => stored.rollout.pause(reason, now).map(|()| "paused"),
+        Command::Resume => stored.rollout.resume(now).map(|()| "resumed"),
+        Command::Abort => stored.rollout.abort(reason, now).map(|()| "aborted"),
+    }?;
+    store::update(catalog, &mut stored, now).await?;
+    store::tell(catalog, &stored.rollout, &format!("{said}: {reason}"), now).await?;
+    Ok(stored)
+}

@@ -1,0 +1,134 @@
+//! What the catalog knows of the devices, turned into what the planner asks for.
+
+use std::collections::BTreeMap;
+
+use cloud_hub_core::rollout::{DeviceStatus, Evidence};
+use sqlx::SqliteConnection;
+use tributary_stats::sequential::Arm;
+use tributary_wire::{
+    DeviceId, Generation, LineName, LineReport, Micros, PackageRef, ReleaseRef, Report, ReportV1, Role, UpdaterState,
+};
+
+use super::store::{Counters, release};
+use super::{RolloutError, assignments};
+
+/// A device and what it last said.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Member {
+    /// Which device.
+    pub device: DeviceId,
+    /// When it last said anything.
+    pub last_seen: Micros,
+    /// Its last report; one that cannot be read counts as none.
+    pub report: Option<ReportV1>,
+}
+
+impl Member {
+    /// What it reports of a line and role.
+    pub fn line(&self, line: &LineName, role: &Role) -> Option<&LineReport> {
+        self.report.as_ref()?.lines.iter().find(|report| report.line == *line && report.role == *role)
+    }
+}
+
+/// Every device of the fleet.
+pub async fn members(catalog: &mut SqliteConnection) -> Result<Vec<Member>, RolloutError> {
+    let query = "select id, last_seen, report_at, report from devices order by id";
+    let rows: Vec<(String, i64, Option<i64>, Option<Vec<u8>>)> = sqlx::query_as(query).fetch_all(catalog).await?;
+    rows.into_iter()
+        .map(|(id, last_seen, report_at, report)| {
+            let report = report.and_then(|bytes| Report::decode(&bytes).ok()).map(|Report::V1(report)| report);
+            let last_seen = Micros(last_seen.max(report_at.unwrap_or(i64::MIN)));
+            Ok(Member { device: DeviceId::new(&id)?, last_seen, report })
+        })
+        .collect()
+}
+
+/// The members as the planner sees them, for one line and role.
+pub async fn statuses(
+    catalog: &mut SqliteConnection,
+    members: &[Member],
+    line: &LineName,
+    role: &Role,
+) -> Result<Vec<DeviceStatus>, RolloutError> {
+    let wishes = assignments::wishes(catalog, line, role).await?;
+    let generations = assignments::generations(catalog).await?;
+    let mut statuses = Vec::with_capacity(members.len());
+    for member in members {
+        let report = member.line(line, role);
+        let signed = generations.get(&member.device).copied().unwrap_or(Generation(0));
+        let committed = report.and_then(|report| report.committed);
+        let assigned = match (wishes.get(&member.device), committed) {
+            (Some(wish), _) => Some(wish.clone()),
+            // A package that came another way is known if it is one of the line's versions.
+            (None, Some(package)) => known_release(catalog, line, &package).await?,
+            (None, None) => None,
+        };
+        statuses.push(DeviceStatus {
+            device: member.device.clone(),
+            last_seen: Some(member.last_seen),
+            up_to_date: member.report.as_ref().is_some_and(|report| report.generation >= signed),
+            assigned,
+            committed,
+            candidate: report.and_then(|report| report.candidate),
+            state: report.map_or(UpdaterState::Idle, |report| report.state),
+            undone: report.and_then(|report| report.undone.clone()),
+        });
+    }
+    Ok(statuses)
+}
+
+async fn known_release(
+    catalog: &mut SqliteConnection,
+    line: &LineName,
+    package: &PackageRef,
+) -> Result<Option<ReleaseRef>, RolloutError> {
+    let query = "select version, length, sha256 from releases where line = $1 and version = $2 and sha256 = $3";
+    let row: Option<(i64, i64, String)> = sqlx::query_as(query)
+        .bind(line.as_str())
+        .bind(i64::from(package.version.0))
+        .bind(package.sha256.to_string())
+        .fetch_optional(catalog)
+        .await?;
+    row.map(|(version, length, sha256)| release(version, length, &sha256)).transpose()
+}
+
+/// The package that serves, by a line's report, and what it did since it began to.
+fn counters(report: &LineReport) -> Option<Counters> {
+    let serving = match report.state {
+        UpdaterState::Trial => report.candidate,
+        _ => report.committed,
+    }?;
+    // Errors above predictions would only be a device's mistake; they must not become one of ours.
+    let predictions = report.trial.predictions;
+    Some(Counters { sha256: serving.sha256, predictions, errors: report.trial.errors.min(predictions) })
+}
+
+/// Counters of all members now: the baseline of a wave that begins.
+pub fn baseline(members: &[Member], line: &LineName, role: &Role) -> BTreeMap<DeviceId, Counters> {
+    let counted = |member: &Member| Some((member.device.clone(), counters(member.line(line, role)?)?));
+    members.iter().filter_map(counted).collect()
+}
+
+/// What the devices did since the baseline, with and without the release.
+pub fn evidence(
+    members: &[Member],
+    (line, role, target): (&LineName, &Role, &ReleaseRef),
+    baseline: &BTreeMap<DeviceId, Counters>,
+) -> Evidence {
+    let mut evidence = Evidence::default();
+    for member in members {
+        let Some(now) = member.line(line, role).and_then(counters) else { continue };
+        // A package that began to serve after the baseline, or counts anew, counts whole.
+        let before = baseline.get(&member.device).filter(|before| {
+            before.sha256 == now.sha256 && before.predictions <= now.predictions && before.errors <= now.errors
+        });
+        let (predictions, errors) = before.map_or((0, 0), |before| (before.predictions, before.errors));
+        let trials = now.predictions - predictions;
+        let failures = (now.errors - errors).min(trials);
+        let arm: &mut Arm =
+            if now.sha256 == target.sha256 { &mut evidence.canary } else { &mut evidence.control };
+        arm.trials += trials;
+        arm.failures += failures;
+    }
+    evidence
+}

@@ -1,0 +1,79 @@
+//! Drives rollouts: asks the planner, stores what it decides, signs, and sends.
+//!
+//! The order never changes: state and devices, then wishes, then signatures, all in one transaction; only then is
+//! anything sent. What was sent and lost is sent again when the device's report shows that it lacks it.
+
+mod store;
+mod fleet;
+mod assignments;
+mod engine;
+mod driver;
+
+pub use driver::{Config, command, run, start};
+pub use engine::{Command, Changed};
+pub use fleet::Member;
+pub use store::{Counters, Step, Stored};
+
+use cloud_hub_core::drift::SettingsError;
+use cloud_hub_core::rollout::CommandError;
+use tributary_wire::{IdError, LineName, Role, VersionNumber};
+
+/// Why a rollout cannot be begun or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum RolloutError {
+    /// No such rollout.
+    #[error("there is no rollout {rollout}")]
+    NotFound {
+        /// Its number.
+        rollout: i64,
+    },
+    /// The version has no release.
+    #[error("version {version} of model line {line} is not published")]
+    NotPublished {
+        /// Which line.
+        line: LineName,
+        /// Which version.
+        version: VersionNumber,
+    },
+    /// Another one of the same line and role is under way.
+    #[error("rollout {rollout} of model line {line} as {role} is {state}; abort it first")]
+    UnderWay {
+        /// Its number.
+        rollout: i64,
+        /// Which line.
+        line: LineName,
+        /// In which role.
+        role: Role,
+        /// Where it stands.
+        state: &'static str,
+    },
+    /// The policy makes no sense.
+    #[error("the rollout policy is refused: {0}")]
+    Policy(#[from] SettingsError),
+    /// The command does not fit the state.
+    #[error(transparent)]
+    Command(#[from] CommandError),
+    /// Somebody else changed the rollout since it was read.
+    #[error("rollout {rollout} was changed by somebody else meanwhile")]
+    Fenced {
+        /// Its number.
+        rollout: i64,
+    },
+    /// What the catalog holds cannot be read.
+    #[error("the catalog holds {what} that cannot be read: {problem}")]
+    Unreadable {
+        /// What.
+        what: &'static str,
+        /// Why.
+        problem: String,
+    },
+    /// What the catalog holds as an id is none.
+    #[error("the catalog holds an id that cannot be read")]
+    Id(#[from] IdError),
+    /// The catalog failed.
+    #[error("catalog")]
+    Catalog(#[from] sqlx::Error),
+}
+
+#[cfg(test)]
+mod tests;
