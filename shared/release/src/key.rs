@@ -5,7 +5,7 @@
 //! `{"keys": [{"public": "<64 hexadecimal digits>", "note": "what it is for"}]}`.
 
 use std::fmt;
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -101,16 +101,26 @@ impl SigningKey {
         }
     }
 
-    /// Writes a new key file that only its owner may read. An existing file is never overwritten.
+    /// Writes a new key file that only its owner may read. An existing file is never overwritten, and a file that is
+    /// there is whole, whenever the power dies.
     pub fn save(&self, path: &Path) -> Result<(), KeyError> {
+        let draft = path.with_extension("draft");
         let write = || {
             let mut options = OpenOptions::new();
-            options.write(true).create_new(true);
+            options.write(true).create(true).truncate(true);
             #[cfg(unix)]
             std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-            let mut file = options.open(path)?;
+            let mut file = options.open(&draft)?;
             writeln!(file, "{HEADER}\n{}", hex(self.0.as_bytes()))?;
-            file.sync_all()
+            file.sync_all()?;
+            // Unlike a rename, a link fails where a file is.
+            let linked = fs::hard_link(&draft, path);
+            fs::remove_file(&draft)?;
+            linked?;
+            match path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+                Some(folder) => File::open(folder)?.sync_all(),
+                None => Ok(()),
+            }
         };
         write().map_err(|source| KeyError::File { path: path.to_owned(), source })
     }
@@ -260,7 +270,10 @@ mod tests {
         let key = SigningKey::generate([7; 32]);
         key.save(&path).unwrap();
         assert_eq!(SigningKey::load(&path).unwrap().id(), key.id());
-        assert!(matches!(key.save(&path), Err(KeyError::File { .. })), "an existing key is not overwritten");
+        let other = SigningKey::generate([8; 32]);
+        assert!(matches!(other.save(&path), Err(KeyError::File { .. })), "an existing key is not overwritten");
+        assert_eq!(SigningKey::load(&path).unwrap().id(), key.id());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
         assert!(!format!("{key:?}").contains(&hex(&[7; 32])));
     }
 
