@@ -1,1 +1,16 @@
-//! placeholder
+//! The device's program: takes events, makes features, decides, and keeps every record until the hub has it.
+//!
+//! [`Agent::build`] opens the state and binds the sockets, [`Agent::run`] works until it is told to stop. What the
+//! device decides about packages and links stands in `edge-agent-core`; here is what touches disk and network.
+
+pub mod config;
+pub mod sources;
+pub mod state;
+pub mod windows;
+#[path = "packages/active.rs"]
+pub mod packages;
+pub mod serve;
+pub mod metrics;
+
+/// Version of this agent.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

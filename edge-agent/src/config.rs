@@ -1,0 +1,305 @@
+//! All settings of the agent. Defaults stand here, beside what they mean; an unknown key is an error.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tributary_process::config::{ByteSize, HumanDuration};
+use tributary_process::logging::LogConfig;
+use tributary_wire::{DeviceId, LineName};
+
+use crate::sources::{ReplayConfig, TimeDomain, TimeRules};
+
+/// Settings of one agent.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Id of this device; the common name of its certificate.
+    pub device: DeviceId,
+    /// Folder for everything that must survive.
+    pub state_dir: PathBuf,
+    /// Model lines that decide here. Exactly one for now: its primary package answers, other roles are scored beside it.
+    pub lines: Vec<LineName>,
+    /// File of the feature view that is used until the first package brings its own.
+    pub view: Option<PathBuf>,
+    /// `site = "lyon"` and the like, for the hub's selectors.
+    pub labels: BTreeMap<String, String>,
+    /// Where the local API listens.
+    pub listen: Listen,
+    /// Where the hub is.
+    pub hub: Hub,
+    /// Whom to believe.
+    pub trust: Trust,
+    /// Where events come from.
+    pub sources: Sources,
+    /// What is answered when no package can.
+    pub fallback: Fallback,
+    /// How much is taken at once.
+    pub limits: Limits,
+    /// How state is kept.
+    pub state: State,
+    /// How records are grouped and kept for the hub.
+    pub outbox: Outbox,
+    /// Width of the event-time windows that sketches cover.
+    pub sketch_window: HumanDuration,
+    /// Answers kept by features; 0 turns the prediction cache off.
+    pub prediction_cache: usize,
+    /// What is logged, and how.
+    pub log: LogConfig,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            device: DeviceId::new("device").expect("a valid id"),
+            state_dir: "edge-agent-state".into(),
+            lines: vec![LineName::new("fraud").expect("a valid name")],
+            view: None,
+            labels: BTreeMap::new(),
+            listen: Listen::default(),
+            hub: Hub::default(),
+            trust: Trust::default(),
+            sources: Sources::default(),
+            fallback: Fallback::default(),
+            limits: Limits::default(),
+            state: State::default(),
+            outbox: Outbox::default(),
+            sketch_window: HumanDuration(Duration::from_secs(86_400)),
+            prediction_cache: 1024,
+            log: LogConfig::default(),
+        }
+    }
+}
+
+/// Settings that contradict each other.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidConfig {
+    /// Not exactly one model line.
+    #[error("`lines` names {found} model lines; this agent serves exactly one")]
+    Lines {
+        /// How many were named.
+        found: usize,
+    },
+    /// Nowhere to listen.
+    #[error("`listen` has neither `unix` nor `tcp`")]
+    NoListener,
+    /// TCP is open to other machines.
+    #[error("`listen.tcp` is {found}; the local API has no authentication, so only a loopback address is allowed")]
+    NotLoopback {
+        /// The address.
+        found: SocketAddr,
+    },
+    /// A number that would stop all work.
+    #[error("`{key}` is 0; at least 1 is needed")]
+    Zero {
+        /// Which setting.
+        key: &'static str,
+    },
+}
+
+impl Config {
+    /// Checks what types cannot.
+    pub fn check(&self) -> Result<(), InvalidConfig> {
+        if self.lines.len() != 1 {
+            return Err(InvalidConfig::Lines { found: self.lines.len() });
+        }
+        if self.listen.unix.is_none() && self.listen.tcp.is_none() {
+            return Err(InvalidConfig::NoListener);
+        }
+        if let Some(found) = self.listen.tcp.filter(|address| !address.ip().is_loopback()) {
+            return Err(InvalidConfig::NotLoopback { found });
+        }
+        let counts = [
+            ("limits.events_per_request", self.limits.events_per_request),
+            ("limits.queue_events", self.limits.queue_events),
+            ("outbox.batch_rows", self.outbox.batch_rows),
+            ("sketch_window", self.sketch_window.0.as_micros() as usize),
+        ];
+        match counts.into_iter().find(|(_, count)| *count == 0) {
+            Some((key, _)) => Err(InvalidConfig::Zero { key }),
+            None => Ok(()),
+        }
+    }
+
+    /// The model line whose primary package decides.
+    pub fn line(&self) -> &LineName {
+        &self.lines[0]
+    }
+}
+
+/// Where the local API listens.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Listen {
+    /// Path of a Unix socket; relative paths are taken from the state folder.
+    pub unix: Option<PathBuf>,
+    /// A loopback address; port 0 takes a free one.
+    pub tcp: Option<SocketAddr>,
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        Self { unix: Some("agent.sock".into()), tcp: None }
+    }
+}
+
+/// Where the hub is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Hub {
+    /// `host:port` of its MQTT acceptor; empty works without a hub.
+    pub mqtt: String,
+    /// Address of its web API, from which packages are fetched.
+    pub http: String,
+}
+
+impl Default for Hub {
+    fn default() -> Self {
+        Self { mqtt: "127.0.0.1:1883".into(), http: "http://127.0.0.1:8080".into() }
+    }
+}
+
+/// Whom to believe.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Trust {
+    /// File of the public keys that may sign releases and assignments. Without it nothing is ever installed.
+    pub keys: Option<PathBuf>,
+}
+
+/// Where events come from.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Sources {
+    /// Time rules of events that come over the local API.
+    pub api: TimeRules,
+    /// A file to play.
+    pub replay: Option<ReplayConfig>,
+}
+
+impl Default for Sources {
+    fn default() -> Self {
+        Self { api: TimeRules { time: TimeDomain::Live, ..TimeRules::default() }, replay: None }
+    }
+}
+
+/// What is answered when no package can.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Fallback {
+    /// The output.
+    pub output: f32,
+    /// The decision.
+    pub decision: bool,
+}
+
+impl Default for Fallback {
+    fn default() -> Self {
+        Self { output: 0.0, decision: false }
+    }
+}
+
+/// How much is taken at once.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Largest body of a request.
+    pub body: ByteSize,
+    /// Most events in one request.
+    pub events_per_request: usize,
+    /// Most events that wait for the writer; one more is answered 429.
+    pub queue_events: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        // 4096 events wait at most a few hundred milliseconds, also in a debug build.
+        Self { body: ByteSize(4 << 20), events_per_request: 1000, queue_events: 4096 }
+    }
+}
+
+/// How state is kept.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct State {
+    /// Memory for redb's pages.
+    pub cache: ByteSize,
+    /// Memory for sled's pages.
+    pub window_cache: ByteSize,
+    /// Event ids are remembered for this long …
+    pub remember: HumanDuration,
+    /// … and for at most this many later events.
+    pub remember_events: u64,
+    /// Most accepted events kept to rebuild windows from, once they are batched.
+    pub retain_events: u64,
+    /// The window snapshot is written after this many events …
+    pub snapshot_events: u64,
+    /// … or after this long.
+    pub snapshot_every: HumanDuration,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            cache: ByteSize(4 << 20),
+            window_cache: ByteSize(4 << 20),
+            remember: HumanDuration(Duration::from_secs(7 * 86_400)),
+            remember_events: 200_000,
+            retain_events: 500_000,
+            snapshot_events: 4096,
+            snapshot_every: HumanDuration(Duration::from_secs(10)),
+        }
+    }
+}
+
+/// How records are grouped and kept for the hub.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Outbox {
+    /// A batch is closed at this many records …
+    pub batch_rows: usize,
+    /// … or about this many bytes before compression …
+    pub batch_bytes: ByteSize,
+    /// … or when its first record is this old.
+    pub batch_age: HumanDuration,
+    /// Disk for batches that the hub has not acknowledged. Beyond it the oldest events and observations are dropped,
+    /// and reported as gaps; sketches only when nothing else is left.
+    pub budget: ByteSize,
+}
+
+impl Default for Outbox {
+    fn default() -> Self {
+        Self {
+            batch_rows: 512,
+            batch_bytes: ByteSize(512 << 10),
+            batch_age: HumanDuration(Duration::from_secs(1)),
+            budget: ByteSize(256 << 20),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_consistent_and_print_as_toml_that_reads_back() {
+        let config = Config::default();
+        config.check().unwrap();
+        let text = toml::to_string(&config).unwrap();
+        let again: Config = toml::from_str(&text).unwrap();
+        assert_eq!(toml::to_string(&again).unwrap(), text);
+    }
+
+    #[test]
+    fn contradictions_are_named() {
+        let mut config = Config::default();
+        config.listen.tcp = Some("0.0.0.0:80".parse().unwrap());
+        assert!(config.check().unwrap_err().to_string().contains("0.0.0.0:80"));
+        config.listen = Listen { unix: None, tcp: None };
+        assert!(matches!(config.check(), Err(InvalidConfig::NoListener)));
+        assert!(toml::from_str::<Config>("devise = 1").unwrap_err().to_string().contains("devise"));
+    }
+}

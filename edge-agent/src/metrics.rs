@@ -1,0 +1,185 @@
+//! Everything that is counted, with its name and unit, and its Prometheus text.
+
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicI64, AtomicU64};
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+/// Label `source`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct SourceLabel {
+    /// Name of the source.
+    pub source: String,
+}
+
+/// Label `reason`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ReasonLabel {
+    /// Which reason; a fixed set.
+    pub reason: &'static str,
+}
+
+/// The agent's metrics. Names carry the prefix `edge_agent_`; counters get `_total`.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Mutex<Registry>,
+    /// Events accepted, by source, since start.
+    pub accepted: Family<SourceLabel, Counter>,
+    /// Events that were there before, by source, since start.
+    pub duplicates: Family<SourceLabel, Counter>,
+    /// Events refused, by reason, since start.
+    pub refused: Family<ReasonLabel, Counter>,
+    /// Requests refused because the queue was full.
+    pub queue_full: Counter,
+    /// Predictions whose answer was the declared fallback.
+    pub degraded: Counter,
+    /// Answers taken from the prediction cache.
+    pub cache_hits: Counter,
+    /// Commits, since start.
+    pub commits: Counter,
+    /// Commits that failed.
+    pub commit_failures: Counter,
+    /// Records given up for the disk budget, since start.
+    pub dropped: Counter,
+    /// Batches in the outbox.
+    pub outbox_batches: Gauge,
+    /// Bytes in the outbox.
+    pub outbox_bytes: Gauge,
+    /// Events that wait for the writer.
+    pub queue_events: Gauge,
+    /// Resident memory.
+    pub memory_bytes: Gauge,
+    /// Entities held in the windows.
+    pub window_entities: Gauge,
+    /// Seconds from the writer's taking of an event to its decision.
+    pub decision_seconds: Histogram,
+    /// Seconds a request waited in the queue.
+    pub wait_seconds: Histogram,
+    /// Seconds of a commit, sync included.
+    pub commit_seconds: Histogram,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        // 10 µs to 5 s, doubling.
+        let seconds = || Histogram::new(exponential_buckets(1e-5, 2.0, 20));
+        let metrics = Self {
+            registry: Mutex::new(Registry::with_prefix("edge_agent")),
+            accepted: Family::default(),
+            duplicates: Family::default(),
+            refused: Family::default(),
+            queue_full: Counter::default(),
+            degraded: Counter::default(),
+            cache_hits: Counter::default(),
+            commits: Counter::default(),
+            commit_failures: Counter::default(),
+            dropped: Counter::default(),
+            outbox_batches: Gauge::<i64, AtomicI64>::default(),
+            outbox_bytes: Gauge::<i64, AtomicI64>::default(),
+            queue_events: Gauge::<i64, AtomicI64>::default(),
+            memory_bytes: Gauge::<i64, AtomicI64>::default(),
+            window_entities: Gauge::<i64, AtomicI64>::default(),
+            decision_seconds: seconds(),
+            wait_seconds: seconds(),
+            commit_seconds: seconds(),
+        };
+        metrics.register();
+        metrics
+    }
+}
+
+impl Metrics {
+    fn register(&self) {
+        let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        registry.register("events_accepted", "Events accepted, by source", self.accepted.clone());
+        registry.register("events_duplicate", "Events that were there before, by source", self.duplicates.clone());
+        registry.register("events_refused", "Events refused, by reason", self.refused.clone());
+        registry.register("queue_full", "Requests refused because the queue was full", self.queue_full.clone());
+        registry.register("decisions_degraded", "Answers that were the declared fallback", self.degraded.clone());
+        registry.register("prediction_cache_hits", "Answers taken from the prediction cache", self.cache_hits.clone());
+        registry.register("commits", "Transactions of the event path", self.commits.clone());
+        registry.register(
+            "commit_failures",
+            "Transactions of the event path that failed",
+            self.commit_failures.clone(),
+        );
+        registry.register("records_dropped", "Records given up for the disk budget", self.dropped.clone());
+        registry.register("outbox_batches", "Batches without receipt", self.outbox_batches.clone());
+        registry.register("queue_events", "Events that wait for the writer", self.queue_events.clone());
+        registry.register("window_entities", "Entities held in the windows", self.window_entities.clone());
+        let bytes = || Unit::Bytes;
+        registry.register_with_unit(
+            "outbox",
+            "Size of the batches without receipt",
+            bytes(),
+            self.outbox_bytes.clone(),
+        );
+        registry.register_with_unit("memory", "Resident memory", bytes(), self.memory_bytes.clone());
+        let seconds = || Unit::Seconds;
+        registry.register_with_unit(
+            "decision",
+            "From the writer to the decision",
+            seconds(),
+            self.decision_seconds.clone(),
+        );
+        registry.register_with_unit("wait", "In the queue before the writer", seconds(), self.wait_seconds.clone());
+        registry.register_with_unit("commit", "One transaction, sync included", seconds(), self.commit_seconds.clone());
+    }
+
+    /// The Prometheus text.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing into a string has no way to fail.
+        let _ = encode(&mut text, &self.registry.lock().unwrap_or_else(PoisonError::into_inner));
+        text
+    }
+
+    /// Counts an accepted event.
+    pub fn count_accepted(&self, source: &str) {
+        self.accepted.get_or_create(&SourceLabel { source: source.to_owned() }).inc();
+    }
+
+    /// Counts an event that was there before.
+    pub fn count_duplicate(&self, source: &str) {
+        self.duplicates.get_or_create(&SourceLabel { source: source.to_owned() }).inc();
+    }
+
+    /// Counts refused events.
+    pub fn count_refused(&self, reason: &'static str, events: u64) {
+        self.refused.get_or_create(&ReasonLabel { reason }).inc_by(events);
+    }
+
+    /// Refused events by reason, since start.
+    pub fn refusals(&self, reasons: &[&'static str]) -> Vec<(String, u64)> {
+        let count = |reason: &'static str| self.refused.get_or_create(&ReasonLabel { reason }).get();
+        let counts = reasons.iter().map(|reason| ((*reason).to_owned(), count(reason)));
+        counts.filter(|(_, count)| *count > 0).collect()
+    }
+}
+
+/// Keeps the type of counters in sight: they are 64 bits also where a machine word is not.
+const _: fn(&Counter<u64, AtomicU64>) -> u64 = Counter::get;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_names_counters_units_and_labels() {
+        let metrics = Metrics::default();
+        metrics.count_accepted("api");
+        metrics.count_refused("type", 2);
+        let text = metrics.text();
+        assert!(text.contains("edge_agent_events_accepted_total{source=\"api\"} 1"), "{text}");
+        assert!(text.contains("edge_agent_events_refused_total{reason=\"type\"} 2"), "{text}");
+        assert!(text.contains("edge_agent_outbox_bytes 0"), "{text}");
+        assert!(text.ends_with("# EOF\n"));
+    }
+}

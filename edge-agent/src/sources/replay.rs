@@ -1,0 +1,7 @@
+//! placeholder
+/// x
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub struct ReplayConfig {}
+/// x
+#[derive(Debug, Clone)]
+pub struct ReplayStatus {}

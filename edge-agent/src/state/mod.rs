@@ -1,0 +1,247 @@
+//! What must survive: one redb file for accepted events, their answers, source offsets, the outbox, the updater's
+//! blobs and the identity of this state.
+//!
+//! [`Store::commit`] is the only way in for events: the source's offset, the event, its observations, its idempotency
+//! key and the batches that it completes become durable together or not at all. This module alone names redb.
+
+mod records;
+mod tables;
+mod batching;
+mod outbox;
+mod commit;
+#[cfg(any(test, feature = "simulation"))]
+pub mod simdisk;
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+
+use redb::{Builder, Database, ReadTransaction, StorageBackend, WriteTransaction};
+use tokio::sync::watch;
+use tributary_wire::{Incarnation, Micros};
+
+pub use batching::{BatchLimits, OpenBatch};
+pub use commit::{Commit, Committed, Loaded, Sweep};
+pub use outbox::{ClosedBatch, Outgoing};
+pub use records::{Accepted, Answer, Observation, SketchRecord, SourceState};
+
+use outbox::Book;
+
+/// Why the state could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The file could not be opened as our state.
+    #[error("could not open the state in {location}")]
+    Open {
+        /// Which file.
+        location: String,
+        /// What redb said.
+        #[source]
+        source: redb::Error,
+    },
+    /// A read or a write failed: a full disk, a broken one.
+    #[error("the state could not be {doing}")]
+    Storage {
+        /// `read` or `written`.
+        doing: &'static str,
+        /// What redb said.
+        #[source]
+        source: redb::Error,
+    },
+    /// A stored value is not what was stored.
+    #[error("{what} {key} in the state is damaged: {problem}")]
+    Damaged {
+        /// Which kind of value.
+        what: &'static str,
+        /// Which one.
+        key: String,
+        /// What does not fit.
+        problem: String,
+    },
+    /// An earlier failure closed the file; it is opened again by the writer.
+    #[error("the state is closed after a failed write")]
+    Closed,
+}
+
+impl StoreError {
+    fn read(source: impl Into<redb::Error>) -> Self {
+        Self::Storage { doing: "read", source: source.into() }
+    }
+
+    fn write(source: impl Into<redb::Error>) -> Self {
+        Self::Storage { doing: "written", source: source.into() }
+    }
+
+    /// Whether the disk is full.
+    pub fn is_disk_full(&self) -> bool {
+        matches!(self, Self::Storage { source: redb::Error::Io(error), .. } if error.kind() == io::ErrorKind::StorageFull)
+    }
+}
+
+type OpenBackend = Box<dyn Fn() -> io::Result<Box<dyn StorageBackend>> + Send + Sync>;
+
+enum Location {
+    File(PathBuf),
+    Backend(OpenBackend),
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::Backend(_) => f.write_str("a given backend"),
+        }
+    }
+}
+
+/// Passes redb's calls on to a boxed backend.
+#[derive(Debug)]
+struct Boxed(Box<dyn StorageBackend>);
+
+impl StorageBackend for Boxed {
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.0.read(offset, out)
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.0.write(offset, data)
+    }
+    fn close(&self) -> io::Result<()> {
+        self.0.close()
+    }
+}
+
+/// How the store is opened.
+#[derive(Debug, Clone, Copy)]
+pub struct StoreOptions {
+    /// Memory for redb's pages; its own default is a gibibyte.
+    pub cache_bytes: usize,
+    /// Disk for batches that are not acknowledged.
+    pub outbox_budget: u64,
+    /// Wall time now: the incarnation of a new state.
+    pub wall: Micros,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self { cache_bytes: 4 << 20, outbox_budget: 256 << 20, wall: Micros(0) }
+    }
+}
+
+/// The device's durable state. Calls block on the disk: from async code through `spawn_blocking`.
+pub struct Store {
+    location: Location,
+    options: StoreOptions,
+    /// `None` after a failed write, until [`Store::reopen`]: redb refuses everything after an I/O error.
+    database: RwLock<Option<Database>>,
+    book: Mutex<Book>,
+    incarnation: Incarnation,
+    boot: u64,
+    changed: watch::Sender<u64>,
+}
+
+impl Store {
+    /// Opens the state in a file, or makes a new one.
+    pub fn open(path: &Path, options: StoreOptions) -> Result<Self, StoreError> {
+        Self::open_at(Location::File(path.to_owned()), options)
+    }
+
+    /// Opens the state on what `backend` makes; it is called again after a failed write.
+    pub fn open_with<B: StorageBackend>(
+        backend: impl Fn() -> io::Result<B> + Send + Sync + 'static,
+        options: StoreOptions,
+    ) -> Result<Self, StoreError> {
+        let open: OpenBackend = Box::new(move || Ok(Box::new(backend()?)));
+        Self::open_at(Location::Backend(open), options)
+    }
+
+    fn open_at(location: Location, options: StoreOptions) -> Result<Self, StoreError> {
+        let database = open_database(&location, options.cache_bytes)?;
+        let incarnation = tables::prepare(&database, options.wall)?;
+        let book = Book::load(&database)?;
+        Ok(Self {
+            location,
+            options,
+            database: RwLock::new(Some(database)),
+            book: Mutex::new(book),
+            incarnation,
+            boot: rand::random(),
+            changed: watch::Sender::new(0),
+        })
+    }
+
+    /// Closes the file and opens it again, which brings back exactly what was durable.
+    pub fn reopen(&self) -> Result<(), StoreError> {
+        let mut book = self.book();
+        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        // The old one must be gone first: it holds the file's lock.
+        *database = None;
+        let opened = open_database(&self.location, self.options.cache_bytes)?;
+        *book = Book::load(&opened)?;
+        *database = Some(opened);
+        Ok(())
+    }
+
+    /// Which life of the device's state this is.
+    pub fn incarnation(&self) -> Incarnation {
+        self.incarnation
+    }
+
+    /// Random number of this start of the process.
+    pub fn boot(&self) -> u64 {
+        self.boot
+    }
+
+    /// Fires when the outbox changed.
+    pub fn outbox_changed(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        // A panic elsewhere left the book as the last successful transaction made it.
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn database(&self) -> Result<Opened<'_>, StoreError> {
+        let guard = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        if guard.is_some() { Ok(Opened(guard)) } else { Err(StoreError::Closed) }
+    }
+}
+
+struct Opened<'a>(RwLockReadGuard<'a, Option<Database>>);
+
+impl Opened<'_> {
+    fn get(&self) -> &Database {
+        self.0.as_ref().expect("checked when the guard was made")
+    }
+
+    fn begin_read(&self) -> Result<ReadTransaction, StoreError> {
+        redb::ReadableDatabase::begin_read(self.get()).map_err(StoreError::read)
+    }
+
+    fn begin_write(&self) -> Result<WriteTransaction, StoreError> {
+        self.get().begin_write().map_err(StoreError::write)
+    }
+}
+
+fn open_database(location: &Location, cache_bytes: usize) -> Result<Database, StoreError> {
+    let open = |source: redb::Error| StoreError::Open { location: location.to_string(), source };
+    let mut builder = Builder::new();
+    builder.set_cache_size(cache_bytes);
+    match location {
+        Location::File(path) => builder.create(path).map_err(|error| open(error.into())),
+        Location::Backend(backend) => {
+            let backend = backend().map_err(|error| open(error.into()))?;
+            builder.create_with_backend(Boxed(backend)).map_err(|error| open(error.into()))
+        }
+    }
+}

@@ -1,0 +1,342 @@
+//! The durable queue of batches: numbering, offering, freeing, and giving up the oldest under a disk budget.
+//!
+//! A number that was offered to the link may be at the hub already, so what it stands for never changes again: only
+//! batches that were never offered are dropped. The mark of what was offered is durable before the batch travels.
+
+use std::collections::BTreeMap;
+
+use redb::{Database, Durability, ReadableDatabase, ReadableTable, WriteTransaction};
+use serde::{Deserialize, Serialize};
+use tributary_wire::{
+    Batch, BatchBody, BatchHeaderV1, BodyEncoding, DropReason, Dropped, Incarnation, SequenceNumber, Stamp, StreamName,
+};
+
+use super::records;
+use super::tables::{DROPPED, META, OUTBOX, OUTBOX_INDEX};
+use super::{Store, StoreError};
+
+/// Offers are marked this many numbers ahead, so that one sync serves many batches. As many batches per stream at
+/// most are spared by the budget after a restart though they never travelled.
+const MARK_AHEAD: u64 = 32;
+
+/// Streams whose oldest records are given up first, in this order of preference before all others.
+const RAW: [&str; 2] = ["events", "observations"];
+
+/// A batch that has no number yet.
+#[derive(Debug, Clone)]
+pub struct ClosedBatch {
+    stream: StreamName,
+    records: u64,
+    body: Vec<u8>,
+    body_bytes: u32,
+    encoding: BodyEncoding,
+}
+
+impl ClosedBatch {
+    pub(super) fn new(stream: StreamName, records: u64, body: &BatchBody) -> Self {
+        let plain = body.encode();
+        let body_bytes = plain.len() as u32;
+        // Compressing into memory fails only when memory does; then the body travels as it is.
+        let (body, encoding) = match zstd::bulk::compress(&plain, 3) {
+            Ok(packed) if packed.len() < plain.len() => (packed, BodyEncoding::Zstd),
+            _ => (plain, BodyEncoding::Plain),
+        };
+        Self { stream, records, body, body_bytes, encoding }
+    }
+}
+
+/// What the outbox holds and what it gave up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Outgoing {
+    /// Batches that are not acknowledged.
+    pub batches: u64,
+    /// Their size.
+    pub bytes: u64,
+    /// Records given up since the state began.
+    pub dropped: u64,
+}
+
+/// What is known of a batch without reading it.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Entry {
+    records: u64,
+    bytes: u64,
+    /// Wall time at which it was closed, to compare streams by age.
+    closed: i64,
+    /// Set when this is a gap: the last number it stands for.
+    gap_to: Option<u64>,
+}
+
+#[derive(Debug, Default)]
+struct StreamBook {
+    /// Last number given.
+    last: u64,
+    /// Highest number that was handed out.
+    offered: u64,
+    /// Highest number that is durably marked as handed out.
+    mark: u64,
+    entries: BTreeMap<u64, Entry>,
+}
+
+/// The outbox's index in memory: some fifty bytes per batch.
+#[derive(Debug, Default)]
+pub(super) struct Book {
+    streams: BTreeMap<String, StreamBook>,
+    bytes: u64,
+    dropped: u64,
+}
+
+fn last_key(stream: &str) -> String {
+    format!("last/{stream}")
+}
+
+fn mark_key(stream: &str) -> String {
+    format!("offered/{stream}")
+}
+
+impl Book {
+    pub(super) fn load(database: &Database) -> Result<Self, StoreError> {
+        let transaction = database.begin_read().map_err(StoreError::read)?;
+        let mut book = Self::default();
+        let meta = transaction.open_table(META).map_err(StoreError::read)?;
+        for entry in meta.iter().map_err(StoreError::read)? {
+            let (key, value) = entry.map_err(StoreError::read)?;
+            let value = value.value();
+            if let Some(stream) = key.value().strip_prefix("last/") {
+                book.streams.entry(stream.to_owned()).or_default().last = value;
+            } else if let Some(stream) = key.value().strip_prefix("offered/") {
+                let stream = book.streams.entry(stream.to_owned()).or_default();
+                (stream.mark, stream.offered) = (value, value);
+            } else if key.value() == DROPPED {
+                book.dropped = value;
+            }
+        }
+        let index = transaction.open_table(OUTBOX_INDEX).map_err(StoreError::read)?;
+        for entry in index.iter().map_err(StoreError::read)? {
+            let (key, value) = entry.map_err(StoreError::read)?;
+            let (stream, number) = key.value();
+            let entry: Entry = records::decode("outbox entry", &format!("{stream}/{number}"), value.value())?;
+            book.bytes += entry.bytes;
+            book.streams.entry(stream.to_owned()).or_default().entries.insert(number, entry);
+        }
+        Ok(book)
+    }
+
+    /// Numbers a batch and stores it.
+    pub(super) fn add(
+        &mut self,
+        transaction: &WriteTransaction,
+        incarnation: Incarnation,
+        stamp: Stamp,
+        batch: &ClosedBatch,
+    ) -> Result<(), redb::Error> {
+        let book = self.streams.entry(batch.stream.as_str().to_owned()).or_default();
+        book.last += 1;
+        let number = book.last;
+        transaction.open_table(META)?.insert(last_key(batch.stream.as_str()).as_str(), number)?;
+        let header = BatchHeaderV1 {
+            incarnation,
+            stream: batch.stream.clone(),
+            sequence: SequenceNumber(number),
+            rows: batch.records as u32,
+            encoding: batch.encoding,
+            body_bytes: batch.body_bytes,
+            body_crc: 0,
+            stamp,
+        };
+        let bytes = Batch::new(header, batch.body.clone()).encode();
+        let entry = Entry { records: batch.records, bytes: bytes.len() as u64, closed: stamp.wall.0, gap_to: None };
+        self.put(transaction, batch.stream.as_str(), number, entry, &bytes)
+    }
+
+    fn put(
+        &mut self,
+        transaction: &WriteTransaction,
+        stream: &str,
+        number: u64,
+        entry: Entry,
+        bytes: &[u8],
+    ) -> Result<(), redb::Error> {
+        transaction.open_table(OUTBOX)?.insert((stream, number), bytes)?;
+        transaction.open_table(OUTBOX_INDEX)?.insert((stream, number), records::encode(&entry).as_slice())?;
+        self.bytes += entry.bytes;
+        self.streams.entry(stream.to_owned()).or_default().entries.insert(number, entry);
+        Ok(())
+    }
+
+    fn remove(
+        &mut self,
+        transaction: &WriteTransaction,
+        stream: &str,
+        number: u64,
+    ) -> Result<Option<Entry>, redb::Error> {
+        transaction.open_table(OUTBOX)?.remove((stream, number))?;
+        transaction.open_table(OUTBOX_INDEX)?.remove((stream, number))?;
+        let entry = self.streams.get_mut(stream).and_then(|book| book.entries.remove(&number));
+        self.bytes -= entry.map_or(0, |entry| entry.bytes);
+        Ok(entry)
+    }
+
+    /// Gives up the oldest until `budget` holds; how many records that cost.
+    pub(super) fn shrink(
+        &mut self,
+        transaction: &WriteTransaction,
+        incarnation: Incarnation,
+        stamp: Stamp,
+        budget: u64,
+    ) -> Result<u64, redb::Error> {
+        let mut dropped = 0;
+        while self.bytes > budget {
+            let Some((stream, number)) = self.oldest_spare() else { break };
+            let Some(entry) = self.remove(transaction, &stream, number)? else { break };
+            dropped += entry.records;
+            self.widen_gap(transaction, incarnation, stamp, &stream, number, entry.records)?;
+        }
+        if dropped > 0 {
+            self.dropped += dropped;
+            transaction.open_table(META)?.insert(DROPPED, self.dropped)?;
+        }
+        Ok(dropped)
+    }
+
+    /// The oldest batch of records that never travelled: raw streams first, the rest only when those have none.
+    fn oldest_spare(&self) -> Option<(String, u64)> {
+        let spare = |(name, book): (&String, &StreamBook)| {
+            let mut entries = book.entries.range(book.offered + 1..);
+            let found = entries.find(|(_, entry)| entry.gap_to.is_none());
+            found.map(|(number, entry)| (!RAW.contains(&name.as_str()), entry.closed, name.clone(), *number))
+        };
+        self.streams.iter().filter_map(spare).min().map(|(.., name, number)| (name, number))
+    }
+
+    /// Puts a gap in the place of a dropped batch, or lengthens the gap just before it.
+    fn widen_gap(
+        &mut self,
+        transaction: &WriteTransaction,
+        incarnation: Incarnation,
+        stamp: Stamp,
+        stream: &str,
+        number: u64,
+        records: u64,
+    ) -> Result<(), redb::Error> {
+        let book = &self.streams[stream];
+        let before = book.entries.range(book.offered + 1..number).next_back();
+        let before =
+            before.filter(|(_, entry)| entry.gap_to == Some(number - 1)).map(|(first, entry)| (*first, *entry));
+        let (first, records) = match before {
+            Some((first, entry)) => {
+                self.remove(transaction, stream, first)?;
+                (first, records + entry.records)
+            }
+            None => (number, records),
+        };
+        let dropped = vec![Dropped { reason: DropReason::DiskBudget, records }];
+        let body = BatchBody::Gap { to: SequenceNumber(number), dropped }.encode();
+        let header = BatchHeaderV1 {
+            incarnation,
+            stream: super::batching::stream(stream),
+            sequence: SequenceNumber(first),
+            rows: 0,
+            encoding: BodyEncoding::Plain,
+            body_bytes: body.len() as u32,
+            body_crc: 0,
+            stamp,
+        };
+        let bytes = Batch::new(header, body).encode();
+        let entry = Entry { records, bytes: bytes.len() as u64, closed: stamp.wall.0, gap_to: Some(number) };
+        self.put(transaction, stream, first, entry, &bytes)
+    }
+}
+
+impl Store {
+    /// Streams that hold or ever held a batch.
+    pub fn outbox_streams(&self) -> Result<Vec<StreamName>, StoreError> {
+        let book = self.book();
+        Ok(book.streams.keys().filter_map(|name| StreamName::new(name).ok()).collect())
+    }
+
+    /// Number of the first batch of a stream behind `after`.
+    pub fn outbox_next_number(
+        &self,
+        stream: &StreamName,
+        after: SequenceNumber,
+    ) -> Result<Option<SequenceNumber>, StoreError> {
+        let book = self.book();
+        let entries = book.streams.get(stream.as_str()).map(|book| &book.entries);
+        let first = entries.and_then(|entries| entries.range(after.0.saturating_add(1)..).next());
+        Ok(first.map(|(number, _)| SequenceNumber(*number)))
+    }
+
+    /// The first batch of a stream behind `after`, as it travels. From here on it is never dropped.
+    pub fn outbox_next(
+        &self,
+        stream: &StreamName,
+        after: SequenceNumber,
+    ) -> Result<Option<(SequenceNumber, Vec<u8>)>, StoreError> {
+        let mut book = self.book();
+        let Some(own) = book.streams.get_mut(stream.as_str()) else { return Ok(None) };
+        let Some((&number, _)) = own.entries.range(after.0.saturating_add(1)..).next() else { return Ok(None) };
+        if number > own.mark {
+            let mark = number + MARK_AHEAD - 1;
+            self.write(|transaction| {
+                transaction.open_table(META)?.insert(mark_key(stream.as_str()).as_str(), mark)?;
+                Ok(())
+            })?;
+            own.mark = mark;
+        }
+        own.offered = own.offered.max(number);
+        let table = self.database()?.begin_read()?.open_table(OUTBOX).map_err(StoreError::read)?;
+        let bytes = table.get((stream.as_str(), number)).map_err(StoreError::read)?;
+        match bytes {
+            Some(bytes) => Ok(Some((SequenceNumber(number), bytes.value().to_vec()))),
+            None => Err(StoreError::Damaged {
+                what: "batch",
+                key: format!("{stream}/{number}"),
+                problem: "the index names it, but it is not there".into(),
+            }),
+        }
+    }
+
+    /// Forgets batches that the hub has: everything through a number, and some beyond; how many there were. Losing
+    /// this in a crash only sends them again, so it does not wait for the disk.
+    pub fn outbox_free(
+        &self,
+        stream: &StreamName,
+        through: SequenceNumber,
+        scattered: &[SequenceNumber],
+    ) -> Result<u64, StoreError> {
+        let mut book = self.book();
+        let Some(own) = book.streams.get(stream.as_str()) else { return Ok(0) };
+        // A receipt cannot free what was never given out: a hub that says so speaks of another life of this state.
+        let through = through.0.min(own.offered);
+        let mut numbers: Vec<u64> = own.entries.range(..=through).map(|(number, _)| *number).collect();
+        let beyond = scattered.iter().map(|number| number.0);
+        numbers.extend(beyond.filter(|n| *n > through && *n <= own.offered && own.entries.contains_key(n)));
+        if numbers.is_empty() {
+            return Ok(0);
+        }
+        let database = self.database()?;
+        let mut transaction = database.begin_write()?;
+        transaction.set_durability(Durability::None).map_err(|error| StoreError::write(redb::Error::from(error)))?;
+        for number in &numbers {
+            book.remove(&transaction, stream.as_str(), *number).map_err(StoreError::write)?;
+        }
+        transaction.commit().map_err(StoreError::write)?;
+        drop(book);
+        self.changed.send_modify(|changes| *changes += 1);
+        Ok(numbers.len() as u64)
+    }
+
+    /// Batches and bytes that wait for a receipt.
+    pub fn outbox_size(&self) -> (u64, u64) {
+        let outgoing = self.outgoing();
+        (outgoing.batches, outgoing.bytes)
+    }
+
+    /// What the outbox holds and what it gave up.
+    pub fn outgoing(&self) -> Outgoing {
+        let book = self.book();
+        let batches = book.streams.values().map(|stream| stream.entries.len() as u64).sum();
+        Outgoing { batches, bytes: book.bytes, dropped: book.dropped }
+    }
+}

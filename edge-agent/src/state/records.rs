@@ -1,0 +1,121 @@
+//! Stored forms. Each begins with its version, so that a later build reads what this one wrote.
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use tributary_features::Event;
+use tributary_wire::Micros;
+
+use super::StoreError;
+
+/// An event that was accepted, with everything that was made of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Accepted {
+    /// Place in this device's accept order; the first is 1.
+    pub number: u64,
+    /// Wall time at which it was accepted.
+    pub wall: Micros,
+    /// Name of its source.
+    pub source: String,
+    /// The event.
+    pub event: Event,
+    /// One per package that scored it; the first is the one that was answered.
+    pub observations: Vec<Observation>,
+}
+
+/// One served prediction.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Observation {
+    /// Model line.
+    pub line: String,
+    /// Version; 0 is the declared fallback.
+    pub version: u32,
+    /// Role of the package.
+    pub role: String,
+    /// Snapshot of fleet-scope features that was served.
+    pub snapshot: Option<u64>,
+    /// Features as served.
+    pub features: Vec<f32>,
+    /// The output.
+    pub output: f32,
+    /// The decision.
+    pub decision: bool,
+    /// Threshold of the decision.
+    pub threshold: f32,
+    /// From the writer's taking of the event to the decision.
+    pub latency_us: u64,
+    /// Bits of the marks.
+    pub marks: u32,
+    /// Why the answer is not the package's.
+    pub degraded: Option<String>,
+}
+
+/// What was answered, kept for callers that ask again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Answer {
+    /// The event's place in accept order.
+    pub number: u64,
+    /// Wall time at which it was accepted.
+    pub wall: Micros,
+    /// Version that decided.
+    pub version: u32,
+    /// The output.
+    pub output: f32,
+    /// The decision.
+    pub decision: bool,
+    /// Why the answer is not the package's.
+    pub degraded: Option<String>,
+    /// Bits of the marks.
+    pub marks: u32,
+    /// Microseconds to the decision.
+    pub latency_us: u64,
+}
+
+/// Where a source stands.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct SourceState {
+    /// Newest event time it has brought.
+    pub newest: Option<Micros>,
+    /// How far it has been read, in the source's own count.
+    pub offset: u64,
+    /// What the offset belongs to, such as a file's name and length.
+    pub of: String,
+    /// Events accepted from it.
+    pub accepted: u64,
+    /// Events that were there before.
+    pub duplicates: u64,
+    /// Events refused.
+    pub refused: u64,
+    /// It has come to its end.
+    pub finished: bool,
+}
+
+/// A finished sketch on its way to the hub.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SketchRecord {
+    /// Model line.
+    pub line: String,
+    /// Version.
+    pub version: u32,
+    /// First instant of its window.
+    pub window_start: Micros,
+    /// First instant after.
+    pub window_end: Micros,
+    /// Its byte form.
+    pub sketch: Vec<u8>,
+}
+
+#[derive(Serialize, Deserialize)]
+enum Versions<T> {
+    V1(T),
+}
+
+pub(super) fn encode<T: Serialize>(record: &T) -> Vec<u8> {
+    // Plain data written to a growing vector has no way to fail.
+    postcard::to_allocvec(&Versions::V1(record)).expect("plain data always serialises")
+}
+
+pub(super) fn decode<T: DeserializeOwned>(what: &'static str, key: &str, bytes: &[u8]) -> Result<T, StoreError> {
+    match postcard::from_bytes(bytes) {
+        Ok(Versions::V1(record)) => Ok(record),
+        Err(error) => Err(StoreError::Damaged { what, key: key.to_owned(), problem: error.to_string() }),
+    }
+}
