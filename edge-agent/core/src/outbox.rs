@@ -228,3 +228,168 @@ impl Stream {
         self.in_flight.retain(|number, _| *number > self.through && !self.scattered.contains(number));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const INCARNATION: Incarnation = Incarnation(1);
+
+    fn name(text: &str) -> StreamName {
+        StreamName::new(text).unwrap()
+    }
+
+    fn outbox(streams: &[&str]) -> Outbox {
+        let mut outbox = Outbox::new(INCARNATION, OutboxSettings::default(), 3);
+        streams.iter().for_each(|stream| outbox.add_stream(name(stream)));
+        outbox.connected();
+        outbox
+    }
+
+    /// A store in which every stream holds `1..=last`.
+    fn stored(last: u64) -> impl Fn(&StreamName, SequenceNumber) -> Result<Option<SequenceNumber>, Infallible> {
+        move |_, after| Ok((after.0 < last).then_some(SequenceNumber(after.0 + 1)))
+    }
+
+    fn ack(stream: &str, through: u64, scattered: &[u64], window: u16) -> AckV1 {
+        let scattered = scattered.iter().copied().map(SequenceNumber).collect();
+        let through = SequenceNumber(through);
+        let (stream, incarnation) = (name(stream), INCARNATION);
+        AckV1 { streams: vec![StreamAck { stream, incarnation, through, scattered, quarantined: vec![], window }] }
+    }
+
+    fn all(outbox: &mut Outbox, now: u64, last: u64) -> Vec<(String, u64)> {
+        let now = Duration::from_secs(now);
+        std::iter::from_fn(|| outbox.next(now, stored(last)).unwrap())
+            .map(|(stream, sequence)| (stream.to_string(), sequence.0))
+            .collect()
+    }
+
+    fn numbers(sent: &[(String, u64)]) -> Vec<u64> {
+        sent.iter().map(|(_, number)| *number).collect()
+    }
+
+    #[test]
+    fn a_stream_keeps_to_its_window_and_goes_on_where_it_was() {
+        let mut outbox = outbox(&["events"]);
+        assert_eq!(numbers(&all(&mut outbox, 0, 100)), (1..=8).collect::<Vec<_>>());
+        outbox.acknowledged(Duration::ZERO, &ack("events", 3, &[5], 4));
+        assert_eq!(numbers(&all(&mut outbox, 0, 100)), Vec::<u64>::new(), "4, 6, 7 and 8 are still out");
+        outbox.acknowledged(Duration::ZERO, &ack("events", 7, &[], 4));
+        assert_eq!(numbers(&all(&mut outbox, 0, 100)), [9, 10, 11]);
+    }
+
+    #[test]
+    fn streams_take_turns() {
+        let mut outbox = outbox(&["events", "observations"]);
+        let sent = all(&mut outbox, 0, 2);
+        let order: Vec<_> = sent.iter().map(|(stream, number)| (stream.as_str(), *number)).collect();
+        assert_eq!(order, [("events", 1), ("observations", 1), ("events", 2), ("observations", 2)]);
+    }
+
+    #[test]
+    fn receipts_unite_and_old_ones_take_nothing_back() {
+        let mut outbox = outbox(&["events"]);
+        outbox.acknowledged(Duration::ZERO, &ack("events", 0, &[2, 3, 5], 8));
+        let freed = outbox.acknowledged(Duration::ZERO, &ack("events", 1, &[], 8));
+        assert_eq!((freed[0].through, freed[0].scattered.clone()), (SequenceNumber(3), vec![SequenceNumber(5)]));
+        let freed = outbox.acknowledged(Duration::ZERO, &ack("events", 0, &[], 8));
+        assert_eq!(freed[0].through, SequenceNumber(3));
+        assert_eq!(numbers(&all(&mut outbox, 0, 6)), [4, 6]);
+    }
+
+    #[test]
+    fn a_receipt_of_another_incarnation_or_stream_frees_nothing() {
+        let mut outbox = outbox(&["events"]);
+        let mut other = ack("events", 9, &[], 8);
+        other.streams[0].incarnation = Incarnation(2);
+        assert_eq!(outbox.acknowledged(Duration::ZERO, &other), []);
+        assert_eq!(outbox.acknowledged(Duration::ZERO, &ack("unheard-of", 9, &[], 8)), []);
+    }
+
+    #[test]
+    fn what_gets_no_receipt_leaves_again_after_growing_waits() {
+        let mut outbox = outbox(&["events"]);
+        assert_eq!(numbers(&all(&mut outbox, 0, 1)), [1]);
+        let first = outbox.next_wake().unwrap();
+        assert!((Duration::from_millis(3750)..Duration::from_millis(6250)).contains(&first));
+        assert_eq!(numbers(&all(&mut outbox, 3, 1)), Vec::<u64>::new());
+        assert_eq!(numbers(&all(&mut outbox, 7, 1)), [1]);
+        let second = outbox.next_wake().unwrap() - Duration::from_secs(7);
+        assert!((Duration::from_millis(7500)..Duration::from_millis(12500)).contains(&second));
+    }
+
+    #[test]
+    fn a_new_connection_sends_all_that_has_no_receipt_and_none_sends_nothing() {
+        let mut outbox = outbox(&["events"]);
+        all(&mut outbox, 0, 3);
+        outbox.acknowledged(Duration::ZERO, &ack("events", 1, &[3], 8));
+        outbox.disconnected();
+        assert_eq!((all(&mut outbox, 100, 3), outbox.next_wake()), (vec![], None));
+        outbox.connected();
+        assert_eq!(numbers(&all(&mut outbox, 100, 3)), [2]);
+    }
+
+    #[test]
+    fn hold_stops_a_stream_until_a_single_probe() {
+        let mut outbox = outbox(&["events"]);
+        outbox.acknowledged(Duration::ZERO, &ack("events", 0, &[], 0));
+        assert_eq!(numbers(&all(&mut outbox, 1, 9)), Vec::<u64>::new());
+        assert!(outbox.next_wake().is_some());
+        assert_eq!(numbers(&all(&mut outbox, 7, 9)), [1]);
+        outbox.acknowledged(Duration::from_secs(7), &ack("events", 1, &[], 2));
+        assert_eq!(numbers(&all(&mut outbox, 7, 9)), [2, 3]);
+    }
+
+    #[test]
+    fn a_batch_that_became_part_of_a_gap_is_looked_for_anew() {
+        let mut outbox = outbox(&["events"]);
+        assert_eq!(numbers(&all(&mut outbox, 0, 3)), [1, 2, 3]);
+        // The store dropped 1 to 3 and holds a gap with number 1 and batch 4.
+        let gap = |_: &StreamName, after: SequenceNumber| -> Result<_, Infallible> {
+            Ok([1, 4].into_iter().map(SequenceNumber).find(|number| *number > after))
+        };
+        let now = Duration::from_secs(10);
+        let mut sent = Vec::new();
+        while let Some((_, number)) = outbox.next(now, gap).unwrap() {
+            sent.push(number.0);
+        }
+        assert_eq!(sent, [1, 4]);
+    }
+
+    proptest! {
+        /// A network that loses batches and receipts, repeats receipts and cuts connections: all arrive in the end.
+        #[test]
+        fn everything_arrives_over_a_bad_network(
+            fates in prop::collection::vec((any::<bool>(), any::<bool>(), 0u8..20), 50..200), last in 1u64..40
+        ) {
+            let mut outbox = outbox(&["events"]);
+            let mut there = BTreeSet::new();
+            let mut now = 0;
+            let fates = fates.into_iter().chain(std::iter::repeat_n((true, true, 9), 200));
+            for (batch_arrives, receipt_arrives, accident) in fates {
+                let sent = all(&mut outbox, now, last);
+                prop_assert!(outbox.in_flight() <= 8);
+                if batch_arrives {
+                    there.extend(numbers(&sent));
+                }
+                if receipt_arrives {
+                    let through = (1..).take_while(|number| there.contains(number)).count() as u64;
+                    let scattered: Vec<_> = there.iter().copied().filter(|number| *number > through).collect();
+                    let freed = outbox.acknowledged(Duration::from_secs(now), &ack("events", through, &scattered, 8));
+                    prop_assert!((1..=freed[0].through.0).all(|number| there.contains(&number)));
+                }
+                if accident == 0 {
+                    outbox.disconnected();
+                    outbox.connected();
+                }
+                now += 5;
+            }
+            prop_assert_eq!(there.len() as u64, last);
+        }
+    }
+}
