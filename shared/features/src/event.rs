@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 use tributary_wire::{EntityKey, EventId, Micros};
 
-use crate::view::{EntityKind, ValueKind, View};
 use crate::fixed;
+use crate::view::{EntityKind, ValueKind, View};
 
 /// Something that happened at a device, as its caller told it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -156,9 +156,10 @@ impl View {
                 return Err(RowError::Twice { kind, name: name.clone() });
             }
         }
-        let entities = entities.into_iter().zip(self.entities()).map(|(key, field)| {
-            key.ok_or_else(|| RowError::Missing { kind: "entity", name: field.name.clone() })
-        });
+        let entities = entities
+            .into_iter()
+            .zip(self.entities())
+            .map(|(key, field)| key.ok_or_else(|| RowError::Missing { kind: "entity", name: field.name.clone() }));
         let entities = entities.collect::<Result<_, _>>()?;
         Ok(Row { time: event.time, entities, values: self.row_values(event)? })
     }

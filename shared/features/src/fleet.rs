@@ -42,8 +42,7 @@ struct Known {
 impl FleetWindows {
     /// Empty windows.
     pub fn new(view: &View) -> Self {
-        let tables: Vec<_> =
-            Plan::of(view, &[Scope::Fleet]).into_iter().map(|plan| Table::new(plan, false)).collect();
+        let tables: Vec<_> = Plan::of(view, &[Scope::Fleet]).into_iter().map(|plan| Table::new(plan, false)).collect();
         let features = tables.iter().map(|table| {
             let places: Vec<_> = table.plan.outputs.iter().map(|output| output.at).collect();
             let names = places.iter().map(|at| view.features()[*at].name.clone()).collect();
@@ -197,10 +196,12 @@ impl FleetValues {
             let mut part = empty.clone();
             let mut bytes = head;
             for (key, values) in entity.rows {
-                let size = 4 * values.len() + 3 + match &key {
-                    EntityKey::Int(_) => 11,
-                    EntityKey::Text(text) => text.len() + 6,
-                };
+                let size = 4 * values.len()
+                    + 3
+                    + match &key {
+                        EntityKey::Int(_) => 11,
+                        EntityKey::Text(text) => text.len() + 6,
+                    };
                 if bytes + size > max_bytes && !part.rows.is_empty() {
                     parts.push(std::mem::replace(&mut part, empty.clone()));
                     bytes = head;

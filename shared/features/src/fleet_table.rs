@@ -102,7 +102,8 @@ impl FleetTable {
     pub fn offer(&mut self, part: FeatureSnapshotV1) -> Result<Offer, SnapshotError> {
         self.check(&part)?;
         let newest = self.gathering.as_ref().map(|gathering| gathering.number);
-        if self.number().is_some_and(|number| part.number <= number) || newest.is_some_and(|newest| part.number < newest)
+        if self.number().is_some_and(|number| part.number <= number)
+            || newest.is_some_and(|newest| part.number < newest)
         {
             return Ok(Offer::Old);
         }
@@ -151,7 +152,11 @@ impl FleetTable {
         if entity.features != part.features {
             return malformed(format!("features are {:?}; expected {:?}", part.features, entity.features));
         }
-        match part.rows.iter().find(|row| row.values.len() != part.features.len() || !row.values.iter().all(|v| v.is_finite())) {
+        match part
+            .rows
+            .iter()
+            .find(|row| row.values.len() != part.features.len() || !row.values.iter().all(|v| v.is_finite()))
+        {
             Some(row) => malformed(format!("values of {} {} are {:?}", part.entity, row.key, row.values)),
             None => Ok(()),
         }

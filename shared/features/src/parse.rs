@@ -29,8 +29,17 @@ const MAX_SOURCE_BYTES: usize = 256 * 1024;
 const MAX_FEATURES: usize = 1024;
 /// Columns that the lake and datasets have in any case, so that a field of the same name would be ambiguous.
 const RESERVED: [&str; 11] = [
-    "accepted", "event_id", "event_time", "source", "device", "incarnation", "sequence", "ingest_time", "label",
-    "known_at", "day",
+    "accepted",
+    "event_id",
+    "event_time",
+    "source",
+    "device",
+    "incarnation",
+    "sequence",
+    "ingest_time",
+    "label",
+    "known_at",
+    "day",
 ];
 
 #[derive(Deserialize)]

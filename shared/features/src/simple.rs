@@ -31,7 +31,8 @@ impl Simple {
 
     /// Fills them and leaves everything as it is.
     pub(crate) fn peek(&self, row: &Row, out: &mut [f32]) -> Marks {
-        let local = if self.needs_calendar { self.calendar.local(row.time.0) } else { Local { hour: 0, weekend: false } };
+        let local =
+            if self.needs_calendar { self.calendar.local(row.time.0) } else { Local { hour: 0, weekend: false } };
         let mut marks = Marks::NONE;
         for (at, kind, default) in &self.outputs {
             let is_true = match *kind {

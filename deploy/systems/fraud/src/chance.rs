@@ -48,7 +48,10 @@ impl Chance {
     pub(crate) fn count(&mut self, mean: f64) -> usize {
         // A thousand chances of a thousandth each: a Poisson count in all but name, without an exponential.
         let chance = ((mean / 1_000.0).clamp(0.0, 1.0) * (1_u64 << 32) as f64) as u64;
-        (0..500).map(|_| self.next()).map(|pair| usize::from(pair >> 32 < chance) + usize::from(pair & 0xffff_ffff < chance)).sum()
+        (0..500)
+            .map(|_| self.next())
+            .map(|pair| usize::from(pair >> 32 < chance) + usize::from(pair & 0xffff_ffff < chance))
+            .sum()
     }
 }
 

@@ -61,16 +61,19 @@ const SIDE: f64 = 100.0;
 const WITHIN_REACH: f64 = 12.0;
 
 /// Share of terminals that become compromised on a day.
-const COMPROMISED_TERMINALS: f64 = 0.0003;
+const COMPROMISED_TERMINALS: f64 = 0.0002;
 const COMPROMISED_DAYS: u32 = 28;
 /// Share of customers whose card details are stolen on a day, and for how long.
-const STOLEN_CARDS: f64 = 0.0018;
+const STOLEN_CARDS: f64 = 0.0035;
 const STOLEN_DAYS: u32 = 14;
 /// The same for scenario 4.
-const STOLEN_CARDS_AFTER: f64 = 0.004;
+const STOLEN_CARDS_AFTER: f64 = 0.0035;
 const STOLEN_DAYS_AFTER: u32 = 5;
 /// How many small payments a thief makes a night in scenario 4.
-const PAYMENTS_A_NIGHT: f64 = 8.0;
+const PAYMENTS_A_NIGHT: f64 = 7.0;
+
+/// Days before the first on which thieves were at work already: frauds are as frequent on the first day as later.
+const DAYS_BEFORE: u32 = COMPROMISED_DAYS;
 
 /// Streams of chance, apart from each other: what one draws does not move what another draws.
 #[derive(Clone, Copy)]
@@ -104,6 +107,7 @@ pub struct Generator {
     /// Until which day each card is in the hands of a thief.
     stolen: Vec<u32>,
     stolen_after: Vec<u32>,
+    /// Counts from [`DAYS_BEFORE`] days before the first.
     day: u32,
     next_id: i64,
     today: std::vec::IntoIter<Transaction>,
@@ -134,7 +138,13 @@ impl Generator {
         let customers = customers.collect();
         let (compromised, stolen) = (vec![0; config.terminals], vec![0; config.customers]);
         let stolen_after = stolen.clone();
-        Self { config, customers, compromised, stolen, stolen_after, day: 0, next_id: 0, today: Vec::new().into_iter() }
+        let today = Vec::new().into_iter();
+        let mut generator = Self { config, customers, compromised, stolen, stolen_after, day: 0, next_id: 0, today };
+        for _ in 0..DAYS_BEFORE {
+            generator.fall_to_thieves();
+            generator.day += 1;
+        }
+        generator
     }
 
     /// What it was made from.
@@ -147,7 +157,7 @@ impl Generator {
     }
 
     fn has_changed(&self) -> bool {
-        self.config.change_day.is_some_and(|change| self.day >= change)
+        self.config.change_day.is_some_and(|change| self.day >= DAYS_BEFORE.saturating_add(change))
     }
 
     /// Decides which terminals and cards fall to thieves today.
@@ -243,7 +253,7 @@ impl Generator {
     }
 
     fn payment(&self, customer: usize, terminal: usize, seconds: f64, amount: f64, scenario: u8) -> Transaction {
-        let midnight = self.config.start.0 + i64::from(self.day) * Micros::DAY;
+        let midnight = self.config.start.0 + i64::from(self.day - DAYS_BEFORE) * Micros::DAY;
         Transaction {
             id: 0,
             time: Micros(midnight + seconds as i64 * Micros::SECOND),
@@ -278,7 +288,7 @@ impl Iterator for Generator {
             if let Some(payment) = self.today.next() {
                 return Some(payment);
             }
-            if self.day >= self.config.days {
+            if self.day - DAYS_BEFORE >= self.config.days {
                 return None;
             }
             self.make_day();

@@ -7,7 +7,9 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int8Array, Int64Array, RecordBatch, TimestampMicrosecondArray};
+use arrow::array::{
+    Array, ArrayRef, AsArray, Float64Array, Int8Array, Int64Array, RecordBatch, TimestampMicrosecondArray,
+};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type, Int8Type, Int64Type, TimeUnit, TimestampMicrosecondType};
 use parquet::arrow::ArrowWriter;
@@ -74,12 +76,14 @@ pub fn load_parquet(path: &Path) -> Result<Vec<Transaction>, LoadError> {
 pub fn each_transaction(path: &Path, mut visit: impl FnMut(Transaction)) -> Result<(), LoadError> {
     let own = || path.to_owned();
     let file = File::open(path).map_err(|source| LoadError::Open { path: own(), source })?;
-    let reader = ParquetRecordBatchReaderBuilder::try_new(file).and_then(|builder| builder.with_batch_size(8192).build());
+    let reader =
+        ParquetRecordBatchReaderBuilder::try_new(file).and_then(|builder| builder.with_batch_size(8192).build());
     let reader = reader.map_err(|source| LoadError::Parquet { path: own(), source })?;
     let mut newest = Micros(i64::MIN);
     for rows in reader {
         let rows = rows.map_err(|source| LoadError::Rows { path: own(), source })?;
-        let columns = Columns::of(&rows).map_err(|(column, problem)| LoadError::Column { path: own(), column, problem })?;
+        let columns =
+            Columns::of(&rows).map_err(|(column, problem)| LoadError::Column { path: own(), column, problem })?;
         for row in 0..rows.num_rows() {
             let payment = columns.payment(row);
             if payment.time < newest {

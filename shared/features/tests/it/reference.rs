@@ -1,9 +1,7 @@
 //! A view for tests, events for it, and features computed the plain way: by looking at every event again.
 
 use proptest::prelude::*;
-use tributary_features::{
-    Aggregate, EntityKey, Feature, FeatureKind, Micros, Row, Scope, View, fixed,
-};
+use tributary_features::{Aggregate, EntityKey, Feature, FeatureKind, Micros, Row, Scope, View, fixed};
 
 /// Two entities, windows with and without delay, all aggregates, both scopes.
 pub const VIEW: &str = r#"
@@ -137,7 +135,8 @@ pub fn view() -> View {
 pub fn rows(count: usize) -> impl Strategy<Value = Vec<(Row, bool)>> {
     let step = prop_oneof![4 => 0..3_i64, 2 => -9..0_i64, 1 => 5..25_i64, 1 => Just(0)];
     let amount = prop_oneof![Just(0.1), Just(1e12), Just(-1e12), -50.0..50.0_f64];
-    let row = (step, 0..3_i64, 0..2_usize, amount, 0.0..9.0_f64, proptest::option::of(0..5_i32), any::<bool>(), 0..3_i64);
+    let row =
+        (step, 0..3_i64, 0..2_usize, amount, 0.0..9.0_f64, proptest::option::of(0..5_i32), any::<bool>(), 0..3_i64);
     proptest::collection::vec(row, 1..count).prop_map(|rows| {
         let mut time = 1_000_000 * SECOND;
         let rows = rows.into_iter().map(|(step, customer, place, amount, weight, hint, label, odd)| {

@@ -155,7 +155,10 @@ fn a_state_that_is_broken_or_of_another_view_is_refused() {
     assert!(matches!(windows.restore(b"", state), Err(StateError::Malformed(_))));
     let farther = View::from_toml(&VIEW.replace("window = \"30s\"", "window = \"300s\"")).unwrap();
     let error = DeviceWindows::new(&farther).restore(key, state).unwrap_err();
-    assert_eq!(error.to_string(), "window state of customer 1 does not fit the view: it does not reach back far enough");
+    assert_eq!(
+        error.to_string(),
+        "window state of customer 1 does not fit the view: it does not reach back far enough"
+    );
     let other = View::from_toml(&VIEW.replace("customer", "client")).unwrap();
     assert!(matches!(DeviceWindows::new(&other).restore(key, state), Err(StateError::Foreign { .. })));
 }
