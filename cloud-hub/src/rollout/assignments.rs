@@ -97,7 +97,8 @@ pub async fn sign(
         .fetch_optional(&mut *catalog)
         .await?;
     let generation = Generation((last.unwrap_or(0) as u64).max(reported.0) + 1);
-    let query = "select line, role, version, length, sha256, allow_lower from wishes where device = $1 order by line, role";
+    let query =
+        "select line, role, version, length, sha256, allow_lower from wishes where device = $1 order by line, role";
     let rows: Vec<(String, String, i64, i64, String, i64)> =
         sqlx::query_as(query).bind(device.as_str()).fetch_all(&mut *catalog).await?;
     let mut lines = Vec::with_capacity(rows.len());

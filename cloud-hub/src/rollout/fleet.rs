@@ -125,8 +125,7 @@ pub fn evidence(
         let (predictions, errors) = before.map_or((0, 0), |before| (before.predictions, before.errors));
         let trials = now.predictions - predictions;
         let failures = (now.errors - errors).min(trials);
-        let arm: &mut Arm =
-            if now.sha256 == target.sha256 { &mut evidence.canary } else { &mut evidence.control };
+        let arm: &mut Arm = if now.sha256 == target.sha256 { &mut evidence.canary } else { &mut evidence.control };
         arm.trials += trials;
         arm.failures += failures;
     }

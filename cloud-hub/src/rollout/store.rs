@@ -230,8 +230,7 @@ pub async fn newest(
 /// Rollouts below a number, newest first.
 pub async fn list(catalog: &mut SqliteConnection, before: i64, limit: u32) -> Result<Vec<Stored>, RolloutError> {
     let query = "select * from rollouts where id < $1 order by id desc limit $2";
-    let rows: Vec<Row> =
-        sqlx::query_as(query).bind(before).bind(i64::from(limit)).fetch_all(&mut *catalog).await?;
+    let rows: Vec<Row> = sqlx::query_as(query).bind(before).bind(i64::from(limit)).fetch_all(&mut *catalog).await?;
     let mut list = Vec::with_capacity(rows.len());
     for row in rows {
         list.push(assemble(catalog, row).await?);

@@ -1,0 +1,132 @@
+//! Alerts in the catalog: at most one that is not resolved per kind and subject.
+
+use cloud_hub_core::alert::{AlertInput, AlertState};
+use serde_json::Value;
+use sqlx::SqliteConnection;
+use tributary_wire::Micros;
+
+use super::MonitorError;
+
+/// An alert as the catalog keeps it.
+#[derive(Debug, Clone, PartialEq, sqlx::FromRow)]
+pub struct Alert {
+    /// Its id.
+    pub id: String,
+    /// What kind of thing, such as `drift`.
+    pub kind: String,
+    /// What it is about, such as `card-fraud/3`.
+    pub subject: String,
+    /// `info`, `warning` or `critical`.
+    pub severity: String,
+    /// `open`, `silenced` or `resolved`.
+    pub state: String,
+    /// In numbers and words, JSON.
+    pub detail: String,
+    /// How often its cause was seen.
+    pub times: i64,
+    /// When it opened, UTC microseconds.
+    pub opened: i64,
+    /// When it last changed.
+    pub updated: i64,
+    /// When its cause was gone.
+    pub resolved: Option<i64>,
+    /// End of the silence.
+    pub silenced_until: Option<i64>,
+}
+
+impl Alert {
+    /// Where it stands, as the core sees it.
+    pub fn stands(&self) -> AlertState {
+        match (self.state.as_str(), self.silenced_until, self.resolved) {
+            ("silenced", Some(until), _) => AlertState::Silenced { until: Micros(until) },
+            ("resolved", _, at) => AlertState::Resolved { at: Micros(at.unwrap_or(self.updated)) },
+            _ => AlertState::Open,
+        }
+    }
+}
+
+/// One alert.
+pub async fn get(catalog: &mut SqliteConnection, id: &str) -> Result<Option<Alert>, MonitorError> {
+    Ok(sqlx::query_as("select * from alerts where id = $1").bind(id).fetch_optional(catalog).await?)
+}
+
+/// The alert of a kind and subject that is not resolved.
+pub async fn unresolved(
+    catalog: &mut SqliteConnection,
+    kind: &str,
+    subject: &str,
+) -> Result<Option<Alert>, MonitorError> {
+    let query = "select * from alerts where kind = $1 and subject = $2 and state <> 'resolved'";
+    Ok(sqlx::query_as(query).bind(kind).bind(subject).fetch_optional(catalog).await?)
+}
+
+/// Alerts below an id, newest first (ids are in the order of their opening).
+pub async fn list(
+    catalog: &mut SqliteConnection,
+    state: Option<&str>,
+    before: Option<&str>,
+    limit: u32,
+) -> Result<Vec<Alert>, MonitorError> {
+    let query = "select * from alerts where ($1 is null or state = $1) and ($2 is null or id < $2)
+                 order by id desc limit $3";
+    Ok(sqlx::query_as(query).bind(state).bind(before).bind(i64::from(limit)).fetch_all(catalog).await?)
+}
+
+/// Lets something happen to an alert and keeps where it then stands.
+pub async fn change(
+    catalog: &mut SqliteConnection,
+    alert: &Alert,
+    input: AlertInput,
+    now: Micros,
+) -> Result<(), MonitorError> {
+    let state = alert.stands().handle(now, input)?;
+    let (name, until, resolved) = match state {
+        AlertState::Open => ("open", None, None),
+        AlertState::Silenced { until } => ("silenced", Some(until.0), None),
+        AlertState::Resolved { at } => ("resolved", None, Some(at.0)),
+    };
+    let query = "update alerts set state = $1, silenced_until = $2, resolved = $3, updated = $4 where id = $5";
+    sqlx::query(query).bind(name).bind(until).bind(resolved).bind(now.0).bind(&alert.id).execute(catalog).await?;
+    Ok(())
+}
+
+/// The cause of an alert was seen. `Some`: the alert is new or has opened again, somebody should be told.
+pub async fn seen(
+    catalog: &mut SqliteConnection,
+    (kind, subject, severity): (&str, &str, &str),
+    detail: &Value,
+    now: Micros,
+) -> Result<Option<String>, MonitorError> {
+    if let Some(known) = unresolved(catalog, kind, subject).await? {
+        change(catalog, &known, AlertInput::Seen, now).await?;
+        let query = "update alerts set times = times + 1, detail = $1 where id = $2 returning state";
+        let state: String =
+            sqlx::query_scalar(query).bind(detail.to_string()).bind(&known.id).fetch_one(catalog).await?;
+        return Ok((state == "open" && known.state != "open").then_some(known.id));
+    }
+    let id = ulid::Ulid::from_parts((now.0 / 1_000).max(0) as u64, rand::random()).to_string();
+    let query = "insert into alerts (id, kind, subject, severity, detail, opened, updated)
+                 values ($1, $2, $3, $4, $5, $6, $6)";
+    sqlx::query(query)
+        .bind(&id)
+        .bind(kind)
+        .bind(subject)
+        .bind(severity)
+        .bind(detail.to_string())
+        .bind(now.0)
+        .execute(catalog)
+        .await?;
+    Ok(Some(id))
+}
+
+/// The cause of an alert was looked for and is gone. Whether there was an alert.
+pub async fn gone(
+    catalog: &mut SqliteConnection,
+    kind: &str,
+    subject: &str,
+    now: Micros,
+) -> Result<bool, MonitorError> {
+    let Some(known) = unresolved(catalog, kind, subject).await? else { return Ok(false) };
+    change(catalog, &known, AlertInput::Gone, now).await?;
+    Ok(true)
+}

@@ -1,0 +1,145 @@
+//! Reads the columns that the monitor needs out of the lake's record batches, whatever width of text they use.
+
+use arrow::array::{Array, AsArray, BooleanArray, Float32Array, RecordBatch, StringArray};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Float32Type, Int64Type, TimeUnit};
+use tributary_stats::Sketch;
+
+/// A column that is not there or not of its type. The lake checks types on arrival, so this is a mistake of ours.
+#[derive(Debug, thiserror::Error)]
+#[error("column {column} of stream {stream}: {problem}")]
+pub struct RecordError {
+    stream: &'static str,
+    column: &'static str,
+    problem: String,
+}
+
+/// The columns of one batch of one stream.
+struct Columns<'a> {
+    stream: &'static str,
+    batch: &'a RecordBatch,
+}
+
+impl Columns<'_> {
+    fn cast(&self, column: &'static str, to: &DataType) -> Result<arrow::array::ArrayRef, RecordError> {
+        let wrong = |problem: String| RecordError { stream: self.stream, column, problem };
+        let found = self.batch.column_by_name(column).ok_or_else(|| wrong("it is missing".to_owned()))?;
+        cast(found, to).map_err(|error| wrong(error.to_string()))
+    }
+
+    fn text(&self, column: &'static str) -> Result<StringArray, RecordError> {
+        Ok(self.cast(column, &DataType::Utf8)?.as_string::<i32>().clone())
+    }
+
+    fn int(&self, column: &'static str) -> Result<arrow::array::Int64Array, RecordError> {
+        Ok(self.cast(column, &DataType::Int64)?.as_primitive::<Int64Type>().clone())
+    }
+
+    fn float(&self, column: &'static str) -> Result<Float32Array, RecordError> {
+        Ok(self.cast(column, &DataType::Float32)?.as_primitive::<Float32Type>().clone())
+    }
+
+    fn bool(&self, column: &'static str) -> Result<BooleanArray, RecordError> {
+        Ok(self.cast(column, &DataType::Boolean)?.as_boolean().clone())
+    }
+
+    /// UTC microseconds; a missing column counts as a column of nulls where `optional`.
+    fn time(&self, column: &'static str) -> Result<arrow::array::Int64Array, RecordError> {
+        let micros = self.cast(column, &DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())))?;
+        let micros = cast(&micros, &DataType::Int64).map_err(|error| RecordError {
+            stream: self.stream,
+            column,
+            problem: error.to_string(),
+        })?;
+        Ok(micros.as_primitive::<Int64Type>().clone())
+    }
+}
+
+/// A served prediction, as far as quality cares.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Observed {
+    /// The caller's event id.
+    pub event_id: String,
+    /// UTC microseconds of event time.
+    pub time: i64,
+    /// Model line.
+    pub line: String,
+    /// Version that served.
+    pub version: i64,
+    /// Role of the package.
+    pub role: String,
+    /// Output of the model.
+    pub output: Option<f32>,
+    /// The decision.
+    pub decision: bool,
+}
+
+/// Reads batches of the stream `observations`.
+pub fn observations(batch: &RecordBatch) -> Result<Vec<Observed>, RecordError> {
+    let columns = Columns { stream: "observations", batch };
+    let (event_id, time) = (columns.text("event_id")?, columns.time("event_time")?);
+    let (line, version, role) = (columns.text("line")?, columns.int("version")?, columns.text("role")?);
+    let (output, decision) = (columns.float("output")?, columns.bool("decision")?);
+    let row = |i: usize| Observed {
+        event_id: event_id.value(i).to_owned(),
+        time: time.value(i),
+        line: line.value(i).to_owned(),
+        version: version.value(i),
+        role: role.value(i).to_owned(),
+        output: output.is_valid(i).then(|| output.value(i)).filter(|output| output.is_finite()),
+        decision: decision.is_valid(i) && decision.value(i),
+    };
+    Ok((0..batch.num_rows()).map(row).collect())
+}
+
+/// The truth about an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Labelled {
+    /// The caller's event id.
+    pub event_id: String,
+    /// The truth.
+    pub label: bool,
+    /// UTC microseconds of event time, where the label came with it.
+    pub time: Option<i64>,
+    /// When the label became known, UTC microseconds.
+    pub known_at: i64,
+}
+
+/// Reads batches of the stream `labels`.
+pub fn labels(batch: &RecordBatch) -> Result<Vec<Labelled>, RecordError> {
+    let columns = Columns { stream: "labels", batch };
+    let (event_id, label) = (columns.text("event_id")?, columns.bool("label")?);
+    let (time, known_at) = (columns.time("event_time")?, columns.time("known_at")?);
+    let row = |i: usize| Labelled {
+        event_id: event_id.value(i).to_owned(),
+        label: label.value(i),
+        time: time.is_valid(i).then(|| time.value(i)),
+        known_at: known_at.value(i),
+    };
+    Ok((0..batch.num_rows()).filter(|i| label.is_valid(*i)).map(row).collect())
+}
+
+/// Reads batches of the stream `sketches`: the device and its sketch. One that does not decode, or contradicts the
+/// columns beside it, is left out with the reason: the rest goes on.
+pub fn sketches(batch: &RecordBatch) -> Result<(Vec<(String, Sketch)>, Vec<String>), RecordError> {
+    let columns = Columns { stream: "sketches", batch };
+    let device = columns.text("device")?;
+    let (line, version) = (columns.text("line")?, columns.int("version")?);
+    let bytes = columns.cast("sketch", &DataType::Binary)?;
+    let bytes = bytes.as_binary::<i32>();
+    let (mut found, mut refused) = (Vec::new(), Vec::new());
+    for i in 0..batch.num_rows() {
+        let device = device.value(i);
+        match Sketch::decode(bytes.value(i)) {
+            Ok(s) if s.window.line == line.value(i) && i64::from(s.window.version) == version.value(i) => {
+                found.push((device.to_owned(), s));
+            }
+            Ok(s) => {
+                let (found, beside) = (&s.window.line, line.value(i));
+                refused.push(format!("{device}: a sketch of {found} in a row of {beside}, or of another version"));
+            }
+            Err(error) => refused.push(format!("{device}: {error}")),
+        }
+    }
+    Ok((found, refused))
+}
