@@ -1,0 +1,348 @@
+//! Which files count, and how they come to be.
+
+use std::collections::{BTreeMap, HashSet};
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use arrow::array::{BooleanArray, RecordBatch};
+use arrow::compute::{concat_batches, filter_record_batch};
+use arrow::datatypes::{Fields, Schema, SchemaRef};
+use tributary_wire::{Micros, Sha256, StreamName};
+use ulid::Ulid;
+
+use crate::columns::event_times;
+use crate::file::{self, BatchKey, Footer, FooterBatch, LakeFile};
+use crate::schema::{SchemaConflict, StreamSchema};
+use crate::storage::{Storage, create_folder_durably, write_durably};
+use crate::{LakeError, Scan};
+
+/// One batch may touch this many days; a year of nightly rows still passes, a file per row does not.
+pub const MAX_DAYS_PER_BATCH: usize = 400;
+
+/// A file that counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileEntry {
+    /// Place in the order of commits; 0 until committed.
+    pub number: i64,
+    /// Path below the lake's folder.
+    pub path: String,
+    /// Stream of all rows.
+    pub stream: StreamName,
+    /// UTC day of all rows, since 1970-01-01.
+    pub day: i64,
+    /// How many rows.
+    pub rows: u64,
+    /// Size of the file.
+    pub bytes: u64,
+    /// Earliest event time.
+    pub min_time: Micros,
+    /// Latest event time.
+    pub max_time: Micros,
+}
+
+/// One batch, decoded, on its way into files.
+#[derive(Debug, Clone)]
+pub struct Portion {
+    /// Its name.
+    pub key: BatchKey,
+    /// Hash of its body as it travelled.
+    pub hash: Sha256,
+    /// When the hub took it in.
+    pub ingest_time: Micros,
+    /// Its rows, with the lake's own columns.
+    pub records: RecordBatch,
+}
+
+/// A file that is durable but does not count yet.
+#[derive(Debug, Clone)]
+pub struct Written {
+    /// What to commit.
+    pub entry: FileEntry,
+    /// What is inside, still in memory.
+    pub records: RecordBatch,
+}
+
+/// The lake over a storage.
+pub struct Lake {
+    storage: Arc<dyn Storage>,
+    root: PathBuf,
+    index: RwLock<Index>,
+}
+
+#[derive(Default)]
+struct Index {
+    schemas: BTreeMap<StreamName, StreamSchema>,
+    /// In commit order.
+    files: BTreeMap<StreamName, Vec<FileEntry>>,
+}
+
+struct DaySlice {
+    footer: Footer,
+    records: Vec<RecordBatch>,
+}
+
+impl Lake {
+    /// A lake in a folder. Until files are registered it is empty, whatever the folder holds.
+    pub fn open(storage: Arc<dyn Storage>, root: impl Into<PathBuf>) -> Result<Self, LakeError> {
+        let root = root.into();
+        let above = root.parent().unwrap_or(&root);
+        create_folder_durably(&*storage, above, &root).map_err(|source| LakeError::Storage {
+            verb: "create",
+            path: root.clone(),
+            source,
+        })?;
+        Ok(Self { storage, root, index: RwLock::default() })
+    }
+
+    /// The storage below.
+    pub fn storage(&self) -> &Arc<dyn Storage> {
+        &self.storage
+    }
+
+    /// The lake's folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Declares the columns of a stream.
+    pub fn set_schema(&self, stream: &StreamName, schema: StreamSchema) {
+        self.index.write().unwrap_or_else(PoisonError::into_inner).schemas.insert(stream.clone(), schema);
+    }
+
+    /// The columns of a stream; none for one that nobody sent yet.
+    pub fn schema(&self, stream: &StreamName) -> StreamSchema {
+        self.read_index().schemas.get(stream).cloned().unwrap_or_default()
+    }
+
+    /// All streams that have columns.
+    pub fn streams(&self) -> Vec<StreamName> {
+        self.read_index().schemas.keys().cloned().collect()
+    }
+
+    /// Makes committed files count. They come in commit order.
+    pub fn register(&self, entries: impl IntoIterator<Item = FileEntry>) {
+        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        for entry in entries {
+            index.files.entry(entry.stream.clone()).or_default().push(entry);
+        }
+    }
+
+    /// Files of a stream whose rows lie on the days given, by day and then in commit order.
+    pub fn files(&self, stream: &StreamName, days: RangeInclusive<i64>) -> Vec<FileEntry> {
+        let index = self.read_index();
+        let files = index.files.get(stream).map_or(&[][..], Vec::as_slice);
+        let mut files: Vec<_> = files.iter().filter(|file| days.contains(&file.day)).cloned().collect();
+        files.sort_by_key(|file| (file.day, file.number));
+        files
+    }
+
+    /// Files of a stream that were committed after file `number`, in commit order.
+    pub fn files_after(&self, stream: &StreamName, number: i64) -> Vec<FileEntry> {
+        let index = self.read_index();
+        let files = index.files.get(stream).map_or(&[][..], Vec::as_slice);
+        files[files.partition_point(|file| file.number <= number)..].to_vec()
+    }
+
+    fn read_index(&self) -> std::sync::RwLockReadGuard<'_, Index> {
+        self.index.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Checks that a batch does not touch more days than allowed.
+    pub fn check_days(records: &RecordBatch, ingest_time: Micros) -> Result<(), SchemaConflict> {
+        let days: HashSet<i64> = event_times(records, ingest_time).into_iter().map(|t| Micros(t).day()).collect();
+        match days.len() {
+            found if found > MAX_DAYS_PER_BATCH => Err(SchemaConflict::Days { found, limit: MAX_DAYS_PER_BATCH }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes batches of one stream, durably, one file per day, and reads each file's end back. What was written
+    /// does not count until it is committed and registered. On an error nothing counts and nothing is left.
+    pub fn write(
+        &self,
+        stream: &StreamName,
+        schema: &StreamSchema,
+        portions: &[Portion],
+    ) -> Result<Vec<Written>, LakeError> {
+        let schema = schema.arrow();
+        let mut written: Vec<Written> = Vec::new();
+        for (day, slice) in split_by_day(stream, portions)? {
+            match self.write_file(stream, day, &schema, slice) {
+                Ok(file) => written.push(file),
+                Err(error) => {
+                    written.iter().for_each(|file| self.discard(&file.entry.path));
+                    return Err(error);
+                }
+            }
+        }
+        Ok(written)
+    }
+
+    fn write_file(
+        &self,
+        stream: &StreamName,
+        day: i64,
+        schema: &SchemaRef,
+        slice: DaySlice,
+    ) -> Result<Written, LakeError> {
+        let path = format!("{stream}/day={}/{}.parquet", day_name(day), Ulid::new());
+        let full = self.root.join(&path);
+        let folder = full.parent().unwrap_or(&self.root);
+        let failed = |verb: &'static str| {
+            let path = full.clone();
+            move |source| LakeError::Storage { verb, path, source }
+        };
+        let bytes = file::encode(schema, &slice.records, &slice.footer)?;
+        create_folder_durably(&*self.storage, &self.root, folder).map_err(failed("create the folder of"))?;
+        write_durably(&*self.storage, &full, &bytes).map_err(failed("write"))?;
+        let fitted: Vec<_> =
+            slice.records.iter().map(|records| crate::columns::fit(records, schema)).collect::<Result<_, _>>()?;
+        let records = concat_batches(schema, &fitted)?;
+        let entry = FileEntry {
+            number: 0,
+            path,
+            stream: stream.clone(),
+            day,
+            rows: records.num_rows() as u64,
+            bytes: bytes.len() as u64,
+            min_time: Micros(slice.footer.min_time),
+            max_time: Micros(slice.footer.max_time),
+        };
+        if let Err(error) = self.verify(&entry) {
+            self.discard(&entry.path);
+            return Err(error);
+        }
+        Ok(Written { entry, records })
+    }
+
+    /// Opens a file and compares its row count with what was written.
+    pub fn verify(&self, entry: &FileEntry) -> Result<(), LakeError> {
+        let (path, file) = self.open_file(&entry.path)?;
+        match file.rows() {
+            found if found != entry.rows => Err(LakeError::Rows { path, expected: entry.rows, found }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes a file that does not count. One that cannot be removed is harmless: the next start tries again.
+    pub fn discard(&self, path: &str) {
+        if let Err(error) = self.storage.remove(&self.root.join(path)) {
+            tracing::warn!(path, %error, "could not remove a file that is not in the catalog");
+        }
+    }
+
+    /// Paths below the lake's folder of all files that are there but do not count.
+    pub fn unregistered(&self) -> Result<Vec<String>, LakeError> {
+        let failed = |source| LakeError::Storage { verb: "list", path: self.root.clone(), source };
+        let there = self.storage.list(&self.root).map_err(failed)?;
+        let index = self.read_index();
+        let known: HashSet<&str> = index.files.values().flatten().map(|file| file.path.as_str()).collect();
+        let below = there.iter().filter_map(|path| path.strip_prefix(&self.root).ok()?.to_str());
+        Ok(below.filter(|path| !known.contains(path)).map(str::to_owned).collect())
+    }
+
+    /// What the footer of a file says, and how many rows the file has.
+    pub fn footer(&self, path: &str) -> Result<(Footer, u64), LakeError> {
+        let (full, file) = self.open_file(path)?;
+        Ok((file.footer(&full)?, file.rows()))
+    }
+
+    fn open_file(&self, path: &str) -> Result<(PathBuf, LakeFile), LakeError> {
+        let full = self.root.join(path);
+        let open = self.storage.open(&full);
+        let open = open.map_err(|source| LakeError::Storage { verb: "open", path: full.clone(), source })?;
+        let file = LakeFile::open(&full, open)?;
+        Ok((full, file))
+    }
+
+    /// All records of one file, with all columns that the stream has now.
+    pub fn read(&self, entry: &FileEntry) -> Result<RecordBatch, LakeError> {
+        let schema = self.schema(&entry.stream).arrow();
+        let scan = Scan::start(self.storage.clone(), vec![self.root.join(&entry.path)], schema.clone());
+        let records: Vec<_> = scan.collect::<Result<_, _>>()?;
+        Ok(concat_batches(&schema, &records)?)
+    }
+
+    /// Records of a stream on the days given (UTC days since 1970-01-01), all columns or those named, by day and
+    /// then in commit order: not in the order of event time. Columns that a file lacks are empty.
+    pub fn scan(
+        &self,
+        stream: &StreamName,
+        days: RangeInclusive<i64>,
+        columns: Option<&[&str]>,
+    ) -> Result<Scan, LakeError> {
+        let whole = self.schema(stream).arrow();
+        let schema = match columns {
+            None => whole,
+            Some(columns) => {
+                let field = |name: &&str| {
+                    whole.field_with_name(name).cloned().map_err(|_| LakeError::NoColumn {
+                        stream: stream.to_string(),
+                        column: (*name).to_owned(),
+                        known: whole.fields().iter().map(|f| f.name().as_str()).collect::<Vec<_>>().join(", "),
+                    })
+                };
+                Arc::new(Schema::new(columns.iter().map(field).collect::<Result<Fields, _>>()?))
+            }
+        };
+        let paths = self.files(stream, days).iter().map(|file| self.root.join(&file.path)).collect();
+        Ok(Scan::start(self.storage.clone(), paths, schema))
+    }
+}
+
+fn split_by_day(stream: &StreamName, portions: &[Portion]) -> Result<BTreeMap<i64, DaySlice>, LakeError> {
+    let mut days: BTreeMap<i64, DaySlice> = BTreeMap::new();
+    for portion in portions {
+        let times = event_times(&portion.records, portion.ingest_time);
+        let of = times.len() as u64;
+        let mut by_day: BTreeMap<i64, (i64, i64, u64)> = BTreeMap::new();
+        for time in &times {
+            let (min, max, rows) = by_day.entry(Micros(*time).day()).or_insert((*time, *time, 0));
+            (*min, *max, *rows) = ((*min).min(*time), (*max).max(*time), *rows + 1);
+        }
+        let single = by_day.len() == 1;
+        for (day, (min_time, max_time, rows)) in by_day {
+            let records = if single {
+                portion.records.clone()
+            } else {
+                let mask: BooleanArray = times.iter().map(|time| Some(Micros(*time).day() == day)).collect();
+                filter_record_batch(&portion.records, &mask)?
+            };
+            let slice = days.entry(day).or_insert_with(|| DaySlice {
+                footer: Footer { stream: stream.clone(), day, min_time, max_time, batches: Vec::new() },
+                records: Vec::new(),
+            });
+            slice.footer.min_time = slice.footer.min_time.min(min_time);
+            slice.footer.max_time = slice.footer.max_time.max(max_time);
+            slice.footer.batches.push(FooterBatch {
+                device: portion.key.device.clone(),
+                incarnation: portion.key.incarnation,
+                sequence: portion.key.sequence,
+                hash: portion.hash,
+                rows,
+                of,
+            });
+            slice.records.push(records);
+        }
+    }
+    Ok(days)
+}
+
+/// `YYYY-MM-DD` of a UTC day (days since 1970-01-01, proleptic Gregorian calendar).
+pub fn day_name(day: i64) -> String {
+    // Howard Hinnant's civil_from_days, http://howardhinnant.github.io/date_algorithms.html
+    let shifted = day + 719_468;
+    let era = shifted.div_euclid(146_097);
+    let of_era = shifted.rem_euclid(146_097);
+    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * of_year + 2) / 153;
+    let day_of_month = of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day_of_month:02}")
+}
+
+#[cfg(test)]
+mod tests;
