@@ -122,7 +122,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Packets<S> {
 
 /// Packet id and quality of service of a PUBLISH; the codec keeps them to itself but writes them out.
 pub(crate) fn publish_head(publish: &Publish) -> (u16, u8) {
-    let head = Publish { topic: Bytes::new(), payload: Bytes::new(), ..publish.clone() }.serialize();
+    let mut head = publish.clone();
+    (head.topic, head.payload) = (Bytes::new(), Bytes::new());
+    let head = head.serialize();
     (u16::from_be_bytes([head[1], head[2]]), (head[0] >> 1) & 3)
 }
 
