@@ -13,7 +13,7 @@ use crate::connections::Connections;
 use crate::integrations::Integrations;
 use crate::session::{self, Rim};
 use crate::tally::Refusal;
-use crate::{Admission, Config, Event, Upward};
+use crate::{Admission, Event, Limits, Upward};
 
 /// Why the acceptor could not take its port.
 #[derive(Debug, thiserror::Error)]
@@ -40,23 +40,22 @@ pub enum BindError {
 /// An acceptor that has its port but serves nobody yet.
 #[derive(Debug)]
 pub struct Gateway {
-    config: Config,
+    limits: Limits,
     listener: TcpListener,
     address: SocketAddr,
     connections: Connections,
 }
 
 impl Gateway {
-    /// Takes the port.
-    pub async fn bind(config: Config) -> Result<Self, BindError> {
-        let address = config.listen;
+    /// Takes a port of a loopback address; port 0 takes a free one.
+    pub async fn bind(address: SocketAddr, limits: Limits) -> Result<Self, BindError> {
         if !address.ip().is_loopback() {
             return Err(BindError::NotLoopback { found: address });
         }
         let failed = |source| BindError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        Ok(Self { config, listener, address, connections: Connections::new(Integrations::start()?) })
+        Ok(Self { limits, listener, address, connections: Connections::new(Integrations::start()?) })
     }
 
     /// Where it listens.
@@ -77,9 +76,10 @@ impl Gateway {
         events: mpsc::Sender<Event>,
         shutdown: Shutdown,
     ) {
-        let places = Arc::new(Semaphore::new(self.config.connections_max));
+        let places = Arc::new(Semaphore::new(self.limits.connections));
         let connections = self.connections;
-        let rim = Rim { config: self.config, connections, admission, up, events, shutdown };
+        let queue = Arc::new(Semaphore::new(self.limits.queue_bytes));
+        let rim = Rim { limits: self.limits, queue, connections, admission, up, events, shutdown };
         let rim = Arc::new(rim);
         let mut sessions = JoinSet::new();
         loop {

@@ -11,15 +11,16 @@ mod acceptor;
 mod connections;
 mod integrations;
 mod packets;
+mod pace;
 mod session;
 mod tally;
 
 use std::future::Future;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::OwnedSemaphorePermit;
 use tributary_wire::topic::Channel;
 use tributary_wire::{DeviceId, MAX_MESSAGE_BYTES};
 
@@ -27,33 +28,41 @@ pub use acceptor::{BindError, Gateway};
 pub use connections::{Connections, SendError};
 pub use tally::{Refusal, Tally};
 
-/// How the acceptor behaves.
-#[derive(Debug, Clone)]
-pub struct Config {
-    /// Where plain TCP is served; a loopback address, port 0 takes a free one.
-    pub listen: SocketAddr,
+/// What one peer, and all of them together, may ask for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Limits {
     /// Live connections beyond this are refused.
-    pub connections_max: usize,
+    pub connections: usize,
     /// From the first byte to an accepted CONNECT.
-    pub handshake_timeout: Duration,
+    pub handshake: Duration,
     /// A peer that does not read for this long is cut off, so that it holds no memory.
     pub write_timeout: Duration,
     /// Longest keep-alive granted. A peer is cut off after one and a half times its keep-alive of silence.
-    pub keep_alive_max: Duration,
+    pub keep_alive: Duration,
     /// Largest packet in either direction.
-    pub packet_bytes_max: usize,
+    pub packet_bytes: usize,
+    /// Messages that a device may publish per second, averaged over a second; faster ones wait.
+    pub messages_per_second: u32,
+    /// Messages that a device may have published and not yet seen acknowledged.
+    pub receive_maximum: u16,
+    /// Memory for messages that nobody has taken from the queue yet, over all devices.
+    pub queue_bytes: usize,
 }
 
-impl Default for Config {
+impl Default for Limits {
     fn default() -> Self {
         Self {
-            listen: SocketAddr::from(([127, 0, 0, 1], 1883)),
-            connections_max: 10_000,
-            handshake_timeout: Duration::from_secs(5),
+            connections: 10_000,
+            handshake: Duration::from_secs(5),
             write_timeout: Duration::from_secs(10),
-            keep_alive_max: Duration::from_secs(300),
+            keep_alive: Duration::from_secs(300),
             // Topic, packet id and properties of a PUBLISH stay far below 1 KiB.
-            packet_bytes_max: MAX_MESSAGE_BYTES + 1024,
+            packet_bytes: MAX_MESSAGE_BYTES + 1024,
+            // An outbox closes a few batches a second; only a device that catches up comes near.
+            messages_per_second: 1000,
+            receive_maximum: 256,
+            // Several of the largest messages at once.
+            queue_bytes: 64 << 20,
         }
     }
 }
@@ -65,7 +74,7 @@ pub trait Admission: Send + Sync + 'static {
 }
 
 /// A message that a device published.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Upward {
     /// Who said it.
     pub device: DeviceId,
@@ -73,7 +82,13 @@ pub struct Upward {
     pub channel: Channel,
     /// What.
     pub payload: Bytes,
+    /// Its share of [`Limits::queue_bytes`], given back when this is dropped.
+    pub room: Room,
 }
+
+/// A share of the memory for waiting messages.
+#[derive(Debug)]
+pub struct Room(#[expect(dead_code, reason = "held, not read: dropping it gives the share back")] OwnedSemaphorePermit);
 
 /// A change in who is connected.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use rumqttd::protocol::{
     Publish, Subscribe, SubscribeReasonCode,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, sleep_until, timeout};
 use tributary_process::shutdown::Shutdown;
 use tributary_wire::DeviceId;
@@ -17,18 +17,18 @@ use tributary_wire::topic::Topic;
 
 use crate::connections::{Connections, Place};
 use crate::integrations;
+use crate::pace::Pace;
 use crate::packets::{self, Ending, Packets};
 use crate::tally::Refusal;
-use crate::{Admission, Config, Event, Upward};
+use crate::{Admission, Event, Limits, Room, Upward};
 
-/// Unacknowledged publishes that a client may have in flight; its outbox asks for far fewer.
-const RECEIVE_MAXIMUM: u16 = 256;
 /// Bytes put together before they are written.
 const WRITE_CHUNK: usize = 64 << 10;
 
 /// What every session needs.
 pub(crate) struct Rim {
-    pub config: Config,
+    pub limits: Limits,
+    pub queue: Arc<Semaphore>,
     pub connections: Connections,
     pub admission: Arc<dyn Admission>,
     pub up: mpsc::Sender<Upward>,
@@ -38,7 +38,7 @@ pub(crate) struct Rim {
 
 /// Serves one peer until either side ends it.
 pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, rim: &Rim) {
-    let mut packets = Packets::new(stream, rim.config.packet_bytes_max, rim.config.write_timeout);
+    let mut packets = Packets::new(stream, rim.limits.packet_bytes, rim.limits.write_timeout);
     let ending = match greet(&mut packets, rim).await {
         Ok(Greeted::Device(session)) => session.run(&mut packets, rim).await,
         Ok(Greeted::Integration { client, keep_alive }) => {
@@ -60,7 +60,7 @@ enum Greeted {
 }
 
 async fn greet<S: AsyncRead + AsyncWrite + Unpin>(packets: &mut Packets<S>, rim: &Rim) -> Result<Greeted, Ending> {
-    let first = timeout(rim.config.handshake_timeout, packets.next()).await;
+    let first = timeout(rim.limits.handshake, packets.next()).await;
     let first = first.map_err(|_| {
         rim.connections.tally().count(Refusal::HandshakeTimeout);
         Ending::Closed
@@ -99,6 +99,7 @@ async fn greet<S: AsyncRead + AsyncWrite + Unpin>(packets: &mut Packets<S>, rim:
         in_flight: HashSet::new(),
         next_id: 1,
         listens: false,
+        pace: Pace::new(rim.limits.messages_per_second, Instant::now()),
     }))
 }
 
@@ -117,8 +118,8 @@ async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(
 
 fn keep_alive(connect: &Connect, rim: &Rim) -> Duration {
     match Duration::from_secs(connect.keep_alive.into()) {
-        Duration::ZERO => rim.config.keep_alive_max,
-        asked => asked.min(rim.config.keep_alive_max),
+        Duration::ZERO => rim.limits.keep_alive,
+        asked => asked.min(rim.limits.keep_alive),
     }
 }
 
@@ -129,10 +130,10 @@ fn receive_maximum(properties: Option<&ConnectProperties>) -> usize {
 
 fn offer(keep_alive: Duration, rim: &Rim) -> ConnAckProperties {
     ConnAckProperties {
-        receive_max: Some(RECEIVE_MAXIMUM),
+        receive_max: Some(rim.limits.receive_maximum),
         max_qos: Some(1),
         retain_available: Some(0),
-        max_packet_size: Some(rim.config.packet_bytes_max as u32),
+        max_packet_size: Some(rim.limits.packet_bytes as u32),
         // An alias would carry a topic that nobody has checked.
         topic_alias_max: Some(0),
         shared_subscription_available: Some(0),
@@ -152,6 +153,7 @@ struct Session {
     next_id: u16,
     /// Whether it has subscribed: nothing is sent down before.
     listens: bool,
+    pace: Pace,
 }
 
 impl Session {
@@ -265,8 +267,15 @@ impl Session {
         let own = topic.filter(|topic| topic.device == self.device && topic.channel.is_up());
         let reason = match own {
             Some(topic) => {
-                let message = Upward { device: topic.device, channel: topic.channel, payload: publish.payload };
-                // Waiting here stops reading, so a device cannot send faster than the hub takes.
+                // Waiting here stops reading, so a device cannot send faster than it may, or than the hub takes.
+                let wait = self.pace.take(Instant::now());
+                if !wait.is_zero() {
+                    tokio::time::sleep(wait).await;
+                }
+                let bytes = publish.payload.len().min(rim.limits.queue_bytes) as u32;
+                let room = rim.queue.clone().acquire_many_owned(bytes).await.map_err(|_| Ending::Closed)?;
+                let (device, channel, payload) = (topic.device, topic.channel, publish.payload);
+                let message = Upward { device, channel, payload, room: Room(room) };
                 rim.up.send(message).await.map_err(|_| Ending::Closed)?;
                 PubAckReason::Success
             }
