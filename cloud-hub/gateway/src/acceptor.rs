@@ -34,7 +34,7 @@ pub enum BindError {
     },
     /// The router for integrations did not start.
     #[error("the router for integrations did not start")]
-    Router(#[from] rumqttd::local::LinkError),
+    Router(#[from] Box<rumqttd::local::LinkError>),
 }
 
 /// An acceptor that has its port but serves nobody yet.

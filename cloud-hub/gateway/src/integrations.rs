@@ -23,7 +23,7 @@ const PREFIX: &str = "app-";
 /// The router keeps its log in memory, one per filter: two segments of 1 MiB hold thousands of alerts.
 const SEGMENT_BYTES: usize = 1 << 20;
 
-type Linker = dyn Fn(&str) -> Result<(LinkTx, LinkRx), LinkError> + Send + Sync;
+type Linker = dyn Fn(&str) -> Result<(LinkTx, LinkRx), Box<LinkError>> + Send + Sync;
 
 /// The router and the hub's own link to it.
 #[derive(Clone)]
@@ -40,7 +40,7 @@ impl fmt::Debug for Integrations {
 }
 
 impl Integrations {
-    pub fn start() -> Result<Self, LinkError> {
+    pub fn start() -> Result<Self, Box<LinkError>> {
         let config = RouterConfig {
             max_connections: 1000,
             max_outgoing_packet_count: 200,
@@ -53,7 +53,7 @@ impl Integrations {
         let router = Router::new(0, config).spawn();
         let link = move |client: &str| {
             let builder = LinkBuilder::new(client, router.clone()).dynamic_filters(true);
-            builder.build().map(|(sender, receiver, _)| (sender, receiver))
+            builder.build().map(|(sender, receiver, _)| (sender, receiver)).map_err(Box::new)
         };
         let (own, mut receiver) = link("hub")?;
         // Nothing is subscribed on this link; its receiver only has to stay alive and be drained.
@@ -109,6 +109,10 @@ async fn relay<S: AsyncRead + AsyncWrite + Unpin>(
 ) -> Ending {
     let silence = keep_alive.mul_f64(1.5);
     let mut deadline = Instant::now() + silence;
+    // A client may send on without waiting for its CONNACK.
+    if let Err(ending) = take(to_router, packets, rim).await {
+        return ending;
+    }
     loop {
         if let Err(ending) = packets.flush().await {
             return ending;

@@ -77,9 +77,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Packets<S> {
         }
     }
 
-    /// The next packet, however long it takes.
-    pub async fn next(&mut self) -> Result<Packet, Ending> {
+    /// The first packet, however long it takes. What does not begin like a CONNECT is refused at its first byte.
+    pub async fn first(&mut self) -> Result<Packet, Ending> {
         loop {
+            if self.read.first().is_some_and(|first| *first != 0x10) {
+                return Err(Ending::protocol());
+            }
             if let Some(packet) = self.buffered()? {
                 return Ok(packet);
             }

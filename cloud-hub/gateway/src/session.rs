@@ -60,7 +60,7 @@ enum Greeted {
 }
 
 async fn greet<S: AsyncRead + AsyncWrite + Unpin>(packets: &mut Packets<S>, rim: &Rim) -> Result<Greeted, Ending> {
-    let first = timeout(rim.limits.handshake, packets.next()).await;
+    let first = timeout(rim.limits.handshake, packets.first()).await;
     let first = first.map_err(|_| {
         rim.connections.tally().count(Refusal::HandshakeTimeout);
         Ending::Closed
@@ -168,6 +168,10 @@ impl Session {
     async fn serve<S: AsyncRead + AsyncWrite + Unpin>(&mut self, packets: &mut Packets<S>, rim: &Rim) -> Ending {
         let silence = self.keep_alive.mul_f64(1.5);
         let mut deadline = Instant::now() + silence;
+        // A client may send on without waiting for its CONNACK.
+        if let Err(ending) = self.take(packets, rim).await {
+            return ending;
+        }
         loop {
             if let Err(ending) = packets.flush().await {
                 return ending;
