@@ -2,7 +2,8 @@
 //!
 //! In the order in which data flows: [`schema`] (which columns a stream has, and whether a batch fits), [`columns`]
 //! (columns as they travelled → Arrow), [`storage`] (the disk, or one in memory that loses what was not synced), [`file`]
-//! (one Parquet file and its footer, which lists the batches inside), [`Lake`] (which files count, writing, reading).
+//! (one Parquet file and its footer, which lists the batches inside), [`Lake`] (which files count, writing, reading), [`dataset`] (training
+//! sets made from it).
 //!
 //! This crate knows no database: whoever commits files tells it with [`Lake::register`].
 
@@ -12,6 +13,7 @@ pub mod storage;
 pub mod file;
 mod reader;
 mod lake;
+pub mod dataset;
 
 pub use file::{BatchKey, Footer, FooterBatch};
 pub use lake::{FileEntry, Lake, Portion, Written};

@@ -194,7 +194,7 @@ impl Generator {
                 self.steal_small(number, &mut payments);
             }
         }
-        payments.sort_by(|a, b| (a.time, a.customer_id).cmp(&(b.time, b.customer_id)));
+        payments.sort_by_key(|payment| (payment.time, payment.customer_id));
         for payment in &mut payments {
             payment.id = self.next_id;
             self.next_id += 1;
