@@ -14,6 +14,12 @@ pub use engine::{Command, Changed};
 pub use fleet::Member;
 pub use store::{Counters, Step, Stored};
 
+/// What the web API reads.
+pub mod read {
+    pub use super::engine::outlook;
+    pub use super::store::{get, list, steps};
+}
+
 use cloud_hub_core::drift::SettingsError;
 use cloud_hub_core::rollout::CommandError;
 use tributary_wire::{IdError, LineName, Role, VersionNumber};
@@ -67,6 +73,9 @@ pub enum RolloutError {
         /// Why.
         problem: String,
     },
+    /// The registry refused.
+    #[error(transparent)]
+    Registry(#[from] crate::registry::RegistryError),
     /// What the catalog holds as an id is none.
     #[error("the catalog holds an id that cannot be read")]
     Id(#[from] IdError),

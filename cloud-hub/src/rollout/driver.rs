@@ -1,0 +1,209 @@
+//! The shell around the engine: events and timer in, transactions, messages out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use cloud_hub_core::rollout::{Policy, Rollout, RolloutState};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tokio::sync::broadcast::error::RecvError;
+use tributary_process::config::HumanDuration;
+use tributary_process::shutdown::Shutdown;
+use tributary_wire::topic::Channel;
+use tributary_wire::{DeviceId, Generation, LineName, Micros, Role, VersionNumber};
+
+use super::assignments::Outgoing;
+use super::engine::{self, Changed, Command};
+use super::{RolloutError, assignments, fleet, store};
+use crate::hub::{Hub, HubEvent};
+use crate::lines::{closed_loop, story};
+
+/// How often rollouts are looked at.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Soonest after a device's report, so that many reports at once cost one look.
+    pub after_report: HumanDuration,
+    /// Without any report: waves also pass, and time out, by time alone.
+    pub interval: HumanDuration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            after_report: HumanDuration(Duration::from_millis(200)),
+            interval: HumanDuration(Duration::from_secs(2)),
+        }
+    }
+}
+
+/// Begins a rollout and assigns its first wave. Without a policy the line's own is taken.
+pub async fn start(
+    hub: &Arc<Hub>,
+    line: &LineName,
+    version: VersionNumber,
+    policy: Option<Policy>,
+    reason: &str,
+    now: Micros,
+) -> Result<i64, RolloutError> {
+    let mut catalog = hub.catalog.write().await.map_err(RolloutError::from)?;
+    let policy = match policy {
+        Some(policy) => policy,
+        None => crate::lines::get(&mut catalog, line).await?.settings.rollout,
+    };
+    let begun = engine::begin(&mut catalog, (line, &Role::primary()), version, policy, reason, now).await?;
+    let id = begun.rollout.id;
+    let message = format!("rollout {id} of version {version} begins: {reason}");
+    story::tell(&mut catalog, line, "rollout-running", &message, json!({"rollout": id, "version": version}), now)
+        .await?;
+    let changed = step(&mut catalog, hub, id, now).await?;
+    catalog.commit().await?;
+    act(hub, changed, now).await;
+    Ok(id)
+}
+
+/// Carries out an operator's command and what follows from it at once.
+pub async fn command(hub: &Arc<Hub>, id: i64, command: Command, reason: &str) -> Result<(), RolloutError> {
+    let now = hub.now();
+    let mut catalog = hub.catalog.write().await.map_err(RolloutError::from)?;
+    let stored = engine::carry_out(&mut catalog, id, command, reason, now).await?;
+    let (rollout, state) = (&stored.rollout, stored.rollout.state.name());
+    let message = format!("rollout {id} of version {} is {state}: {reason}", rollout.target.version);
+    let detail = json!({"rollout": id, "version": rollout.target.version});
+    story::tell(&mut catalog, &rollout.line, &format!("rollout-{state}"), &message, detail, now).await?;
+    let changed = step(&mut catalog, hub, id, now).await?;
+    catalog.commit().await?;
+    let stopped = (command == Command::Abort).then(|| stored.rollout.clone());
+    act(hub, changed, now).await;
+    if let Some(rollout) = stopped {
+        restore_alias(hub, &rollout, reason, now).await;
+    }
+    if command == Command::Resume {
+        // While paused nobody was answered; devices need not wait for their next report.
+        catch_up(hub, now).await?;
+    }
+    Ok(())
+}
+
+/// Drives all rollouts until the signal.
+pub async fn run(hub: Arc<Hub>, shutdown: Shutdown) -> anyhow::Result<()> {
+    let mut events = hub.bus.subscribe();
+    let (soon, later) = (hub.config.rollout.after_report.0, hub.config.rollout.interval.0);
+    let mut due = tokio::time::Instant::now();
+    loop {
+        let event = tokio::select! {
+            () = shutdown.given() => return Ok(()),
+            () = tokio::time::sleep_until(due) => None,
+            event = events.recv() => Some(event),
+        };
+        match event {
+            None => {
+                if let Err(error) = drive(&hub, hub.now()).await {
+                    tracing::error!(error = format!("{error:#}"), "rollouts could not be driven; trying again");
+                }
+                due = tokio::time::Instant::now() + later;
+            }
+            Some(Ok(HubEvent::Report { device, report })) => {
+                if let Err(error) = answer(&hub, &device, (report.generation, report.asks)).await {
+                    tracing::error!(device = %device, error = format!("{error:#}"), "a report could not be answered");
+                }
+                due = due.min(tokio::time::Instant::now() + soon);
+            }
+            Some(Ok(_)) => {}
+            // Reports that were missed are in the catalog; devices repeat what they need to know.
+            Some(Err(RecvError::Lagged(_))) => due = due.min(tokio::time::Instant::now() + soon),
+            Some(Err(RecvError::Closed)) => return Ok(()),
+        }
+    }
+}
+
+/// One look at every rollout that may have something to do.
+async fn drive(hub: &Arc<Hub>, now: Micros) -> anyhow::Result<()> {
+    let open = store::to_drive(&mut *hub.catalog.reader().acquire().await?).await?;
+    for id in open {
+        // Planned outside a write first: most looks change nothing and should not wait for the writer.
+        let mut reader = hub.catalog.reader().acquire().await?;
+        let stored = store::get(&mut reader, id).await?;
+        let (plan, ..) = engine::outlook(&mut reader, &stored, now).await?;
+        drop(reader);
+        if plan.next == stored.rollout.state && plan.assign.is_empty() {
+            continue;
+        }
+        let mut catalog = hub.catalog.write().await?;
+        let changed = step(&mut catalog, hub, id, now).await.with_context(|| format!("rollout {id}"))?;
+        catalog.commit().await?;
+        act(hub, changed, now).await;
+    }
+    Ok(())
+}
+
+/// The engine's step, told in the line's story within the same transaction.
+async fn step(catalog: &mut sqlx::SqliteConnection, hub: &Hub, id: i64, now: Micros) -> Result<Changed, RolloutError> {
+    let changed = engine::advance(catalog, &hub.keys.assignment, id, now).await?;
+    if let Some(rollout) = &changed.rollout {
+        let kind = format!("rollout-{}", rollout.state.name());
+        let message = format!("rollout {id} of version {}: {}", rollout.target.version, changed.messages.join("; "));
+        let detail = json!({"rollout": id, "version": rollout.target.version, "assigned": changed.outgoing.len()});
+        story::tell(catalog, &rollout.line, &kind, &message, detail, now).await?;
+    }
+    Ok(changed)
+}
+
+/// Everything that follows from a committed step.
+async fn act(hub: &Arc<Hub>, changed: Changed, now: Micros) {
+    let Changed { outgoing, messages, rollout } = changed;
+    send(hub, outgoing);
+    let Some(rollout) = rollout else { return };
+    let told = json!({
+        "rollout": rollout.id, "line": rollout.line, "version": rollout.target.version,
+        "state": rollout.state.name(), "reasons": messages, "time": now,
+    });
+    hub.connections.publish_hub("rollouts", told.to_string());
+    if let (RolloutState::Stopping { since, reason }, true) = (&rollout.state, !messages.is_empty()) {
+        // Only the step that stopped it: later ones of the same state only wait for devices.
+        if *since == now {
+            restore_alias(hub, &rollout, reason, now).await;
+        }
+    }
+}
+
+async fn restore_alias(hub: &Arc<Hub>, rollout: &Rollout, reason: &str, now: Micros) {
+    let restored = closed_loop::rollout_aborted(hub, &rollout.line, rollout.target.version, reason, now).await;
+    if let Err(error) = restored {
+        tracing::error!(rollout = rollout.id, error = format!("{error:#}"), "the champion could not be restored");
+    }
+}
+
+/// Sends what is signed. A device that is away asks by its report when it is back.
+fn send(hub: &Hub, outgoing: Vec<Outgoing>) {
+    for Outgoing { device, generation, signed } in outgoing {
+        match hub.connections.send(&device, Channel::Assignment, signed.encode()) {
+            Ok(()) => tracing::info!(device_id = %device, generation = generation.0, "assignment sent"),
+            Err(error) => tracing::info!(device_id = %device, generation = generation.0, %error, "assignment waits"),
+        }
+    }
+}
+
+async fn answer(hub: &Arc<Hub>, device: &DeviceId, report: (Generation, bool)) -> anyhow::Result<()> {
+    let mut catalog = hub.catalog.write().await?;
+    let answer = assignments::answer(&mut catalog, &hub.keys.assignment, device, report, hub.now()).await?;
+    catalog.commit().await?;
+    send(hub, answer.into_iter().collect());
+    Ok(())
+}
+
+/// Answers every device's last report once more.
+async fn catch_up(hub: &Arc<Hub>, now: Micros) -> Result<(), RolloutError> {
+    let mut catalog = hub.catalog.write().await.map_err(RolloutError::from)?;
+    let mut outgoing = Vec::new();
+    for member in fleet::members(&mut catalog).await? {
+        let Some(report) = &member.report else { continue };
+        let said = (report.generation, report.asks);
+        let answer = assignments::answer(&mut catalog, &hub.keys.assignment, &member.device, said, now).await?;
+        outgoing.extend(answer);
+    }
+    catalog.commit().await?;
+    send(hub, outgoing);
+    Ok(())
+}
