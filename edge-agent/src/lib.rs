@@ -7,10 +7,14 @@ pub mod config;
 pub mod sources;
 pub mod state;
 pub mod windows;
-#[path = "packages/active.rs"]
 pub mod packages;
 pub mod serve;
+pub mod update;
+pub mod api;
 pub mod metrics;
+mod agent;
+
+pub use agent::{Agent, BuildError};
 
 /// Version of this agent.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -1,1 +1,3 @@
+//! The agent's program; see `edge-agent --help`.
+
 fn main() {}

@@ -23,7 +23,7 @@ use crate::sources::{TimeError, TimeRules};
 use crate::state::{Answer, SourceState};
 use crate::windows::Recovery;
 
-pub use pipeline::{Pipeline, PipelineConfig};
+pub use pipeline::{FleetSource, Pipeline, PipelineConfig, StartError};
 pub use slot::Slots;
 
 /// Why an event was refused.
@@ -270,6 +270,11 @@ impl Serving {
     /// What the pipeline shows of itself.
     pub fn shown(&self) -> Shown {
         self.shown_mut().clone()
+    }
+
+    /// Most events that may wait.
+    pub fn limit(&self) -> usize {
+        self.limit
     }
 
     /// Events that wait.

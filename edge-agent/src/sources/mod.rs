@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use tributary_process::config::HumanDuration;
 use tributary_wire::Micros;
 
-pub use replay::{ReplayConfig, ReplayStatus};
+pub use replay::{Replay, ReplayConfig, ReplayStatus};
 
 /// Name of the source behind the local API.
 pub const API: &str = "api";

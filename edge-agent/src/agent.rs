@@ -1,0 +1,189 @@
+//! The wiring: who feeds whom, and in which order all of it begins and ends.
+//!
+//! ```text
+//! local API ─┐                       ┌─► state (redb) ─► link ─► hub
+//! replay ────┴─► queue ─► pipeline ──┤                    │
+//!                (bounded)   ▲       └─► window snapshot  ▼
+//!                            └──── packages ◄────────── updater
+//! ```
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use tokio::task::JoinSet;
+use tributary_features::{FleetTable, View, ViewError};
+use tributary_process::clock::{Clock, SystemClock};
+use tributary_process::shutdown::Shutdown;
+use tributary_wire::Micros;
+
+use crate::api::{self, Api, BindError, Report, Sockets, StatusSource};
+use crate::config::{Config, InvalidConfig};
+use crate::metrics::Metrics;
+use crate::serve::{Pipeline, PipelineConfig, Serving, StartError};
+use crate::sources::Replay;
+use crate::state::{BatchLimits, SourceState, Store, StoreError, StoreOptions};
+use crate::windows::SnapshotRules;
+
+/// Why an agent cannot be built.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// Settings contradict each other.
+    #[error(transparent)]
+    Config(#[from] InvalidConfig),
+    /// A folder or file cannot be used.
+    #[error("{}", .path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The configured view is not one.
+    #[error("feature view {}", .path.display())]
+    View {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: ViewError,
+    },
+    /// The state cannot be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The pipeline cannot start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// A socket cannot be bound.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+}
+
+/// An agent that is bound but does not work yet.
+pub struct Agent {
+    config: Config,
+    store: Arc<Store>,
+    serving: Arc<Serving>,
+    pipeline: JoinHandle<()>,
+    sockets: Sockets,
+    metrics: Arc<Metrics>,
+    replays: Vec<(Replay, Option<SourceState>)>,
+}
+
+/// Microseconds of a configured duration.
+fn micros(duration: tributary_process::config::HumanDuration) -> u64 {
+    duration.0.as_micros().min(i64::MAX as u128) as u64
+}
+
+impl Agent {
+    /// Opens the state, brings the windows back and binds the sockets.
+    pub async fn build(config: Config) -> Result<Self, BuildError> {
+        config.check()?;
+        let folder = config.state_dir.clone();
+        std::fs::create_dir_all(&folder).map_err(|source| BuildError::File { path: folder.clone(), source })?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+        let options = StoreOptions {
+            cache_bytes: config.state.cache.0 as usize,
+            outbox_budget: config.outbox.budget.0,
+            wall: Micros(clock.wall()),
+        };
+        let store = Arc::new(Store::open(&folder.join("state.redb"), options)?);
+        let metrics = Arc::new(Metrics::default());
+        let view = config.view.as_deref().map(read_view).transpose()?;
+        let pipeline_config = pipeline_config(&config, view, &store, clock, &metrics);
+        let pipeline = Pipeline::build(store.clone(), pipeline_config)?;
+        let serving = pipeline.serving();
+        let sockets = Sockets::bind(config.listen.tcp, config.listen.unix.as_ref().map(|path| folder.join(path))).await?;
+        let sources = serving.shown().sources;
+        let stored = |name: &str| sources.iter().find(|(known, _)| known == name).map(|(_, state)| state.clone());
+        let replays = config.sources.replay.iter().map(|replay| (Replay::new(replay.clone()), stored(&replay.name)));
+        let replays = replays.collect();
+        let pipeline = pipeline.start()?;
+        Ok(Self { config, store, serving, pipeline, sockets, metrics, replays })
+    }
+
+    /// The address of the local API, when it listens on TCP.
+    pub fn tcp_address(&self) -> Option<SocketAddr> {
+        self.sockets.tcp_address()
+    }
+
+    /// The path of the local API, when it listens on a Unix socket.
+    pub fn unix_path(&self) -> Option<&Path> {
+        self.sockets.unix_path()
+    }
+
+    /// The handle to the pipeline.
+    pub fn serving(&self) -> Arc<Serving> {
+        self.serving.clone()
+    }
+
+    /// The state.
+    pub fn store(&self) -> Arc<Store> {
+        self.store.clone()
+    }
+
+    /// Works until `shutdown` is given, then drains: sources first, then what they sent, then the state.
+    pub async fn run(self, shutdown: Shutdown) -> anyhow::Result<()> {
+        let Self { config, store, serving, pipeline, sockets, metrics, replays } = self;
+        let status = Arc::new(StatusSource {
+            device: config.device.clone(),
+            store: store.clone(),
+            serving: serving.clone(),
+            replays: replays.iter().map(|(replay, _)| replay.clone()).collect(),
+            metrics: metrics.clone(),
+            report: Box::new(Report::default),
+        });
+        let mut tasks = JoinSet::new();
+        for (replay, stored) in replays {
+            tasks.spawn(replay.run(serving.clone(), stored, shutdown.clone()));
+        }
+        let api = Api { serving: serving.clone(), rules: config.sources.api, limits: config.limits, metrics, status };
+        let served = api::serve(sockets, Arc::new(api), shutdown.clone()).await;
+        // The sockets only close by themselves when they broke: then nobody can use this agent any more.
+        shutdown.give();
+        while tasks.join_next().await.is_some() {}
+        serving.stop();
+        let drained = tokio::task::spawn_blocking(move || pipeline.join()).await?;
+        anyhow::ensure!(drained.is_ok(), "the pipeline ended in a panic");
+        Ok(served?)
+    }
+}
+
+fn read_view(path: &Path) -> Result<View, BuildError> {
+    let text = std::fs::read_to_string(path).map_err(|source| BuildError::File { path: path.to_owned(), source })?;
+    View::from_toml(&text).map_err(|source| BuildError::View { path: path.to_owned(), source })
+}
+
+fn pipeline_config(
+    config: &Config,
+    view: Option<View>,
+    _store: &Arc<Store>,
+    clock: Arc<dyn Clock>,
+    metrics: &Arc<Metrics>,
+) -> PipelineConfig {
+    PipelineConfig {
+        line: config.line().clone(),
+        view,
+        fallback: config.fallback,
+        queue_events: config.limits.queue_events,
+        batch: BatchLimits {
+            rows: config.outbox.batch_rows,
+            bytes: config.outbox.batch_bytes.0 as usize,
+            age: micros(config.outbox.batch_age),
+        },
+        remember: micros(config.state.remember) as i64,
+        remember_events: config.state.remember_events,
+        retain_events: config.state.retain_events,
+        snapshot: SnapshotRules {
+            folder: Some(config.state_dir.join("windows")),
+            cache_bytes: config.state.window_cache.0,
+            events: config.state.snapshot_events,
+            every: micros(config.state.snapshot_every),
+        },
+        sketch_window: micros(config.sketch_window) as i64,
+        prediction_cache: config.prediction_cache,
+        fleet: Box::new(FleetTable::new),
+        clock,
+        metrics: metrics.clone(),
+    }
+}
