@@ -1,4 +1,4 @@
-//! The processes of the demo: one hub, three agents, each started through the same entry point as the program itself.
+//! The processes: one hub and some agents, each started through the same entry point as the program itself.
 
 use std::fs::File;
 use std::net::TcpListener;
@@ -15,53 +15,59 @@ use crate::wait;
 
 /// The model line of the demo.
 pub const LINE: &str = "card-fraud";
-/// How many agents.
-pub const AGENTS: usize = 3;
 
-/// A started program; it is killed when this is dropped.
+/// A program that can be started, killed and started again. It is killed when this is dropped.
 #[derive(Debug)]
 pub struct Program {
     /// `hub`, `edge-1`, …
     pub name: String,
-    child: Child,
+    executable: PathBuf,
+    arguments: Vec<String>,
     log: PathBuf,
+    child: Option<Child>,
 }
 
 impl Program {
-    fn start(name: &str, program: &str, folder: &Path, arguments: &[String]) -> Result<Self> {
+    fn new(name: &str, executable: &Path, folder: &Path, arguments: &[&str]) -> Self {
+        let arguments = arguments.iter().map(ToString::to_string).collect();
         let log = folder.join("logs").join(format!("{name}.log"));
-        let output = File::options().create(true).append(true).open(&log)?;
-        let child = Command::new(std::env::current_exe()?)
-            .arg(program)
-            .args(arguments)
+        Self { name: name.into(), executable: executable.into(), arguments, log, child: None }
+    }
+
+    /// Starts it; its output goes to the end of its log.
+    pub fn start(&mut self) -> Result<()> {
+        let output = File::options().create(true).append(true).open(&self.log)?;
+        let child = Command::new(&self.executable)
+            .args(&self.arguments)
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output)
             .spawn()
-            .with_context(|| format!("starting {name}"))?;
-        Ok(Self { name: name.into(), child, log })
+            .with_context(|| format!("starting {}", self.name))?;
+        self.child = Some(child);
+        Ok(())
     }
 
-    /// An error with the end of its log, if it is not running any more.
+    /// An error with the end of its log, if it ended by itself.
     pub fn check(&mut self) -> Result<()> {
-        if let Some(status) = self.child.try_wait()? {
-            let log = std::fs::read_to_string(&self.log).unwrap_or_default();
-            let end: Vec<&str> = log.lines().rev().take(5).collect();
-            let end: Vec<&str> = end.into_iter().rev().collect();
-            bail!("{} ended with {status}; the end of its log:\n{}", self.name, end.join("\n"));
-        }
-        Ok(())
+        let Some(status) = self.child.as_mut().map(Child::try_wait).transpose()?.flatten() else { return Ok(()) };
+        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        let end = lines[lines.len().saturating_sub(5)..].join("\n");
+        bail!("{} ended with {status}; the end of its log:\n{end}", self.name)
     }
 
     /// Highest resident memory so far, in bytes.
     pub fn peak_memory(&self) -> u64 {
-        resources::memory_of_process(self.child.id()).peak
+        self.child.as_ref().map_or(0, |child| resources::memory_of_process(child.id()).peak)
     }
 
-    /// Stops it at once, as a power cut would.
+    /// Stops it with SIGKILL: it has no chance to tidy up.
     pub fn kill(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }
 
@@ -137,38 +143,48 @@ struct TimeRules {
     time: &'static str,
 }
 
+/// What to start.
+#[derive(Debug, Clone)]
+pub struct Wish {
+    /// A program whose first argument `hub` or `agent` makes it either.
+    pub executable: PathBuf,
+    /// How many agents.
+    pub agents: usize,
+    /// The feature view until a package brings its own, as TOML.
+    pub view: &'static str,
+    /// An agent that gets a wrong address for its hub.
+    pub misled: Option<usize>,
+}
+
 impl Fleet {
-    /// Starts everything on free loopback ports and waits until the hub answers. `misled` is an agent that gets a
-    /// wrong address for its hub.
-    pub async fn start(folder: &Path, misled: Option<usize>) -> Result<Self> {
+    /// Starts everything in `folder` on free loopback ports and waits until the hub answers.
+    pub async fn start(folder: &Path, wish: &Wish) -> Result<Self> {
         std::fs::create_dir_all(folder.join("logs"))?;
         let (mqtt, http, nowhere) = (free_port()?, free_port()?, free_port()?);
+        let address = format!("http://127.0.0.1:{http}");
         let data_dir = folder.join("hub");
-        let hub_file = folder.join("hub.toml");
-        let config = HubConfig {
+        let view = folder.join("view.toml");
+        std::fs::write(&view, wish.view)?;
+        let file = write(folder, "hub", &HubConfig {
             data_dir: data_dir.clone(),
             gateway: Listen { listen: format!("127.0.0.1:{mqtt}") },
             api: Listen { listen: format!("127.0.0.1:{http}") },
-            training: Training { program: std::env::current_exe()?, arguments: vec!["hub".into()] },
+            training: Training { program: wish.executable.clone(), arguments: vec!["hub".into()] },
+        })?;
+        let mut fleet = Self {
+            folder: folder.into(),
+            hub: Program::new("hub", &wish.executable, folder, &["hub", "serve", "--config", &file]),
+            agents: Vec::new(),
+            api: Client::new(address.parse().map_err(anyhow::Error::msg)?),
+            locals: Vec::new(),
         };
-        std::fs::write(&hub_file, toml::to_string(&config)?)?;
-        let mut hub = Program::start("hub", "hub", folder, &["serve".into(), "--config".into(), show(&hub_file)])?;
-        let address = format!("http://127.0.0.1:{http}");
-        let api = Client::new(address.parse().map_err(anyhow::Error::msg)?);
-        wait::until("the hub answers", Duration::from_secs(60), async || {
-            hub.check()?;
-            Ok(api.get::<serde_json::Value>("/api/v1/health").await.map_err(|error| error.to_string()))
-        })
-        .await?;
-
-        let view = folder.join("card-risk.toml");
-        std::fs::write(&view, tributary_fraud::VIEW_TOML)?;
-        let (mut agents, mut locals) = (Vec::new(), Vec::new());
-        for index in 0..AGENTS {
+        fleet.hub.start()?;
+        fleet.hub_answers(Duration::from_secs(60)).await?;
+        for index in 0..wish.agents {
             let device = device(index);
             let state_dir = folder.join(&device);
-            let mqtt = if misled == Some(index) { nowhere } else { mqtt };
-            let config = AgentConfig {
+            let mqtt = if wish.misled == Some(index) { nowhere } else { mqtt };
+            let file = write(folder, &device, &AgentConfig {
                 device: device.clone(),
                 state_dir: state_dir.clone(),
                 lines: vec![LINE.into()],
@@ -176,20 +192,49 @@ impl Fleet {
                 hub: HubAddress { mqtt: format!("127.0.0.1:{mqtt}"), http: address.clone() },
                 trust: Trust { keys: data_dir.join("keys").join("trust.json") },
                 sources: Sources { api: TimeRules { time: "replay" } },
-            };
-            let file = folder.join(format!("{device}.toml"));
-            std::fs::write(&file, toml::to_string(&config)?)?;
-            agents.push(Program::start(&device, "agent", folder, &["run".into(), "--config".into(), show(&file)])?);
+            })?;
+            let mut agent = Program::new(&device, &wish.executable, folder, &["agent", "run", "--config", &file]);
+            agent.start()?;
+            fleet.agents.push(agent);
             let local = Client::new(Endpoint::Unix(state_dir.join("agent.sock")));
-            locals.push(local.with_timeout(Duration::from_secs(120)));
+            fleet.locals.push(local.with_timeout(Duration::from_secs(120)));
         }
-        Ok(Self { folder: folder.into(), hub, agents, api, locals })
+        fleet.agents_answer(Duration::from_secs(60)).await?;
+        Ok(fleet)
     }
 
-    /// An error if any program has ended.
+    /// Waits until the hub's web API answers.
+    pub async fn hub_answers(&mut self, deadline: Duration) -> Result<()> {
+        wait::until("the hub answers", deadline, async || {
+            self.hub.check()?;
+            Ok(self.api.get::<serde_json::Value>("/api/v1/health").await.map(drop).map_err(|error| error.to_string()))
+        })
+        .await
+    }
+
+    /// Waits until every agent's local API answers.
+    pub async fn agents_answer(&mut self, deadline: Duration) -> Result<()> {
+        wait::until("the agents answer", deadline, async || {
+            for (agent, local) in self.agents.iter_mut().zip(&self.locals) {
+                agent.check()?;
+                if let Err(error) = local.get::<serde_json::Value>("/v1/status").await {
+                    return Ok(Err(error.to_string()));
+                }
+            }
+            Ok(Ok(()))
+        })
+        .await
+    }
+
+    /// An error if any program has ended by itself.
     pub fn check(&mut self) -> Result<()> {
         self.hub.check()?;
         self.agents.iter_mut().try_for_each(Program::check)
+    }
+
+    /// Folder of the lake's files.
+    pub fn lake(&self) -> PathBuf {
+        self.folder.join("hub").join("lake")
     }
 }
 
@@ -198,11 +243,13 @@ pub fn device(index: usize) -> String {
     format!("edge-{}", index + 1)
 }
 
-fn show(path: &Path) -> String {
-    path.display().to_string()
+fn write(folder: &Path, name: &str, config: &impl Serialize) -> Result<String> {
+    let path = folder.join(format!("{name}.toml"));
+    std::fs::write(&path, toml::to_string(config)?)?;
+    Ok(path.display().to_string())
 }
 
-/// A port that is free now. Another program may take it before ours does; then ours says so and the demo ends.
+/// A port that is free now. Another program may take it before ours does; then ours says so and ends.
 fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }

@@ -1,0 +1,135 @@
+//! SIGKILL of hub and agents at random moments, over and over: what sources were told was accepted is in the lake,
+//! once, counted by a reader that is not ours.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use hyper::Method;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use serde_json::{Value, json};
+use tributary_demo::fleet::{Fleet, Wish, device};
+use tributary_demo::{recount, wait};
+use tributary_fraud::{Generator, GeneratorConfig, Transaction};
+use tributary_process::http::Client;
+
+use crate::tools;
+
+const AGENTS: usize = 2;
+const STREAMS: [&str; 2] = ["events", "observations"];
+/// A debug build on a busy machine needs seconds for what takes milliseconds otherwise.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+fn kills() -> u32 {
+    std::env::var("TRIBUTARY_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(12)
+}
+
+fn payments() -> Vec<Transaction> {
+    let config = GeneratorConfig { seed: 11, customers: 120, terminals: 40, days: 12, ..GeneratorConfig::default() };
+    Generator::new(config).collect()
+}
+
+/// Posts everything, in order, again and again until it is answered: the source that promise 1 speaks of.
+async fn feed(agent: Client, payments: Vec<Transaction>, sent: Arc<AtomicUsize>) -> HashSet<String> {
+    let agent = agent.with_timeout(Duration::from_secs(20));
+    let mut accepted = HashSet::new();
+    for chunk in payments.chunks(10) {
+        let events: Vec<Value> = chunk
+            .iter()
+            .map(|payment| {
+                json!({"id": format!("tx-{}", payment.id), "time": payment.time.0,
+                       "entities": {"customer_id": payment.customer_id, "terminal_id": payment.terminal_id},
+                       "values": {"amount": payment.amount}})
+            })
+            .collect();
+        let answer: Value = loop {
+            match agent.call(Method::POST, "/v1/events?durable=true", &events).await {
+                Ok(answer) => break answer,
+                // Killed, or starting again: an unanswered event may or may not be accepted, so it is sent again.
+                Err(error) if error.status().is_none() => tokio::time::sleep(Duration::from_millis(20)).await,
+                Err(error) => panic!("an agent refused payments: {error}"),
+            }
+        };
+        for result in answer["results"].as_array().unwrap() {
+            assert!(matches!(result["status"].as_str(), Some("accepted" | "duplicate")), "{result}");
+            assert_eq!(result["durable"], true, "{result}");
+            accepted.insert(result["id"].as_str().unwrap().to_owned());
+        }
+        sent.fetch_add(chunk.len(), Ordering::Relaxed);
+    }
+    accepted
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killing_hub_and_agents_over_and_over_loses_and_doubles_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let wish = Wish {
+        executable: PathBuf::from(env!("CARGO_BIN_EXE_programs")),
+        agents: AGENTS,
+        view: tributary_fraud::VIEW_TOML,
+        misled: None,
+    };
+    let mut fleet = Fleet::start(folder.path(), &wish).await.unwrap();
+
+    let payments = payments();
+    let total = payments.len();
+    let sent = Arc::new(AtomicUsize::new(0));
+    let mut feeders = Vec::new();
+    for index in 0..AGENTS {
+        let mine = payments.iter().filter(|payment| payment.device(AGENTS) == index).cloned().collect();
+        feeders.push(tokio::spawn(feed(fleet.locals[index].clone(), mine, sent.clone())));
+    }
+
+    // Each kill waits for some more payments to be answered, so that the kills spread over the stream at any speed.
+    let mut chance = SmallRng::seed_from_u64(5);
+    for kill in 0..kills() {
+        let due = total * (kill as usize + 1) / (kills() as usize + 2);
+        wait::until("payments are answered", PATIENCE, async || {
+            let sent = sent.load(Ordering::Relaxed);
+            Ok(if sent >= due { Ok(()) } else { Err(format!("{sent} of {due}")) })
+        })
+        .await
+        .unwrap();
+        tokio::time::sleep(Duration::from_millis(chance.random_range(0..300))).await;
+        let victim = chance.random_range(0..=AGENTS);
+        let program = if victim == AGENTS { &mut fleet.hub } else { &mut fleet.agents[victim] };
+        program.kill();
+        program.start().unwrap();
+    }
+    fleet.hub_answers(PATIENCE).await.unwrap();
+    fleet.agents_answer(PATIENCE).await.unwrap();
+    let mut accepted = HashSet::new();
+    for feeder in feeders {
+        accepted.extend(feeder.await.unwrap());
+    }
+    assert_eq!(accepted.len(), total, "every payment was accepted in the end");
+
+    let lake = fleet.lake();
+    for stream in STREAMS {
+        wait::until(&format!("all {stream} are in the lake"), PATIENCE, async || {
+            fleet.check()?;
+            // A file that is being replaced just now is looked at again in the next round.
+            let found = recount::event_ids(&lake, stream).map_or(0, |counts| counts.len());
+            Ok(if found >= total { Ok(()) } else { Err(format!("{found} of {total}")) })
+        })
+        .await
+        .unwrap();
+    }
+    let Some(python) = tools::python("the recount after kills") else { return };
+    for stream in STREAMS {
+        let counts = tools::recount(&python, &lake, stream);
+        let lost: Vec<_> = accepted.iter().filter(|id| !counts.contains_key(*id)).take(5).collect();
+        let doubled: Vec<_> = counts.iter().filter(|(_, count)| **count != 1).take(5).collect();
+        let foreign: Vec<_> = counts.keys().filter(|id| !accepted.contains(*id)).take(5).collect();
+        assert!(lost.is_empty(), "{stream}: lost {lost:?}");
+        assert!(doubled.is_empty(), "{stream}: more than once {doubled:?}");
+        assert!(foreign.is_empty(), "{stream}: never accepted {foreign:?}");
+    }
+    for index in 0..AGENTS {
+        let status: Value = fleet.locals[index].get("/v1/status").await.unwrap();
+        eprintln!("{}: {status}", device(index));
+    }
+}
