@@ -143,12 +143,14 @@ async fn get(hub: State, Path(id): Path<String>) -> Result<Json<Alert>, Problem>
 
 /// For how long an alert should be quiet: one of the two.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields)]
 pub struct Silence {
     /// Until then, UTC microseconds or a time such as `2026-01-31T12:00:00Z`.
+    #[serde(default)]
     #[schema(value_type = Option<String>)]
     pub until: Option<Instant>,
     /// For so many seconds from now.
+    #[serde(default)]
     pub seconds: Option<u32>,
 }
 

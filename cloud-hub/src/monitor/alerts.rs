@@ -1,4 +1,4 @@
-//! Alerts in the catalog: at most one that is not resolved per kind and subject.
+//! The life of alerts over the catalog's table: seen again, silenced, gone.
 
 use cloud_hub_core::alert::{AlertInput, AlertState};
 use serde_json::Value;
@@ -6,6 +6,7 @@ use sqlx::SqliteConnection;
 use tributary_wire::Micros;
 
 use super::MonitorError;
+use crate::catalog::alerts::{Raise, raise as raise_alert, resolve};
 
 /// An alert as the catalog keeps it.
 #[derive(Debug, Clone, PartialEq, sqlx::FromRow)]
@@ -97,26 +98,16 @@ pub async fn seen(
     detail: &Value,
     now: Micros,
 ) -> Result<Option<String>, MonitorError> {
-    if let Some(known) = unresolved(catalog, kind, subject).await? {
-        change(catalog, &known, AlertInput::Seen, now).await?;
-        let query = "update alerts set times = times + 1, detail = $1 where id = $2 returning state";
-        let state: String =
-            sqlx::query_scalar(query).bind(detail.to_string()).bind(&known.id).fetch_one(catalog).await?;
-        return Ok((state == "open" && known.state != "open").then_some(known.id));
+    let known = unresolved(catalog, kind, subject).await?;
+    let mut again = false;
+    if let Some(known) = &known {
+        // A silence that is over ends here: its cause is still there.
+        again = known.stands() != AlertState::Open && known.stands().handle(now, AlertInput::Seen)? == AlertState::Open;
+        change(catalog, known, AlertInput::Seen, now).await?;
     }
-    let id = ulid::Ulid::from_parts((now.0 / 1_000).max(0) as u64, rand::random()).to_string();
-    let query = "insert into alerts (id, kind, subject, severity, detail, opened, updated)
-                 values ($1, $2, $3, $4, $5, $6, $6)";
-    sqlx::query(query)
-        .bind(&id)
-        .bind(kind)
-        .bind(subject)
-        .bind(severity)
-        .bind(detail.to_string())
-        .bind(now.0)
-        .execute(catalog)
-        .await?;
-    Ok(Some(id))
+    let raise = Raise { kind, subject, severity, detail: detail.clone() };
+    let (id, _) = raise_alert(catalog, raise, now).await?;
+    Ok((known.is_none() || again).then_some(id))
 }
 
 /// The cause of an alert was looked for and is gone. Whether there was an alert.
@@ -126,7 +117,5 @@ pub async fn gone(
     subject: &str,
     now: Micros,
 ) -> Result<bool, MonitorError> {
-    let Some(known) = unresolved(catalog, kind, subject).await? else { return Ok(false) };
-    change(catalog, &known, AlertInput::Gone, now).await?;
-    Ok(true)
+    Ok(resolve(catalog, kind, subject, now).await?)
 }
