@@ -10,7 +10,9 @@ use tributary_process::config::{ByteSize, HumanDuration};
 use tributary_process::logging::LogConfig;
 use tributary_wire::{DeviceId, LineName};
 
+use crate::link::LinkConfig;
 use crate::sources::{ReplayConfig, TimeDomain, TimeRules};
+use crate::update::UpdateConfig;
 
 /// Settings of one agent.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -42,6 +44,10 @@ pub struct Config {
     pub state: State,
     /// How records are grouped and kept for the hub.
     pub outbox: Outbox,
+    /// How the connection to the hub is kept.
+    pub link: LinkConfig,
+    /// How packages are changed.
+    pub update: UpdateConfig,
     /// Width of the event-time windows that sketches cover.
     pub sketch_window: HumanDuration,
     /// Answers kept by features; 0 turns the prediction cache off.
@@ -66,6 +72,8 @@ impl Default for Config {
             limits: Limits::default(),
             state: State::default(),
             outbox: Outbox::default(),
+            link: LinkConfig::default(),
+            update: UpdateConfig::default(),
             sketch_window: HumanDuration(Duration::from_secs(86_400)),
             prediction_cache: 1024,
             log: LogConfig::default(),

@@ -10,9 +10,12 @@ pub mod windows;
 pub mod packages;
 pub mod serve;
 pub mod update;
+pub mod link;
 pub mod api;
 pub mod metrics;
 mod agent;
+#[cfg(test)]
+mod testing;
 
 pub use agent::{Agent, BuildError};
 

@@ -16,6 +16,8 @@ use crate::chance::Chance;
 pub struct OutboxSettings {
     /// Batches of one stream in flight before the hub's first word on this connection.
     pub first_window: u16,
+    /// Batches in flight over all streams, whatever the hub would take.
+    pub in_flight: usize,
     /// Wait for a receipt before the first resend; doubled with every further one.
     pub resend_after: Duration,
     /// The longest such wait.
@@ -24,7 +26,7 @@ pub struct OutboxSettings {
 
 impl Default for OutboxSettings {
     fn default() -> Self {
-        Self { first_window: 8, resend_after: Duration::from_secs(5), resend_cap: Duration::from_secs(60) }
+        Self { first_window: 8, in_flight: 64, resend_after: Duration::from_secs(5), resend_cap: Duration::from_secs(60) }
     }
 }
 
@@ -124,8 +126,9 @@ impl Outbox {
             behind.into_iter().chain(before).collect()
         };
         for name in names {
+            let room = self.in_flight() < self.settings.in_flight;
             let stream = self.streams.get_mut(&name).expect("names come from the map");
-            let Some(sequence) = stream.next(now, |sequence| after(&name, sequence))? else { continue };
+            let Some(sequence) = stream.next(now, room, |sequence| after(&name, sequence))? else { continue };
             let attempts = stream.in_flight.get(&sequence).map_or(0, |flight| flight.attempts + 1);
             let wait = wait(&self.settings, attempts, &mut self.chance);
             stream.in_flight.insert(sequence, Flight { due: now + wait, attempts });
@@ -187,6 +190,7 @@ impl Stream {
     fn next<E>(
         &mut self,
         now: Duration,
+        room: bool,
         mut after: impl FnMut(SequenceNumber) -> Result<Option<SequenceNumber>, E>,
     ) -> Result<Option<SequenceNumber>, E> {
         if let Some(probe) = self.probe {
@@ -202,7 +206,7 @@ impl Stream {
             self.in_flight.remove(&late);
             self.sent = self.through;
         }
-        if self.in_flight.len() >= usize::from(self.window) {
+        if !room || self.in_flight.len() >= usize::from(self.window) {
             return Ok(None);
         }
         let mut behind = self.sent;
@@ -281,6 +285,17 @@ mod tests {
         assert_eq!(numbers(&all(&mut outbox, 0, 100)), Vec::<u64>::new(), "4, 6, 7 and 8 are still out");
         outbox.acknowledged(Duration::ZERO, &ack("events", 7, &[], 4));
         assert_eq!(numbers(&all(&mut outbox, 0, 100)), [9, 10, 11]);
+    }
+
+    #[test]
+    fn all_streams_together_keep_to_the_limit_and_resends_are_not_new() {
+        let settings = OutboxSettings { in_flight: 3, ..OutboxSettings::default() };
+        let mut outbox = Outbox::new(INCARNATION, settings, 3);
+        ["events", "observations"].iter().for_each(|stream| outbox.add_stream(name(stream)));
+        outbox.connected();
+        assert_eq!(numbers(&all(&mut outbox, 0, 9)), [1, 1, 2]);
+        assert_eq!(all(&mut outbox, 10, 9).len(), 3, "what is late leaves again although there is no room");
+        assert_eq!(outbox.in_flight(), 3);
     }
 
     #[test]

@@ -1,0 +1,143 @@
+//! One MQTT connection. The only module that names the MQTT client.
+//!
+//! The client's own event loop would reconnect by itself and carry unfinished messages over; we want neither, so each
+//! connection gets a new one, which ends with the first error.
+
+use std::io;
+
+use rumqttc::mqttbytes::QoS;
+use rumqttc::{AsyncClient, Broker, ClientError, ConnectionError, Event, Incoming, MqttOptions, PublishOptions};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tributary_wire::topic::{Channel, Topic};
+use tributary_wire::{DeviceId, MAX_MESSAGE_BYTES};
+
+use super::LinkConfig;
+
+/// Room of the client's queue. More than batches may be in flight, so that it is never full.
+const QUEUE: usize = 512;
+/// Requests per turn of the client's loop; its default of one costs two thirds of the throughput.
+const REQUEST_BATCH: usize = 128;
+/// Bytes around a payload: topic, packet id, properties.
+const PACKET_OVERHEAD: usize = 1024;
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// `hub.mqtt` is not an address.
+    #[error("hub.mqtt is {found:?}, expected host:port")]
+    Address {
+        /// As configured.
+        found: String,
+    },
+    /// The network, or the hub's refusal.
+    #[error("mqtt")]
+    Connection(#[from] ConnectionError),
+    /// The client's queue is full or gone.
+    #[error("mqtt client")]
+    Client(#[from] ClientError),
+    /// The hub did not let the device subscribe to its own topics.
+    #[error("the hub refused the subscription")]
+    Subscription,
+    /// The client ended without a word.
+    #[error("the connection ended")]
+    Ended,
+    /// The device's own state.
+    #[error("state")]
+    State(#[from] crate::state::StoreError),
+    /// The runtime is going down.
+    #[error("runtime")]
+    Runtime(#[from] io::Error),
+}
+
+/// What the hub said on a topic of this device.
+pub(super) struct Heard {
+    /// The topic as it stood in the packet.
+    pub(super) topic: Vec<u8>,
+    /// The body.
+    pub(super) payload: bytes::Bytes,
+}
+
+/// A connection that stands.
+pub(super) struct Connection {
+    device: DeviceId,
+    client: AsyncClient,
+    incoming: mpsc::Receiver<Result<Heard, LinkError>>,
+    task: JoinHandle<()>,
+}
+
+impl Connection {
+    /// Connects and subscribes to exactly the device's own topics.
+    pub(super) async fn open(device: &DeviceId, hub: &str, config: &LinkConfig) -> Result<Self, LinkError> {
+        let address = || LinkError::Address { found: hub.to_owned() };
+        let (host, port) = hub.rsplit_once(':').ok_or_else(address)?;
+        let port: u16 = port.parse().map_err(|_| address())?;
+        let mut options = MqttOptions::new(device.as_str(), Broker::tcp(host, port));
+        options.set_clean_start(true);
+        options.set_keep_alive(config.keep_alive.0.as_secs().clamp(5, u64::from(u16::MAX)) as u16);
+        options.set_connect_timeout(config.connect_timeout.0);
+        options.set_max_request_batch(REQUEST_BATCH);
+        options.set_request_channel_capacity(QUEUE);
+        options.set_max_packet_size(Some((MAX_MESSAGE_BYTES + PACKET_OVERHEAD) as u32));
+        // The seam for other transports: whatever reads and writes can be returned here.
+        let authority = hub.to_owned();
+        options.set_socket_connector(move |_, _| {
+            let authority = authority.clone();
+            async move {
+                let stream = TcpStream::connect(authority).await?;
+                stream.set_nodelay(true)?;
+                Ok::<_, io::Error>(stream)
+            }
+        });
+        let (client, mut events) = AsyncClient::builder(options).capacity(QUEUE).build();
+        // The connection is made by the first poll; no request is queued before it stands.
+        loop {
+            if let Event::Incoming(Incoming::ConnAck(_)) = events.poll().await? {
+                break;
+            }
+        }
+        client.subscribe(Topic::down_filter(device), QoS::AtLeastOnce).await?;
+        let (sender, incoming) = mpsc::channel(64);
+        let task = tokio::spawn(async move {
+            loop {
+                let heard = match events.poll().await {
+                    Ok(Event::Incoming(Incoming::Publish(publish))) => {
+                        Ok(Heard { topic: publish.topic.to_vec(), payload: publish.payload })
+                    }
+                    Ok(Event::Incoming(Incoming::SubAck(ack))) if ack.return_codes.iter().any(refused) => {
+                        Err(LinkError::Subscription)
+                    }
+                    Ok(_) => continue,
+                    Err(error) => Err(error.into()),
+                };
+                let over = heard.is_err();
+                if sender.send(heard).await.is_err() || over {
+                    break;
+                }
+            }
+        });
+        Ok(Self { device: device.clone(), client, incoming, task })
+    }
+
+    /// Queues a message; it never waits, so that reading never stands still behind writing.
+    pub(super) fn publish(&self, channel: Channel, payload: Vec<u8>) -> Result<(), LinkError> {
+        let topic = Topic::new(self.device.clone(), channel).to_string();
+        Ok(self.client.try_publish(topic, payload, PublishOptions::at_least_once())?)
+    }
+
+    /// The next message of the hub.
+    pub(super) async fn next(&mut self) -> Result<Heard, LinkError> {
+        self.incoming.recv().await.unwrap_or(Err(LinkError::Ended))
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn refused(code: &rumqttc::mqttbytes::v5::SubscribeReasonCode) -> bool {
+    !matches!(code, rumqttc::mqttbytes::v5::SubscribeReasonCode::Success(_))
+}

@@ -1,0 +1,33 @@
+//! What the device says about itself.
+
+use tributary_wire::{ClockState, Micros, Report, ReportV1, Stamp, WIRE_VERSION};
+
+use super::{Condition, Link};
+
+/// The report of this moment, under a number that was never used before.
+pub(super) fn build(link: &Link, number: u64) -> Report {
+    let Condition { mut health, resources, labels } = (link.condition)();
+    if let Some(problem) = link.updates.problem() {
+        health.ok = false;
+        health.problems.push(problem);
+    }
+    Report::V1(ReportV1 {
+        number,
+        incarnation: link.store.incarnation(),
+        stamp: Stamp {
+            boot: link.store.boot(),
+            monotonic: link.clock.monotonic(),
+            wall: Micros(link.clock.wall()),
+            clock: ClockState::Unsynchronised,
+        },
+        reads: WIRE_VERSION,
+        agent: crate::VERSION.to_owned(),
+        labels,
+        generation: link.updates.generation(),
+        asks: link.updates.asks(),
+        lines: link.updates.lines(),
+        snapshot: link.serving.fleet(),
+        health,
+        resources,
+    })
+}

@@ -1,0 +1,165 @@
+//! What happens while a connection stands.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use edge_agent_core::outbox::{Freed, Outbox};
+use tokio::time::Instant;
+use tributary_wire::topic::{Channel, Topic};
+use tributary_wire::{Ack, FeatureSnapshot, FeatureSnapshotV1, SequenceNumber};
+
+use super::connection::{Connection, Heard, LinkError};
+use super::snapshots::{Snapshots, Stored};
+use super::{Link, LinkStatus, report};
+use crate::state::{Store, StoreError};
+
+/// Batches read from the store at once.
+const BURST: usize = 16;
+/// When nothing is due, the outbox is looked at anyway.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// The outbox's numbers: used beside the runtime, where the store is.
+pub(super) type SharedOutbox = Arc<Mutex<Outbox>>;
+
+pub(super) fn lock(outbox: &SharedOutbox) -> MutexGuard<'_, Outbox> {
+    outbox.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Connects and works until the connection ends; says why it ended.
+pub(super) async fn run(link: &Link, outbox: &SharedOutbox, snapshots: &mut Snapshots) -> LinkError {
+    match work(link, outbox, snapshots).await {
+        Err(error) => error,
+        Ok(never) => match never {},
+    }
+}
+
+async fn work(
+    link: &Link,
+    outbox: &SharedOutbox,
+    snapshots: &mut Snapshots,
+) -> Result<std::convert::Infallible, LinkError> {
+    let mut connection = Connection::open(&link.device, &link.hub, &link.config).await?;
+    let mut stored = link.store.outbox_changed();
+    let mut changed = link.updates.changed();
+    send_report(link, &connection).await?;
+    tracing::info!(hub = %link.hub, "connected");
+    link.status.connection(true, None);
+    link.updates.online(true);
+    lock(outbox).connected();
+    let mut report_due = Instant::now() + link.config.report_every.0;
+    loop {
+        stored.borrow_and_update();
+        let wait = send_batches(link, outbox, &connection).await?;
+        tokio::select! {
+            heard = connection.next() => hear(link, outbox, snapshots, heard?).await?,
+            Ok(()) = stored.changed() => {}
+            Ok(()) = changed.changed() => {
+                send_report(link, &connection).await?;
+                report_due = Instant::now() + link.config.report_every.0;
+            }
+            () = tokio::time::sleep_until(report_due) => {
+                send_report(link, &connection).await?;
+                report_due = Instant::now() + link.config.report_every.0;
+            }
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+}
+
+fn monotonic(link: &Link) -> Duration {
+    Duration::from_micros(link.clock.monotonic())
+}
+
+async fn blocking<T: Send + 'static>(
+    link: &Link,
+    work: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, LinkError> {
+    let store = link.store.clone();
+    Ok(tokio::task::spawn_blocking(move || work(&store)).await.map_err(std::io::Error::other)??)
+}
+
+async fn send_report(link: &Link, connection: &Connection) -> Result<(), LinkError> {
+    let number = blocking(link, Store::next_report_number).await?;
+    connection.publish(Channel::Report, report::build(link, number).encode())
+}
+
+/// Publishes what may leave now; when to look again.
+async fn send_batches(link: &Link, outbox: &SharedOutbox, connection: &Connection) -> Result<Duration, LinkError> {
+    let (outbox, now) = (outbox.clone(), monotonic(link));
+    let (batches, wait) = blocking(link, move |store| choose(store, &mut lock(&outbox), now)).await?;
+    for batch in batches {
+        connection.publish(Channel::Batch, batch)?;
+        LinkStatus::count(&link.status.sent, 1);
+    }
+    Ok(wait)
+}
+
+fn choose(store: &Store, outbox: &mut Outbox, now: Duration) -> Result<(Vec<Vec<u8>>, Duration), StoreError> {
+    for stream in store.outbox_streams()? {
+        outbox.add_stream(stream);
+    }
+    let mut batches = Vec::new();
+    for _ in 0..BURST {
+        let next = outbox.next(now, |stream, after| store.outbox_next_number(stream, after))?;
+        let Some((stream, number)) = next else {
+            let wait = outbox.next_wake().map_or(IDLE, |wake| wake.saturating_sub(now));
+            return Ok((batches, wait));
+        };
+        // A batch that was dropped in between is simply not there; the gap that replaces it is found next time.
+        let found = store.outbox_next(&stream, SequenceNumber(number.0.saturating_sub(1)))?;
+        batches.extend(found.filter(|(found, _)| *found == number).map(|(_, bytes)| bytes));
+    }
+    Ok((batches, Duration::ZERO))
+}
+
+/// Takes in a message of the hub. What cannot be read is counted and changes nothing.
+async fn hear(link: &Link, outbox: &SharedOutbox, snapshots: &mut Snapshots, heard: Heard) -> Result<(), LinkError> {
+    let topic = std::str::from_utf8(&heard.topic).ok().and_then(Topic::parse);
+    let channel = topic.filter(|topic| topic.device == link.device).map(|topic| topic.channel);
+    match channel {
+        Some(Channel::Ack) => match Ack::decode(&heard.payload) {
+            Ok(Ack::V1(ack)) => return free(link, lock(outbox).acknowledged(monotonic(link), &ack)).await,
+            Err(error) => ignore(link, "acknowledgement", &error),
+        },
+        Some(Channel::Assignment) => link.updates.assigned(heard.payload.to_vec()),
+        Some(Channel::Features) => match FeatureSnapshot::decode(&heard.payload) {
+            Ok(FeatureSnapshot::V1(part)) => take_part(link, snapshots, part).await?,
+            Err(error) => ignore(link, "feature snapshot", &error),
+        },
+        _ => ignore(link, "message", &"its topic is not one of this device's"),
+    }
+    Ok(())
+}
+
+fn ignore(link: &Link, what: &str, problem: &dyn std::fmt::Display) {
+    LinkStatus::count(&link.status.ignored, 1);
+    tracing::warn!(what, %problem, "ignored a message of the hub");
+}
+
+/// Only here do batches leave the store.
+async fn free(link: &Link, freed: Vec<Freed>) -> Result<(), LinkError> {
+    for Freed { stream, through, scattered, quarantined } in freed {
+        if !quarantined.is_empty() {
+            tracing::warn!(%stream, batches = ?quarantined, "the hub put batches aside");
+            LinkStatus::count(&link.status.quarantined, quarantined.len() as u64);
+        }
+        let count = blocking(link, move |store| store.outbox_free(&stream, through, &scattered)).await?;
+        LinkStatus::count(&link.status.acknowledged, count);
+    }
+    Ok(())
+}
+
+async fn take_part(link: &Link, snapshots: &mut Snapshots, part: FeatureSnapshotV1) -> Result<(), LinkError> {
+    match snapshots.offer(part) {
+        Err(error) => ignore(link, "feature snapshot", &error),
+        Ok(None) => {}
+        Ok(Some(complete)) => {
+            let (view, version) = (complete.view.clone(), complete.version);
+            match blocking(link, move |store| complete.store(store)).await? {
+                Stored::Newest => link.serving.fleet_changed(&view, version),
+                Stored::Old => {}
+            }
+        }
+    }
+    Ok(())
+}

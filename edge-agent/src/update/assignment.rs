@@ -1,0 +1,137 @@
+//! Takes in assignments: checked, stored, then told to every updater.
+
+use edge_agent_core::updater::{Input, Wanted};
+use tributary_release::{AssignmentError, Installed, Standing, open_assignment, verify_assignment};
+use tributary_wire::{AssignmentV1, LineName, PackageRef, Role, SignedAssignment};
+
+use super::fetch::{blocking, in_words};
+use super::{UpdateError, Updates};
+
+const ASSIGNMENT: &str = "update/assignment";
+
+/// Why an assignment changed nothing.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    #[error("it does not decode")]
+    Undecodable(#[from] tributary_wire::DecodeError),
+    #[error("it is not for this device now")]
+    NotValid(#[from] AssignmentError),
+    #[error("it names line {found}, this agent serves {serves:?}")]
+    Line { found: LineName, serves: Vec<LineName> },
+    #[error("it could not be stored")]
+    Store(#[from] UpdateError),
+}
+
+impl Updates {
+    /// The assignment that was accepted before the restart. One whose key is no longer trusted counts no more, but
+    /// its generation is not forgotten: nobody may go back behind it.
+    pub(super) async fn recover_assignment(&mut self) -> Result<(), UpdateError> {
+        let store = self.parts.store.clone();
+        let Some(bytes) = blocking(move || store.blob_get(ASSIGNMENT)).await?? else { return Ok(()) };
+        let Ok(signed) = SignedAssignment::decode(&bytes) else { return Ok(()) };
+        match open_assignment(&self.keys, &signed) {
+            Ok(assignment) => {
+                self.take(&assignment, signed.payload);
+                self.tell_all(&assignment).await;
+            }
+            Err(error) => self.problem = Some(format!("stored assignment: {}", in_words(&error))),
+        }
+        Ok(())
+    }
+
+    /// An assignment arrived. Whatever is wrong with it is shown in the report, and nothing changes.
+    pub(super) async fn assigned(&mut self, bytes: Vec<u8>) {
+        let problem = match self.accept(bytes).await {
+            Ok(()) => None,
+            Err(Refused::NotValid(AssignmentError::Generation { accepted, found })) if found < accepted => {
+                // A late one of the network's; no reason to alarm anybody.
+                tracing::debug!(%found, %accepted, "an older assignment arrived late");
+                return;
+            }
+            Err(refused) => {
+                let words = in_words(&refused);
+                tracing::warn!(problem = %words, "assignment refused");
+                Some(format!("assignment refused: {words}"))
+            }
+        };
+        if self.problem != problem {
+            self.problem = problem;
+            self.show();
+            self.changed.send_modify(|count| *count += 1);
+        }
+    }
+
+    async fn accept(&mut self, bytes: Vec<u8>) -> Result<(), Refused> {
+        let signed = SignedAssignment::decode(&bytes)?;
+        if !self.payload.is_empty() && signed.payload == self.payload {
+            // Known to the last byte and checked when it first came: the hub's answer to a question.
+            for index in 0..self.lines.len() {
+                self.tell(index, Input::Confirmed(self.generation)).await;
+            }
+            return Ok(());
+        }
+        let installed: Vec<_> = self.lines.iter().filter_map(installed).collect();
+        let standing = Standing {
+            device: &self.parts.device,
+            generation: self.generation,
+            installed: &installed,
+            now: self.now().wall,
+        };
+        let assignment = verify_assignment(&self.keys, &standing, &signed)?;
+        if let Some(wish) = assignment.lines.iter().find(|wish| !self.parts.lines.contains(&wish.line)) {
+            return Err(Refused::Line { found: wish.line.clone(), serves: self.parts.lines.clone() });
+        }
+        let store = self.parts.store.clone();
+        blocking(move || store.blob_put(ASSIGNMENT, &bytes))
+            .await
+            .map_err(UpdateError::from)?
+            .map_err(UpdateError::from)?;
+        tracing::info!(generation = %assignment.generation, "assignment accepted");
+        self.take(&assignment, signed.payload);
+        self.tell_all(&assignment).await;
+        Ok(())
+    }
+
+    fn take(&mut self, assignment: &AssignmentV1, payload: Vec<u8>) {
+        self.generation = assignment.generation;
+        self.floor = self.floor.max(assignment.issued);
+        self.payload = payload;
+    }
+
+    async fn tell_all(&mut self, assignment: &AssignmentV1) {
+        for wish in &assignment.lines {
+            self.line(&wish.line, &wish.role).await;
+        }
+        for index in 0..self.lines.len() {
+            let wish = assignment.lines.iter().find(|wish| self.lines[index].is(&wish.line, &wish.role));
+            let input = match wish {
+                Some(wish) => Input::Assigned(Wanted {
+                    generation: assignment.generation,
+                    expires: assignment.expires,
+                    release: wish.release.clone(),
+                    allow_lower: wish.allow_lower,
+                }),
+                None => Input::Unassigned(assignment.generation),
+            };
+            self.tell(index, input).await;
+        }
+        // A role that nobody wants any more is scored no more; the primary keeps what it has.
+        let unwanted = |line: &super::Line| {
+            line.role != Role::primary() && !assignment.lines.iter().any(|wish| line.is(&wish.line, &wish.role))
+        };
+        while let Some(index) = self.lines.iter().position(unwanted) {
+            self.retire(index).await;
+        }
+        self.show();
+        self.changed.send_modify(|count| *count += 1);
+    }
+}
+
+fn installed(line: &super::Line) -> Option<Installed> {
+    let committed = line.updater.record().committed.as_ref()?;
+    Some(Installed {
+        line: line.name.clone(),
+        role: line.role.clone(),
+        package: PackageRef { version: committed.version, sha256: committed.sha256 },
+    })
+}

@@ -1,0 +1,237 @@
+//! Carries out what the updaters decide: stores, downloads, swaps, and feeds them what serving shows.
+//!
+//! One task owns all updaters. [`Updates::build`] puts the committed packages in place before anything is served;
+//! [`Updates::run`] then works until the agent stops. Everyone else talks through [`Handle`].
+
+mod fetch;
+mod assignment;
+mod line;
+mod run;
+
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use edge_agent_core::Now;
+use edge_agent_core::updater::UpdaterSettings;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, watch};
+use tributary_process::clock::Clock;
+use tributary_process::config::HumanDuration;
+use tributary_process::http::Client;
+use tributary_release::VerifyingKeys;
+use tributary_wire::{DeviceId, Generation, LineName, LineReport, Micros};
+
+pub use fetch::FetchError;
+use line::Line;
+
+use crate::packages::PackageFiles;
+use crate::serve::Serving;
+use crate::state::{Store, StoreError};
+
+/// How patient updates are.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct UpdateConfig {
+    /// Restarts that a trial survives.
+    pub crash_allowance: u32,
+    /// How long a checked package waits for a hub that cannot be reached before its trial begins all the same.
+    pub offline_wait: HumanDuration,
+    /// How often the hub is asked again whether the trial may begin.
+    pub ask_every: HumanDuration,
+    /// First wait after a failed download.
+    pub fetch_retry: HumanDuration,
+    /// Longest wait after a failed download.
+    pub fetch_retry_cap: HumanDuration,
+    /// How often a package on trial is looked at.
+    pub look_every: HumanDuration,
+}
+
+impl Default for UpdateConfig {
+    fn default() -> Self {
+        let settings = UpdaterSettings::default();
+        Self {
+            crash_allowance: settings.crash_allowance,
+            offline_wait: HumanDuration(settings.offline_wait),
+            ask_every: HumanDuration(settings.ask_every),
+            fetch_retry: HumanDuration(settings.fetch_retry),
+            fetch_retry_cap: HumanDuration(settings.fetch_retry_cap),
+            look_every: HumanDuration(Duration::from_millis(250)),
+        }
+    }
+}
+
+impl UpdateConfig {
+    fn settings(&self) -> UpdaterSettings {
+        UpdaterSettings {
+            crash_allowance: self.crash_allowance,
+            offline_wait: self.offline_wait.0,
+            ask_every: self.ask_every.0,
+            fetch_retry: self.fetch_retry.0,
+            fetch_retry_cap: self.fetch_retry_cap.0,
+            ..UpdaterSettings::default()
+        }
+    }
+}
+
+/// What updates work with.
+pub struct Parts {
+    /// This device.
+    pub device: DeviceId,
+    /// The lines that are served here; an assignment of another is refused.
+    pub lines: Vec<LineName>,
+    /// Settings.
+    pub config: UpdateConfig,
+    /// Whom to believe. Without keys nothing is ever installed.
+    pub keys: VerifyingKeys,
+    /// Where packages are fetched.
+    pub hub: Client,
+    /// Where packages are kept.
+    pub files: PackageFiles,
+    /// Where states are kept.
+    pub store: Arc<Store>,
+    /// What serves.
+    pub serving: Arc<Serving>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Chance.
+    pub seed: u64,
+}
+
+/// Why updates cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum UpdateError {
+    /// The state cannot be read.
+    #[error("state of updates")]
+    Store(#[from] StoreError),
+    /// A stored record is not one.
+    #[error("stored updater {key}")]
+    Record {
+        /// Its name.
+        key: String,
+        /// What does not fit.
+        source: postcard::Error,
+    },
+    /// The runtime is going down.
+    #[error("runtime")]
+    Runtime(#[from] io::Error),
+}
+
+#[derive(Debug)]
+enum Message {
+    Assigned(Vec<u8>),
+    Online(bool),
+}
+
+#[derive(Debug, Default)]
+struct Shown {
+    lines: Vec<LineReport>,
+    generation: Generation,
+    asks: bool,
+    problem: Option<String>,
+}
+
+/// Talks to the updates from elsewhere.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    messages: mpsc::UnboundedSender<Message>,
+    shown: Arc<Mutex<Shown>>,
+    changed: watch::Receiver<u64>,
+}
+
+impl Handle {
+    /// Where every line stands.
+    pub fn lines(&self) -> Vec<LineReport> {
+        self.shown().lines.clone()
+    }
+
+    /// The newest accepted assignment; 0: none yet.
+    pub fn generation(&self) -> Generation {
+        self.shown().generation
+    }
+
+    /// Whether a checked package waits for the hub's word.
+    pub fn asks(&self) -> bool {
+        self.shown().asks
+    }
+
+    /// Why the last assignment was refused, if it was.
+    pub fn problem(&self) -> Option<String> {
+        self.shown().problem.clone()
+    }
+
+    /// Fires when a report should be sent.
+    pub fn changed(&self) -> watch::Receiver<u64> {
+        self.changed.clone()
+    }
+
+    /// A signed assignment arrived, in its byte form.
+    pub fn assigned(&self, signed: Vec<u8>) {
+        // An error means that the updates have stopped; the hub sends the assignment again on the next connect.
+        let _ = self.messages.send(Message::Assigned(signed));
+    }
+
+    /// The connection to the hub stands, or is gone.
+    pub fn online(&self, online: bool) {
+        let _ = self.messages.send(Message::Online(online));
+    }
+
+    fn shown(&self) -> MutexGuard<'_, Shown> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// All updaters of this device.
+pub struct Updates {
+    parts: Parts,
+    keys: Arc<VerifyingKeys>,
+    lines: Vec<Line>,
+    /// The newest accepted assignment.
+    generation: Generation,
+    /// When it was signed. Time never runs before it, whatever the system clock says.
+    floor: Micros,
+    /// Its signed bytes, to recognise it when it comes again.
+    payload: Vec<u8>,
+    problem: Option<String>,
+    online: bool,
+    messages: mpsc::UnboundedReceiver<Message>,
+    done: mpsc::UnboundedReceiver<line::Done>,
+    done_sender: mpsc::UnboundedSender<line::Done>,
+    shown: Arc<Mutex<Shown>>,
+    changed: watch::Sender<u64>,
+}
+
+impl Updates {
+    /// Reads what is stored, undoes a trial that a restart cut short, and puts the committed packages in place.
+    pub async fn build(parts: Parts) -> Result<(Self, Handle), UpdateError> {
+        let (message_sender, messages) = mpsc::unbounded_channel();
+        let (done_sender, done) = mpsc::unbounded_channel();
+        let shown = Arc::new(Mutex::new(Shown::default()));
+        let (changed, changes) = watch::channel(0);
+        let handle = Handle { messages: message_sender, shown: shown.clone(), changed: changes };
+        let mut updates = Self {
+            keys: Arc::new(parts.keys.clone()),
+            parts,
+            lines: Vec::new(),
+            generation: Generation(0),
+            floor: Micros(0),
+            payload: Vec::new(),
+            problem: None,
+            online: false,
+            messages,
+            done,
+            done_sender,
+            shown,
+            changed,
+        };
+        updates.recover().await?;
+        Ok((updates, handle))
+    }
+
+    fn now(&self) -> Now {
+        Now {
+            wall: Micros(self.parts.clock.wall()).max(self.floor),
+            monotonic: Duration::from_micros(self.parts.clock.monotonic()),
+        }
+    }
+}
