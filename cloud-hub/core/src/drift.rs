@@ -142,6 +142,11 @@ pub struct Findings {
     pub signals: Vec<Signal>,
 }
 
+/// A reference of fewer days has not seen every weekday, so its spread is not known,
+const WHOLE_WEEK: u32 = 7;
+/// and more is asked of an effect: from the default 0.1 to the 0.25 that the literature calls a major shift.
+const UNKNOWN_SPREAD: f64 = 2.5;
+
 /// Compares one window with the references of the package.
 pub fn judge(settings: &Settings, inputs: &[Reference], output: &Reference, window: &Sketch) -> Findings {
     let (start, end, predictions) = (window.window.start, window.window.end, window.predictions);
@@ -159,7 +164,8 @@ pub fn judge(settings: &Settings, inputs: &[Reference], output: &Reference, wind
     for (index, (reference, seen)) in seen.enumerate() {
         let spread = &reference.spread;
         let law = drift::psi(&reference.histogram.counts, &seen.counts, spread.design_effect);
-        let threshold = settings.min_effect.max(settings.spread_factor * spread.psi_max);
+        let known = if spread.windows < WHOLE_WEEK { UNKNOWN_SPREAD } else { 1.0 };
+        let threshold = (known * settings.min_effect).max(settings.spread_factor * spread.psi_max);
         let kind = if index < inputs.len() { SignalKind::Input } else { SignalKind::Output };
         signals.extend(law.map(|test| signal(kind, &reference.name, &test, threshold)));
         if kind == SignalKind::Input {
