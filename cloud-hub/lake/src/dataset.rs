@@ -7,11 +7,14 @@
 //!
 //! The same lake, view and range give the same rows in the same order, and so the same content hash.
 
+mod records;
 mod read;
 mod replay;
 mod write;
 #[cfg(test)]
 mod tests;
+
+pub use records::{EventRow, LabelRow, read_events, read_labels};
 
 use std::path::PathBuf;
 
