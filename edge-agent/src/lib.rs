@@ -14,10 +14,12 @@ pub mod link;
 pub mod api;
 pub mod metrics;
 mod agent;
+pub mod commands;
 #[cfg(test)]
 mod testing;
 
 pub use agent::{Agent, BuildError};
+pub use commands::cli;
 
 /// Version of this agent.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

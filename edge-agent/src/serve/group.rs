@@ -86,6 +86,8 @@ impl Pipeline {
             refuse_all(durable.into_iter().map(|(waiting, _)| waiting).collect(), &error);
             return Err(error);
         }
+        // Whoever has an answer and asks for the status finds the event counted there.
+        self.show(None);
         for (waiting, places) in durable {
             waiting.answer(Ok(outcomes(places, true)));
         }

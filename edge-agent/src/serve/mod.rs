@@ -343,3 +343,6 @@ impl Serving {
         self.shown.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests;

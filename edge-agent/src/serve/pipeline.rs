@@ -349,7 +349,7 @@ impl Pipeline {
         self.show(None);
     }
 
-    fn show(&self, recovery: Option<Recovery>) {
+    pub(super) fn show(&self, recovery: Option<Recovery>) {
         let mut shown = self.serving.shown_mut();
         if recovery.is_some() {
             shown.recovery = recovery;

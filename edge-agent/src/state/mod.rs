@@ -245,3 +245,6 @@ fn open_database(location: &Location, cache_bytes: usize) -> Result<Database, St
         }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -316,3 +316,6 @@ fn read(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
