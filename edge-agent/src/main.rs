@@ -1,3 +1,7 @@
 //! The agent's program; see `edge-agent --help`.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    edge_agent::cli(std::env::args_os())
+}

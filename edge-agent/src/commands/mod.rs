@@ -1,0 +1,169 @@
+//! The command line: `run` is the agent, everything else talks to a running one or only reads settings.
+
+mod run;
+mod local;
+mod show;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use tributary_process::config::{ConfigError, Sources};
+use tributary_process::http::ClientError;
+
+use crate::config::{Config, InvalidConfig};
+
+/// Runs models beside their sensors and keeps working without a network.
+#[derive(Debug, Parser)]
+#[command(name = "edge-agent", version, propagate_version = true, max_term_width = 80, after_help = AFTER_HELP)]
+struct Cli {
+    #[command(flatten)]
+    settings: Settings,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  edge-agent run --config agent.toml       run an agent
+  edge-agent run --set device=edge-7 --set hub.mqtt=hub:1883
+  edge-agent status --config agent.toml    how the agent of these settings is
+  edge-agent predict --config agent.toml events.json
+  edge-agent config --config agent.toml    every setting with its value
+
+Exit codes: 0 done, 1 failed, 2 wrong usage or settings,
+3 no agent answers, 4 some events were refused.";
+
+/// Where settings come from: defaults < file < environment < flags.
+#[derive(Debug, Clone, Args)]
+struct Settings {
+    /// Settings file (TOML)
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<std::path::PathBuf>,
+    /// One setting; stronger than the file and than variables such as
+    /// EDGE_AGENT__HUB__MQTT. May be repeated
+    #[arg(long, global = true, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Print JSON
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run an agent until it gets SIGTERM or SIGINT
+    Run,
+    /// Show how a running agent is
+    Status(local::Address),
+    /// Ask a running agent for decisions on events
+    Predict(local::Predict),
+    /// Print the effective settings and where they come from
+    Config,
+}
+
+/// Why a command did not do what it should.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Settings(#[from] ConfigError),
+    #[error(transparent)]
+    Contradiction(#[from] InvalidConfig),
+    #[error("{0}")]
+    Usage(String),
+    #[error(transparent)]
+    Agent(#[from] ClientError),
+    #[error(transparent)]
+    Other(#[from] anyhow::Error),
+}
+
+impl Failure {
+    fn code(&self) -> u8 {
+        match self {
+            Self::Settings(_) | Self::Contradiction(_) | Self::Usage(_) => 2,
+            Self::Agent(ClientError::Unreachable { .. } | ClientError::TimedOut { .. }) => 3,
+            Self::Agent(_) | Self::Other(_) => 1,
+        }
+    }
+}
+
+impl Settings {
+    fn sources(&self) -> Sources {
+        let sources = Sources { file: self.config.clone(), flags: self.set.clone(), ..Sources::default() };
+        sources.with_environment("EDGE_AGENT")
+    }
+
+    fn load(&self) -> Result<Config, Failure> {
+        let config: Config = self.sources().load()?;
+        config.check()?;
+        Ok(config)
+    }
+}
+
+/// Runs the command that the arguments ask for; the first one is the program's name.
+pub fn cli<I, T>(arguments: I) -> ExitCode
+where
+    I: IntoIterator<Item = T>,
+    T: Into<OsString> + Clone,
+{
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version come this way too, with exit code 0.
+            let _ = error.print();
+            return ExitCode::from(error.exit_code() as u8);
+        }
+    };
+    let settings = &cli.settings;
+    let done = match &cli.command {
+        Command::Run => run::run(settings),
+        Command::Status(address) => local::status(settings, address),
+        Command::Predict(predict) => local::predict(settings, predict),
+        Command::Config => show::config(settings),
+    };
+    match done {
+        Ok(code) => code,
+        Err(failure) => {
+            let code = failure.code();
+            eprintln!("edge-agent: {:#}", anyhow::Error::from(failure));
+            ExitCode::from(code)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(arguments: &[&str]) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from([&["edge-agent"], arguments].concat())
+    }
+
+    #[test]
+    fn the_command_line_is_consistent_and_help_fits_80_columns() {
+        Cli::command().debug_assert();
+        let mut command = Cli::command();
+        let mut pages = vec![command.render_long_help().to_string()];
+        pages.extend(command.get_subcommands_mut().map(|command| command.render_long_help().to_string()));
+        for line in pages.iter().flat_map(|page| page.lines()) {
+            assert!(line.chars().count() <= 80, "{line}");
+        }
+    }
+
+    #[test]
+    fn settings_may_stand_before_or_behind_the_command() {
+        for arguments in [["--config", "a.toml", "run"], ["run", "--config", "a.toml"]] {
+            assert_eq!(parse(&arguments).unwrap().settings.config.unwrap().to_str(), Some("a.toml"));
+        }
+        assert_eq!(parse(&["walk"]).unwrap_err().exit_code(), 2);
+    }
+
+    #[test]
+    fn an_unknown_setting_is_wrong_usage_and_is_named() {
+        let settings = Settings { config: None, set: vec!["hub.mqqt=x".into()], json: false };
+        let failure = settings.load().unwrap_err();
+        assert_eq!(failure.code(), 2);
+        assert!(failure.to_string().contains("mqqt"), "{failure}");
+    }
+}

@@ -1,0 +1,201 @@
+//! What commands print: JSON for programs, at most 80 columns for people.
+
+use std::fmt::Write;
+use std::process::ExitCode;
+
+use serde_json::Value;
+use tributary_process::config;
+
+use super::{Failure, Settings};
+
+const WIDTH: usize = 80;
+
+/// Prints a value as JSON, or as `human` shows it.
+pub(super) fn print(json: bool, value: &Value, human: impl Fn(&Value) -> String) {
+    if json { println!("{value:#}") } else { print!("{}", human(value)) }
+}
+
+/// The effective settings, each explicit one with its source in front.
+pub(super) fn config(settings: &Settings) -> Result<ExitCode, Failure> {
+    let effective = settings.load()?;
+    if settings.json {
+        let value = serde_json::to_value(&effective).map_err(anyhow::Error::from)?;
+        println!("{value:#}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let sources = settings.sources();
+    if let Some(path) = &sources.file {
+        println!("# from {}: whatever it sets", path.display());
+    }
+    for (name, _) in &sources.environment {
+        println!("# from the environment: {}", name.to_lowercase().replace("__", "."));
+    }
+    for flag in &sources.flags {
+        println!("# from a flag: {}", flag.split('=').next().unwrap_or(flag));
+    }
+    println!("# everything else: defaults\n");
+    print!("{}", config::print(&effective)?);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A text of the JSON, without quotes; `-` when it is not there.
+fn text(value: &Value) -> String {
+    match value {
+        Value::Null => "-".into(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+/// One labelled line, broken at words and indented where it is too long.
+fn row(out: &mut String, label: &str, text: &str) {
+    let indent = 12;
+    let mut line = format!("{label:<indent$}");
+    let mut empty = true;
+    for word in text.split_whitespace() {
+        if !empty && line.chars().count() + 1 + word.chars().count() > WIDTH {
+            let _ = writeln!(out, "{}", line.trim_end());
+            line = " ".repeat(indent);
+            empty = true;
+        }
+        if !empty {
+            line.push(' ');
+        }
+        line.push_str(word);
+        empty = false;
+    }
+    let _ = writeln!(out, "{}", line.trim_end());
+}
+
+/// `edge-agent status`.
+pub(super) fn status(status: &Value) -> String {
+    let mut out = String::new();
+    let device = format!("{} (agent {})", text(&status["device"]), text(&status["agent"]));
+    row(&mut out, "device", &device);
+    let problems = list(&status["health"]["problems"]);
+    row(&mut out, "health", if status["health"]["ok"] == true { "ok" } else { "not ok" });
+    for problem in problems {
+        row(&mut out, "", &text(problem));
+    }
+    let hub = match status["hub"]["connected"].as_bool() {
+        Some(true) => "connected",
+        Some(false) => "not connected",
+        None => "none configured",
+    };
+    row(&mut out, "hub", &format!("{hub}, assignment {}", text(&status["hub"]["generation"])));
+    let serving = &status["serving"];
+    row(
+        &mut out,
+        "serving",
+        &match serving {
+            Value::Null => "the declared fallback: no package is in place".into(),
+            serving => format!(
+                "{} version {} on {}",
+                text(&serving["line"]),
+                text(&serving["version"]),
+                text(&serving["engine"])
+            ),
+        },
+    );
+    for line in list(&status["lines"]) {
+        row(&mut out, "line", &describe_line(line));
+        if !line["undone"].is_null() {
+            let (version, why) = (text(&line["undone"]["version"]), text(&line["undone"]["why"]));
+            row(&mut out, "", &format!("version {version} was undone: {why}"));
+        }
+        if !line["error"].is_null() {
+            row(&mut out, "", &format!("error: {}", text(&line["error"])));
+        }
+    }
+    let events = &status["events"];
+    let watermark = text(&events["watermark"]);
+    let accepted = format!("{} accepted, {} waiting, watermark {watermark}", events["accepted"], events["waiting"]);
+    row(&mut out, "events", &accepted);
+    for (reason, count) in events["refused"].as_object().into_iter().flatten() {
+        if count != 0 {
+            row(&mut out, "", &format!("{count} refused: {reason}"));
+        }
+    }
+    let outbox = &status["outbox"];
+    let waiting = format!(
+        "{} batches ({} bytes) wait, {} records dropped",
+        outbox["batches"], outbox["bytes"], outbox["dropped_records"]
+    );
+    row(&mut out, "outbox", &waiting);
+    let memory = status["memory_bytes"].as_f64().unwrap_or(0.0) / f64::from(1 << 20);
+    row(&mut out, "memory", &format!("{memory:.1} MiB"));
+    out
+}
+
+fn describe_line(line: &Value) -> String {
+    let mut words = format!("{} {}: {}", text(&line["line"]), text(&line["role"]), text(&line["state"]));
+    for name in ["committed", "previous", "candidate"] {
+        if !line[name].is_null() {
+            let _ = write!(words, ", {name} {}", text(&line[name]));
+        }
+    }
+    words
+}
+
+/// `edge-agent predict`.
+pub(super) fn results(answer: &Value) -> String {
+    let mut out =
+        format!("{:<32} {:>7} {:>8} {:<8} {:>8}  {}\n", "event", "version", "output", "decision", "us", "marks");
+    for result in list(&answer["results"]) {
+        let id: String = text(&result["id"]).chars().take(32).collect();
+        if result["status"] == "refused" {
+            row(&mut out, &format!("{id:<32}"), &format!("refused: {}", text(&result["error"])));
+            continue;
+        }
+        let output = result["output"].as_f64().map_or("-".into(), |output| format!("{output:.5}"));
+        let decision = if result["decision"] == true { "yes" } else { "no" };
+        let mut marks: Vec<String> = list(&result["marks"]).iter().map(text).collect();
+        if !result["degraded"].is_null() {
+            marks.insert(0, text(&result["degraded"]));
+        }
+        let (version, latency) = (text(&result["version"]), text(&result["latency_us"]));
+        let line = format!("{id:<32} {version:>7} {output:>8} {decision:<8} {latency:>8}  {}", marks.join(","));
+        let _ = writeln!(out, "{}", line.trim_end());
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_status_with_long_errors_fits_80_columns_and_says_what_matters() {
+        let long = "release: the package file has hash 0011, the release says 2233: ".repeat(4);
+        let shown = status(&json!({
+            "device": "edge-1", "agent": "0.1.0", "health": {"ok": false, "problems": [long]},
+            "hub": {"connected": false, "generation": 3}, "serving": null,
+            "lines": [{"line": "card-fraud", "role": "primary", "state": "RolledBack", "committed": 1,
+                "undone": {"version": 2, "why": long}, "error": long}],
+            "events": {"accepted": 12, "waiting": 0, "watermark": null, "refused": {"future": 2, "malformed": 0}},
+            "outbox": {"batches": 1, "bytes": 2, "dropped_records": 0}, "memory_bytes": 1048576,
+        }));
+        assert!(shown.lines().all(|line| line.chars().count() <= WIDTH), "{shown}");
+        for words in ["not connected", "fallback", "RolledBack, committed 1", "2 refused: future", "1.0 MiB"] {
+            assert!(shown.contains(words), "{words} in\n{shown}");
+        }
+        assert!(!shown.contains("malformed"));
+    }
+
+    #[test]
+    fn results_show_decisions_and_refusals() {
+        let shown = results(&json!({"results": [
+            {"id": "t1", "status": "predicted", "version": 2, "output": 0.25, "decision": true, "degraded": null,
+             "marks": ["cold"], "latency_us": 80},
+            {"id": "t2", "status": "refused", "error": "value amount is missing"},
+        ]}));
+        assert!(shown.contains("yes") && shown.contains("cold") && shown.contains("amount is missing"), "{shown}");
+        assert!(shown.lines().all(|line| line.chars().count() <= WIDTH), "{shown}");
+    }
+}
