@@ -91,6 +91,49 @@ fn equal_models_differ_significantly_only_at_the_stated_rate() {
 }
 
 #[test]
+fn clustered_rows_are_known_less_surely_and_the_error_says_so() {
+    let truth = 1.0 - crate::normal_survival(1.5 / 2f64.sqrt());
+    let rounds = 300;
+    let (mut naive, mut clustered) = (0, 0);
+    for seed in 0..rounds {
+        let mut rng = SmallRng::seed_from_u64(seed);
+        let mut normal = || (0..12).map(|_| rng.random::<f32>()).sum::<f32>() - 6.0;
+        // Forty terminals with six positives each; most of a positive's score is its terminal's.
+        let (mut scores, mut labels, mut terminals) = (Vec::new(), Vec::new(), Vec::new());
+        for terminal in 0..40 {
+            let common = normal();
+            for _ in 0..6 {
+                scores.push(1.5 + 0.8 * common + 0.6 * normal());
+                labels.push(true);
+                terminals.push(terminal);
+            }
+        }
+        for row in 0..2_000 {
+            scores.push(normal());
+            labels.push(false);
+            terminals.push(1_000 + row);
+        }
+        let (auc, error) = auc_with_error(&scores, &labels).unwrap();
+        let (same, wider) = auc_with_clustered_error(&scores, &labels, &[&terminals]).unwrap();
+        assert_eq!(auc, same);
+        naive += u32::from((auc - truth).abs() > 1.96 * error);
+        clustered += u32::from((auc - truth).abs() > 1.96 * wider);
+    }
+    let [naive, clustered] = [naive, clustered].map(|count| f64::from(count) / rounds as f64);
+    assert!(naive > 0.15, "independent rows are assumed in vain: {naive}");
+    assert!((0.02..0.09).contains(&clustered), "{clustered}");
+}
+
+#[test]
+fn each_row_its_own_cluster_changes_nothing_and_a_single_cluster_says_nothing() {
+    let own: Vec<u64> = (0..8).collect();
+    let (_, independent) = auc_with_error(&SCORES, &LABELS).unwrap();
+    let (_, error) = auc_with_clustered_error(&SCORES, &LABELS, &[&own]).unwrap();
+    assert!((error / independent - 1.0).abs() < 0.35, "{error} {independent}");
+    assert_eq!(auc_with_clustered_error(&SCORES, &LABELS, &[&[1; 8]]).unwrap().1, 1.0);
+}
+
+#[test]
 fn a_better_model_is_told_from_a_worse_one_by_both_metrics() {
     let (good, labels) = simulated(1, 4_000, 0.05, 2.0);
     let mut rng = SmallRng::seed_from_u64(2);
