@@ -13,17 +13,22 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use tokio::task::JoinSet;
-use tributary_features::{FleetTable, View, ViewError};
+use tributary_features::{View, ViewError};
 use tributary_process::clock::{Clock, SystemClock};
+use tributary_process::http::Client;
 use tributary_process::shutdown::Shutdown;
+use tributary_release::{KeyError, VerifyingKeys};
 use tributary_wire::Micros;
 
 use crate::api::{self, Api, BindError, Report, Sockets, StatusSource};
 use crate::config::{Config, InvalidConfig};
+use crate::link::{self, Condition, Link, LinkStatus};
 use crate::metrics::Metrics;
-use crate::serve::{Pipeline, PipelineConfig, Serving, StartError};
+use crate::packages::PackageFiles;
+use crate::serve::{FleetSource, Pipeline, PipelineConfig, Serving, StartError};
 use crate::sources::Replay;
 use crate::state::{BatchLimits, SourceState, Store, StoreError, StoreOptions};
+use crate::update::{Handle, Parts, UpdateError, Updates};
 use crate::windows::SnapshotRules;
 
 /// Why an agent cannot be built.
@@ -54,6 +59,15 @@ pub enum BuildError {
     /// The pipeline cannot start.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// The trusted keys cannot be read.
+    #[error("trusted keys")]
+    Keys(#[from] KeyError),
+    /// The hub's address is not one.
+    #[error("`hub.http`: {0}")]
+    Hub(String),
+    /// The packages that were in place cannot be put back.
+    #[error("packages")]
+    Update(#[from] UpdateError),
     /// A socket cannot be bound.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -62,9 +76,12 @@ pub enum BuildError {
 /// An agent that is bound but does not work yet.
 pub struct Agent {
     config: Config,
+    clock: Arc<dyn Clock>,
     store: Arc<Store>,
     serving: Arc<Serving>,
     pipeline: JoinHandle<()>,
+    updates: Updates,
+    handle: Handle,
     sockets: Sockets,
     metrics: Arc<Metrics>,
     replays: Vec<(Replay, Option<SourceState>)>,
@@ -90,16 +107,18 @@ impl Agent {
         let store = Arc::new(Store::open(&folder.join("state.redb"), options)?);
         let metrics = Arc::new(Metrics::default());
         let view = config.view.as_deref().map(read_view).transpose()?;
-        let pipeline_config = pipeline_config(&config, view, &store, clock, &metrics);
+        let pipeline_config = pipeline_config(&config, view, &store, clock.clone(), &metrics);
         let pipeline = Pipeline::build(store.clone(), pipeline_config)?;
         let serving = pipeline.serving();
+        // Committed packages are in place before the first event is served.
+        let (updates, handle) = updates(&config, &store, &serving, clock.clone()).await?;
         let sockets = Sockets::bind(config.listen.tcp, config.listen.unix.as_ref().map(|path| folder.join(path))).await?;
         let sources = serving.shown().sources;
         let stored = |name: &str| sources.iter().find(|(known, _)| known == name).map(|(_, state)| state.clone());
         let replays = config.sources.replay.iter().map(|replay| (Replay::new(replay.clone()), stored(&replay.name)));
         let replays = replays.collect();
         let pipeline = pipeline.start()?;
-        Ok(Self { config, store, serving, pipeline, sockets, metrics, replays })
+        Ok(Self { config, clock, store, serving, pipeline, updates, handle, sockets, metrics, replays })
     }
 
     /// The address of the local API, when it listens on TCP.
@@ -124,16 +143,31 @@ impl Agent {
 
     /// Works until `shutdown` is given, then drains: sources first, then what they sent, then the state.
     pub async fn run(self, shutdown: Shutdown) -> anyhow::Result<()> {
-        let Self { config, store, serving, pipeline, sockets, metrics, replays } = self;
+        let Self { config, clock, store, serving, pipeline, updates, handle, sockets, metrics, replays } = self;
+        let link_status = Arc::new(LinkStatus::default());
         let status = Arc::new(StatusSource {
             device: config.device.clone(),
             store: store.clone(),
             serving: serving.clone(),
             replays: replays.iter().map(|(replay, _)| replay.clone()).collect(),
             metrics: metrics.clone(),
-            report: Box::new(Report::default),
+            report: report(handle.clone(), link_status.clone()),
         });
+        let link = Link {
+            device: config.device.clone(),
+            hub: config.hub.mqtt.clone(),
+            config: config.link.clone(),
+            store: store.clone(),
+            serving: serving.clone(),
+            updates: handle,
+            condition: condition(status.clone(), config.labels.into_iter().collect()),
+            status: link_status,
+            clock,
+            seed: rand::random(),
+        };
         let mut tasks = JoinSet::new();
+        tasks.spawn(updates.run(shutdown.clone()));
+        tasks.spawn(link::run(link, shutdown.clone()));
         for (replay, stored) in replays {
             tasks.spawn(replay.run(serving.clone(), stored, shutdown.clone()));
         }
@@ -149,6 +183,49 @@ impl Agent {
     }
 }
 
+async fn updates(
+    config: &Config,
+    store: &Arc<Store>,
+    serving: &Arc<Serving>,
+    clock: Arc<dyn Clock>,
+) -> Result<(Updates, Handle), BuildError> {
+    let folder = config.state_dir.join("packages");
+    let files = PackageFiles::open(folder.clone()).map_err(|source| BuildError::File { path: folder, source })?;
+    let keys = match &config.trust.keys {
+        Some(path) => VerifyingKeys::load(path)?,
+        None => VerifyingKeys::new([]),
+    };
+    let parts = Parts {
+        device: config.device.clone(),
+        lines: config.lines.clone(),
+        config: config.update.clone(),
+        keys,
+        hub: Client::new(config.hub.http.parse().map_err(BuildError::Hub)?),
+        files,
+        store: store.clone(),
+        serving: serving.clone(),
+        clock,
+        seed: rand::random(),
+    };
+    Ok(Updates::build(parts).await?)
+}
+
+/// What the updater and the link say of themselves.
+fn report(handle: Handle, link: Arc<LinkStatus>) -> Box<dyn Fn() -> Report + Send + Sync> {
+    Box::new(move || Report {
+        generation: handle.generation().0,
+        lines: handle.lines(),
+        asks: handle.asks(),
+        problem: handle.problem(),
+        link: link.view(),
+    })
+}
+
+/// What the device reports to the hub of itself.
+fn condition(status: Arc<StatusSource>, labels: Vec<(String, String)>) -> Arc<dyn Fn() -> Condition + Send + Sync> {
+    Arc::new(move || Condition { health: status.health(), resources: status.resources(), labels: labels.clone() })
+}
+
 fn read_view(path: &Path) -> Result<View, BuildError> {
     let text = std::fs::read_to_string(path).map_err(|source| BuildError::File { path: path.to_owned(), source })?;
     View::from_toml(&text).map_err(|source| BuildError::View { path: path.to_owned(), source })
@@ -157,7 +234,7 @@ fn read_view(path: &Path) -> Result<View, BuildError> {
 fn pipeline_config(
     config: &Config,
     view: Option<View>,
-    _store: &Arc<Store>,
+    store: &Arc<Store>,
     clock: Arc<dyn Clock>,
     metrics: &Arc<Metrics>,
 ) -> PipelineConfig {
@@ -182,8 +259,12 @@ fn pipeline_config(
         },
         sketch_window: micros(config.sketch_window) as i64,
         prediction_cache: config.prediction_cache,
-        fleet: Box::new(FleetTable::new),
+        fleet: stored_fleet(store.clone()),
         clock,
         metrics: metrics.clone(),
     }
+}
+
+fn stored_fleet(store: Arc<Store>) -> FleetSource {
+    Box::new(move |view| link::snapshots::fleet_table(&store, view))
 }

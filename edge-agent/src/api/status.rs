@@ -12,6 +12,7 @@ use tributary_wire::{DeviceId, Health, LineReport, Resources};
 
 use super::State;
 use super::problem::Problem;
+use crate::link::LinkView;
 use crate::metrics::Metrics;
 use crate::serve::{REASONS, Serving};
 use crate::sources::{Replay, rfc3339};
@@ -24,8 +25,12 @@ pub struct Report {
     pub generation: u64,
     /// Model lines.
     pub lines: Vec<LineReport>,
-    /// Whether the hub is connected; `None` when the agent works without one.
-    pub connected: Option<bool>,
+    /// A package is staged and waits for the hub's word.
+    pub asks: bool,
+    /// What is wrong with the newest assignment.
+    pub problem: Option<String>,
+    /// The connection to the hub.
+    pub link: LinkView,
 }
 
 /// Everything there is to say about the agent.
@@ -124,12 +129,16 @@ impl StatusSource {
                 "problem": recovery.problem,
             })
         });
+        let mut hub = json!(report.link);
+        hub["generation"] = json!(report.generation);
+        hub["asks"] = json!(report.asks);
+        hub["problem"] = json!(report.problem);
         json!({
             "device": self.device,
             "agent": crate::VERSION,
             "incarnation": self.store.incarnation(),
             "health": { "ok": health.ok, "problems": health.problems },
-            "hub": { "connected": report.connected, "generation": report.generation },
+            "hub": hub,
             "serving": serving,
             "lines": lines,
             "view": { "name": shown.view.0, "version": shown.view.1 },

@@ -118,7 +118,11 @@ async fn hear(link: &Link, outbox: &SharedOutbox, snapshots: &mut Snapshots, hea
     let channel = topic.filter(|topic| topic.device == link.device).map(|topic| topic.channel);
     match channel {
         Some(Channel::Ack) => match Ack::decode(&heard.payload) {
-            Ok(Ack::V1(ack)) => return free(link, lock(outbox).acknowledged(monotonic(link), &ack)).await,
+            Ok(Ack::V1(ack)) => {
+                // The lock is let go before the wait.
+                let freed = lock(outbox).acknowledged(monotonic(link), &ack);
+                return free(link, freed).await;
+            }
             Err(error) => ignore(link, "acknowledgement", &error),
         },
         Some(Channel::Assignment) => link.updates.assigned(heard.payload.to_vec()),
