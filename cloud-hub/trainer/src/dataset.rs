@@ -106,8 +106,7 @@ impl Dataset {
         Ok(())
     }
 
-    /// Rows.
-    pub fn len(&self) -> usize {
+    fn len(&self) -> usize {
         self.labels.len()
     }
 

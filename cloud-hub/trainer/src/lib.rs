@@ -22,6 +22,7 @@ pub mod benchmark;
 #[cfg(test)]
 mod equality;
 
+pub use dataset::Dataset;
 pub use error::{DatasetError, SpecError, TrainError};
 pub use progress::{Progress, Step};
 pub use result::{Comparison, Part, QuantizationResult, RunResult, Scores};

@@ -28,13 +28,22 @@ pub const RESULT_FILE: &str = "result.json";
 /// Name of the package in a run's folder.
 pub const PACKAGE_FILE: &str = "package.tpk";
 
-/// Runs what `dir/run.json` asks for and leaves `progress.jsonl`, `package.tpk` and `result.json` beside it.
+/// Runs what `dir/run.json` asks for and leaves `progress.jsonl`, `package.tpk` and `result.json` beside it; those of an
+/// earlier attempt are removed first.
 pub fn run(dir: &Path, progress: &mut dyn Progress) -> Result<RunResult, TrainError> {
     let began = Instant::now();
     let path = dir.join(SPEC_FILE);
     let failed = |reason: String| TrainError::File { path: path.clone(), reason };
     let text = std::fs::read(&path).map_err(|error| failed(error.to_string()))?;
     let spec: RunSpec = serde_json::from_slice(&text).map_err(|error| failed(error.to_string()))?;
+    for earlier in [RESULT_FILE, PACKAGE_FILE] {
+        match std::fs::remove_file(dir.join(earlier)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(TrainError::File { path: dir.join(earlier), reason: error.to_string() });
+            }
+            _ => {}
+        }
+    }
     let mut log = Log::create(&dir.join(PROGRESS_FILE), progress)?;
     let (mut result, package) = train(&spec, dir, &mut log)?;
     write(&dir.join(PACKAGE_FILE), &package)?;

@@ -114,14 +114,14 @@ impl Default for ModelSpec {
         Self {
             hidden: vec![64, 32],
             members: 2,
-            epochs: 12,
+            epochs: 10,
             patience: 4,
             batch: 1024,
-            learning_rate: 3e-3,
-            weight_decay: 0.01,
+            learning_rate: 1e-2,
+            weight_decay: 0.3,
             dropout: 0.1,
-            positive_weight: PositiveWeight::Fixed(3.0),
-            clip: 10.0,
+            positive_weight: PositiveWeight::Fixed(2.0),
+            clip: 12.0,
             bend: Bend::Skewed,
         }
     }
