@@ -1,1 +1,27 @@
-//! placeholder
+//! The hub: gathers what devices saw, finds out when a model has gone stale, trains a better one, proves it, signs it
+//! and rolls it out.
+//!
+//! In the order in which data flows: the gateway (its own crate) hands records to [`ingest`], which commits them to the
+//! lake (its own crate) and to the [`catalog`] in one transaction and answers for them. Everything else reads from
+//! there. [`hub::Hub`] holds the parts together.
+
+pub mod config;
+pub mod hub;
+pub mod catalog;
+pub mod bus;
+pub mod admission;
+pub mod ingest;
+pub mod materialize;
+pub mod labels;
+pub mod registry;
+pub mod publish;
+pub mod lines;
+pub mod training;
+pub mod monitor;
+pub mod rollout;
+pub mod api;
+pub mod commands;
+
+pub use commands::main as cli;
+pub use config::Config;
+pub use hub::{Hub, serve};

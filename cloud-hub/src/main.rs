@@ -1,1 +1,7 @@
-fn main() {}
+//! `cloud-hub`: see `cloud-hub --help`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cloud_hub::cli(std::env::args_os())
+}

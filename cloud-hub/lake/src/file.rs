@@ -21,6 +21,7 @@ use tributary_wire::{DeviceId, Incarnation, SequenceNumber, Sha256, StreamName};
 
 use crate::LakeError;
 use crate::columns::fit;
+use crate::schema::{SYSTEM_COLUMNS, StreamColumn, StreamSchema, kind_of};
 use crate::storage::ReadAt;
 
 /// Names a batch for ever: no two bodies may share it.
@@ -113,6 +114,17 @@ impl LakeFile {
     /// How many rows the file says it has.
     pub fn rows(&self) -> u64 {
         self.builder.metadata().file_metadata().num_rows().max(0) as u64
+    }
+
+    /// The stream's columns that the file has. Units are not in files.
+    pub fn stream_schema(&self) -> StreamSchema {
+        let fields = self.builder.schema().fields().iter();
+        let own = fields.filter(|field| !SYSTEM_COLUMNS.contains(&field.name().as_str()));
+        let column = |field: &arrow::datatypes::FieldRef| {
+            let kind = kind_of(field.data_type())?;
+            Some(StreamColumn { name: field.name().clone(), kind, unit: String::new(), nullable: true })
+        };
+        StreamSchema { columns: own.filter_map(column).collect() }
     }
 
     /// What the footer says.

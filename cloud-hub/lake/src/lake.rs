@@ -77,6 +77,12 @@ struct Index {
     files: BTreeMap<StreamName, Vec<FileEntry>>,
 }
 
+impl std::fmt::Debug for Lake {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lake").field("root", &self.root).finish_non_exhaustive()
+    }
+}
+
 struct DaySlice {
     footer: Footer,
     records: Vec<RecordBatch>,
@@ -240,6 +246,24 @@ impl Lake {
         let known: HashSet<&str> = index.files.values().flatten().map(|file| file.path.as_str()).collect();
         let below = there.iter().filter_map(|path| path.strip_prefix(&self.root).ok()?.to_str());
         Ok(below.filter(|path| !known.contains(path)).map(str::to_owned).collect())
+    }
+
+    /// What a file says about itself, for a catalog that was lost: its entry, its footer and its columns.
+    pub fn describe(&self, path: &str) -> Result<(FileEntry, Footer, StreamSchema), LakeError> {
+        let (full, file) = self.open_file(path)?;
+        let bytes = self.storage.open(&full).map_or(0, |open| open.size());
+        let footer = file.footer(&full)?;
+        let entry = FileEntry {
+            number: 0,
+            path: path.to_owned(),
+            stream: footer.stream.clone(),
+            day: footer.day,
+            rows: file.rows(),
+            bytes,
+            min_time: Micros(footer.min_time),
+            max_time: Micros(footer.max_time),
+        };
+        Ok((entry, footer, file.stream_schema()))
     }
 
     /// What the footer of a file says, and how many rows the file has.

@@ -162,6 +162,11 @@ const KINDS: [(FieldType, &str); 8] = [
     (FieldType::FloatList, "float-list"),
 ];
 
+/// The wire type that an Arrow type holds; none for one that the lake never writes.
+pub fn kind_of(arrow: &DataType) -> Option<FieldType> {
+    KINDS.iter().map(|(kind, _)| *kind).find(|kind| data_type(*kind) == *arrow)
+}
+
 /// The name of a type in catalogs and messages.
 pub fn kind_name(kind: FieldType) -> &'static str {
     KINDS.iter().find(|(known, _)| *known == kind).map_or("unknown", |(_, name)| name)

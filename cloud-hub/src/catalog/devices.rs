@@ -1,0 +1,121 @@
+//! Devices as the hub knows them: when seen, their labels, their last report.
+
+use std::collections::BTreeMap;
+
+use sqlx::{Row, SqliteConnection, SqlitePool};
+use tributary_wire::{DeviceId, GroupName, Micros, Report, ReportV1};
+
+/// One device.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Device {
+    /// Its name.
+    pub id: DeviceId,
+    /// When it first connected or was added.
+    pub first_seen: Micros,
+    /// When it last connected or reported.
+    pub last_seen: Micros,
+    /// Labels given to it at the hub; selectors match these and the reported ones.
+    pub labels: BTreeMap<String, String>,
+    /// The group it was put into.
+    pub group: Option<GroupName>,
+    /// What it last said it runs.
+    pub report: Option<ReportV1>,
+    /// When that report came.
+    pub report_at: Option<Micros>,
+}
+
+const COLUMNS: &str = "select id, first_seen, last_seen, labels, group_name, report, report_at from devices";
+
+fn read(row: &sqlx::sqlite::SqliteRow) -> Result<Device, sqlx::Error> {
+    let wrong = |column: &str, source: Box<dyn std::error::Error + Send + Sync>| sqlx::Error::ColumnDecode {
+        index: column.into(),
+        source,
+    };
+    let labels: String = row.try_get("labels")?;
+    let report: Option<Vec<u8>> = row.try_get("report")?;
+    let group: Option<String> = row.try_get("group_name")?;
+    Ok(Device {
+        id: row.try_get::<String, _>("id")?.parse().map_err(|e| wrong("id", Box::new(e)))?,
+        first_seen: Micros(row.try_get("first_seen")?),
+        last_seen: Micros(row.try_get("last_seen")?),
+        labels: serde_json::from_str(&labels).map_err(|e| wrong("labels", e.into()))?,
+        group: group.map(|name| name.parse()).transpose().map_err(|e| wrong("group_name", Box::new(e)))?,
+        // A report of a version that a newer hub wrote is not an error of the device: it will report again.
+        report: report.and_then(|bytes| Report::decode(&bytes).ok()).map(|Report::V1(report)| report),
+        report_at: row.try_get::<Option<i64>, _>("report_at")?.map(Micros),
+    })
+}
+
+/// All devices, by name.
+pub async fn all(pool: &SqlitePool) -> Result<Vec<Device>, sqlx::Error> {
+    let rows = sqlx::query(sqlx::AssertSqlSafe(format!("{COLUMNS} order by id"))).fetch_all(pool).await?;
+    rows.iter().map(read).collect()
+}
+
+/// One device.
+pub async fn get(pool: &SqlitePool, id: &DeviceId) -> Result<Option<Device>, sqlx::Error> {
+    let query = sqlx::query(sqlx::AssertSqlSafe(format!("{COLUMNS} where id = $1")));
+    query.bind(id.as_str()).fetch_optional(pool).await?.as_ref().map(read).transpose()
+}
+
+/// Whether a device was ever admitted or added.
+pub async fn is_known(pool: &SqlitePool, id: &DeviceId) -> Result<bool, sqlx::Error> {
+    let found = sqlx::query("select 1 from devices where id = $1").bind(id.as_str()).fetch_optional(pool).await?;
+    Ok(found.is_some())
+}
+
+/// Writes down that a device was here, adding it when it is new.
+pub async fn seen(connection: &mut SqliteConnection, id: &DeviceId, now: Micros) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "insert into devices (id, first_seen, last_seen) values ($1, $2, $2)
+         on conflict (id) do update set last_seen = excluded.last_seen",
+    )
+    .bind(id.as_str())
+    .bind(now.0)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Adds a device or changes its labels and group.
+pub async fn put(
+    connection: &mut SqliteConnection,
+    id: &DeviceId,
+    labels: &BTreeMap<String, String>,
+    group: Option<&GroupName>,
+    now: Micros,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "insert into devices (id, first_seen, last_seen, labels, group_name) values ($1, $2, $2, $3, $4)
+         on conflict (id) do update set labels = excluded.labels, group_name = excluded.group_name",
+    )
+    .bind(id.as_str())
+    .bind(now.0)
+    .bind(serde_json::json!(labels).to_string())
+    .bind(group.map(GroupName::as_str))
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Stores a report unless a newer one is there: a higher incarnation, or a higher number of the same one.
+/// Whether it was stored.
+pub async fn report(
+    connection: &mut SqliteConnection,
+    id: &DeviceId,
+    report: &ReportV1,
+    now: Micros,
+) -> Result<bool, sqlx::Error> {
+    let done = sqlx::query(
+        "update devices set report = $2, report_incarnation = $3, report_number = $4, report_at = $5, last_seen = $5
+         where id = $1 and (report_incarnation < $3 or (report_incarnation = $3 and report_number < $4))",
+    )
+    .bind(id.as_str())
+    .bind(Report::V1(report.clone()).encode())
+    .bind(i64::from(report.incarnation.0))
+    .bind(i64::try_from(report.number).unwrap_or(i64::MAX))
+    .bind(now.0)
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected() > 0)
+}

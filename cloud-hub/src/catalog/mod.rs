@@ -1,0 +1,64 @@
+//! The database that knows which files count, who the devices are and what was kept aside.
+//!
+//! SQLite with a write-ahead log and full syncing: what is committed survives a power cut. There is one writer; readers
+//! never wait for it. SQL is kept portable (`$1` placeholders, `on conflict`), so that PostgreSQL can take its place.
+
+pub mod alerts;
+pub mod devices;
+pub mod files;
+pub mod batches;
+pub mod quarantine;
+
+use std::path::Path;
+
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{Sqlite, Transaction};
+use tributary_wire::Micros;
+
+/// Readers at once; more would only wait for the disk together.
+const READERS: u32 = 4;
+
+/// The catalog. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Catalog {
+    readers: SqlitePool,
+    writer: SqlitePool,
+}
+
+impl Catalog {
+    /// Opens the database file, creating and migrating it as needed.
+    pub async fn open(path: &Path) -> Result<Self, sqlx::Error> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(std::time::Duration::from_secs(10));
+        let writer = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await?;
+        sqlx::migrate!("./migrations").run(&writer).await?;
+        let readers = SqlitePoolOptions::new().max_connections(READERS).connect_with(options.read_only(true)).await?;
+        Ok(Self { readers, writer })
+    }
+
+    /// For reading; writing through it fails.
+    pub fn reader(&self) -> &SqlitePool {
+        &self.readers
+    }
+
+    /// A transaction of the one writer. Keep it short: everyone else who writes waits.
+    pub async fn write(&self) -> Result<Transaction<'static, Sqlite>, sqlx::Error> {
+        self.writer.begin_with("begin immediate").await
+    }
+
+    /// Closes all connections, which also folds the write-ahead log into the file.
+    pub async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+}
+
+/// Wall time now.
+pub fn now() -> Micros {
+    Micros(tributary_process::clock::wall_now())
+}

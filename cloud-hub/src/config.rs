@@ -1,0 +1,147 @@
+//! Settings of the hub. Each part owns its section; this file only puts them together.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use cloud_hub_gateway::Limits;
+use serde::{Deserialize, Serialize};
+use tributary_process::config::{ByteSize, HumanDuration};
+use tributary_process::logging::LogConfig;
+
+/// All settings. Unknown keys are refused.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where everything durable lies: `catalog.db`, `lake/`, `quarantine/`, and what other parts keep.
+    pub data_dir: PathBuf,
+    /// How devices connect.
+    pub gateway: GatewayConfig,
+    /// How records become durable.
+    pub ingest: IngestConfig,
+    /// Where the web API listens, and its limits.
+    pub api: crate::api::ApiConfig,
+    /// How training runs are carried out.
+    pub training: crate::training::TrainingConfig,
+    /// How fleet-scope features reach devices.
+    pub materialize: crate::materialize::Config,
+    /// How often the monitor looks.
+    pub monitor: crate::monitor::Config,
+    /// How often rollouts are looked at.
+    pub rollout: crate::rollout::Config,
+    /// What is logged.
+    pub log: LogConfig,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data_dir: "hub-data".into(),
+            gateway: GatewayConfig::default(),
+            ingest: IngestConfig::default(),
+            api: crate::api::ApiConfig::default(),
+            training: crate::training::TrainingConfig::default(),
+            materialize: crate::materialize::Config::default(),
+            monitor: crate::monitor::Config::default(),
+            rollout: crate::rollout::Config::default(),
+            log: LogConfig::default(),
+        }
+    }
+}
+
+/// Whom the gateway lets in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Enrol {
+    /// Any device; an unknown one is written down. Only sensible on loopback.
+    Open,
+    /// Only devices that were added before.
+    Known,
+}
+
+/// How devices connect.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GatewayConfig {
+    /// Address of the plain listener; port 0 picks a free one. Plain means: no encryption, no proof of who connects.
+    pub listen: SocketAddr,
+    /// Must be true for the plain listener to start; it refuses any address but loopback even so.
+    pub insecure_plain_on_loopback: bool,
+    /// Whom to let in.
+    pub enrol: Enrol,
+    /// Connections at once.
+    pub connections: usize,
+    /// Time for a connection to say who it is.
+    pub handshake: HumanDuration,
+    /// Time for a peer to take what is written to it.
+    pub write_timeout: HumanDuration,
+    /// Messages that a device may send per second; faster ones wait.
+    pub messages_per_second: u32,
+    /// Messages that a device may have sent and not yet seen acknowledged.
+    pub receive_maximum: u16,
+    /// Memory for messages that ingest has not taken yet, over all devices.
+    pub queue_bytes: ByteSize,
+}
+
+impl Default for GatewayConfig {
+    fn default() -> Self {
+        let limits = Limits::default();
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 1883)),
+            insecure_plain_on_loopback: true,
+            enrol: Enrol::Open,
+            connections: limits.connections,
+            handshake: HumanDuration(limits.handshake),
+            write_timeout: HumanDuration(limits.write_timeout),
+            messages_per_second: limits.messages_per_second,
+            receive_maximum: limits.receive_maximum,
+            queue_bytes: ByteSize(limits.queue_bytes as u64),
+        }
+    }
+}
+
+impl GatewayConfig {
+    /// The gateway's form of it.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            connections: self.connections,
+            handshake: self.handshake.0,
+            write_timeout: self.write_timeout.0,
+            messages_per_second: self.messages_per_second,
+            receive_maximum: self.receive_maximum,
+            queue_bytes: self.queue_bytes.0 as usize,
+            ..Limits::default()
+        }
+    }
+}
+
+/// How records become durable.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct IngestConfig {
+    /// A group of batches is committed when it has this many bytes,
+    pub group_bytes: ByteSize,
+    /// or when its first batch has waited this long,
+    pub group_age: HumanDuration,
+    /// or when nothing came for this long.
+    pub group_idle: HumanDuration,
+    /// How many batches of a stream a device may have in flight.
+    pub window: u16,
+    /// How long to wait before trying again when the disk refused.
+    pub retry: HumanDuration,
+    /// What one device may have in quarantine; beyond it, its bad batches are refused and not acknowledged.
+    pub quarantine_bytes: ByteSize,
+}
+
+impl Default for IngestConfig {
+    fn default() -> Self {
+        Self {
+            group_bytes: ByteSize(4 << 20),
+            group_age: HumanDuration(Duration::from_secs(1)),
+            group_idle: HumanDuration(Duration::from_millis(50)),
+            window: 64,
+            retry: HumanDuration(Duration::from_secs(1)),
+            quarantine_bytes: ByteSize(64 << 20),
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! The hub as a whole: its parts, how they are put together, and how they end.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use cloud_hub_gateway::{Connections, Event, Gateway};
+use cloud_hub_lake::{FileStorage, Lake, Scan};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tributary_process::shutdown::Shutdown;
+use tributary_wire::{DeviceId, Micros, StreamName};
+
+use crate::admission::ByCatalog;
+use crate::api::{self, InFlight};
+use crate::bus::{Bus, Follower};
+use crate::catalog::{Catalog, alerts};
+use crate::config::Config;
+use crate::ingest::{self, Ingest};
+use crate::publish::Keys;
+use crate::registry::packages::PackageStore;
+use crate::training::{self, Training};
+use crate::{materialize, monitor, rollout};
+
+pub use crate::bus::HubEvent;
+
+/// Messages between gateway and ingest, beside the limit on their bytes.
+const QUEUE: usize = 1_024;
+/// How long the parts may take to end.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// Everything that the parts of the hub share.
+#[derive(Debug)]
+pub struct Hub {
+    /// The settings.
+    pub config: Config,
+    /// The database.
+    pub catalog: Catalog,
+    /// The files.
+    pub lake: Arc<Lake>,
+    /// News.
+    pub bus: Bus,
+    /// Who is connected, and the way down to them.
+    pub connections: Connections,
+    /// The way into the lake.
+    pub ingest: Ingest,
+    /// Package files.
+    pub packages: PackageStore,
+    /// The hub's own keys.
+    pub keys: Keys,
+    /// The way to the worker that trains.
+    pub training: Training,
+    /// Requests with an idempotency key that are being answered now.
+    pub in_flight: Arc<InFlight>,
+    http_address: SocketAddr,
+    mqtt_address: SocketAddr,
+    starting: Mutex<Option<Starting>>,
+}
+
+/// What exists from the building of a hub until it runs.
+struct Starting {
+    gateway: Gateway,
+    http: TcpListener,
+    ingest: ingest::Worker,
+}
+
+impl std::fmt::Debug for Starting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Starting").finish_non_exhaustive()
+    }
+}
+
+impl Hub {
+    /// Opens catalog and lake, clears up after a crash, and takes the ports. Nothing is served yet.
+    pub async fn build(config: Config) -> anyhow::Result<Arc<Self>> {
+        anyhow::ensure!(
+            config.gateway.insecure_plain_on_loopback,
+            "gateway.insecure_plain_on_loopback is false, and there is no other listener to start"
+        );
+        let data = &config.data_dir;
+        std::fs::create_dir_all(data).with_context(|| format!("could not create {}", data.display()))?;
+        let catalog = Catalog::open(&data.join("catalog.db")).await.context("could not open the catalog")?;
+        let lake = Lake::open(Arc::new(FileStorage), data.join("lake")).context("could not open the lake")?;
+        let packages = PackageStore::open(&data.join("packages")).context("could not open the package store")?;
+        let keys = Keys::open(&data.join("keys"))?;
+        let gateway = Gateway::bind(config.gateway.listen, config.gateway.limits()).await?;
+        let http = TcpListener::bind(config.api.listen).await;
+        let http = http.with_context(|| format!("could not listen on {}", config.api.listen))?;
+        let connections = gateway.connections();
+        let parts = ingest::Parts {
+            catalog: catalog.clone(),
+            lake: Arc::new(lake),
+            quarantine: data.join("quarantine"),
+            bus: Bus::default(),
+            answers: Arc::new(connections.clone()),
+            config: config.ingest.clone(),
+        };
+        let recovered = ingest::recover(&parts).await.context("could not recover the lake")?;
+        tracing::info!(?recovered, data = %data.display(), "opened");
+        let (lake, bus) = (parts.lake.clone(), parts.bus.clone());
+        let (ingest, worker) = ingest::new(parts);
+        Ok(Arc::new(Self {
+            catalog,
+            lake,
+            bus,
+            connections,
+            ingest,
+            packages,
+            keys,
+            training: Training::default(),
+            in_flight: Arc::default(),
+            http_address: http.local_addr()?,
+            mqtt_address: gateway.local_addr(),
+            starting: Mutex::new(Some(Starting { gateway, http, ingest: worker })),
+            config,
+        }))
+    }
+
+    /// Serves until the signal is given or a part fails. Then devices are told to go, what was received is committed,
+    /// and the catalog is closed.
+    pub async fn run(self: Arc<Self>, shutdown: Shutdown) -> anyhow::Result<()> {
+        let starting = self.starting.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Starting { gateway, http, ingest } = starting.context("the hub was run before")?;
+        let (up, queue) = mpsc::channel(QUEUE);
+        let (events, coming) = mpsc::channel(QUEUE);
+        let admission = Arc::new(ByCatalog::new(self.catalog.clone(), self.config.gateway.enrol));
+
+        // Ingest ends last: it commits what the gateway had already taken.
+        let stop_ingest = Shutdown::new();
+        let mut ingesting = tokio::spawn(ingest.run(queue, stop_ingest.clone()));
+
+        let mut parts: JoinSet<anyhow::Result<&'static str>> = JoinSet::new();
+        let stop = shutdown.child();
+        let serving = gateway.run(admission, up, events, stop.clone());
+        parts.spawn(async move {
+            serving.await;
+            Ok("gateway")
+        });
+        parts.spawn(name("connections", watch_connections(self.clone(), coming)));
+        // One line per part of the hub that runs for ever.
+        parts.spawn(name("web API", api::serve(self.clone(), http, stop.clone())));
+        parts.spawn(name("features", materialize::run(self.clone(), stop.clone())));
+        parts.spawn(name("training", training::work(self.clone(), stop.clone())));
+        parts.spawn(name("monitor", monitor::run(self.clone(), stop.clone())));
+        parts.spawn(name("rollouts", rollout::run(self.clone(), stop.clone())));
+
+        let mut failed = None;
+        tokio::select! {
+            () = stop.given() => {}
+            Some(ended) = parts.join_next() => failed = Some(ended_early(ended)),
+            ended = &mut ingesting => failed = Some(ended_early(ended.map(|end| end.map(|()| "ingest")))),
+        }
+        stop.give();
+        let drained = async {
+            while let Some(ended) = parts.join_next().await {
+                if let Ok(Err(error)) | Err(error) = ended.map_err(anyhow::Error::from) {
+                    failed.get_or_insert(error);
+                }
+            }
+        };
+        if tokio::time::timeout(DRAIN, drained).await.is_err() {
+            tracing::warn!("parts of the hub did not end in time");
+        }
+        parts.abort_all();
+        stop_ingest.give();
+        if !ingesting.is_finished() && tokio::time::timeout(DRAIN, ingesting).await.is_err() {
+            tracing::warn!("ingest did not end in time; what it had not committed will come again");
+        }
+        self.catalog.close().await;
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Where the web API listens.
+    pub fn http_address(&self) -> SocketAddr {
+        self.http_address
+    }
+
+    /// Where devices connect.
+    pub fn mqtt_address(&self) -> SocketAddr {
+        self.mqtt_address
+    }
+
+    /// The folder of everything durable.
+    pub fn data(&self) -> &Path {
+        &self.config.data_dir
+    }
+
+    /// Wall time now.
+    pub fn now(&self) -> Micros {
+        crate::catalog::now()
+    }
+
+    /// Whether a device has a live connection.
+    pub fn is_connected(&self, device: &DeviceId) -> bool {
+        self.connections.is_connected(device)
+    }
+
+    /// Follows the files of a stream from after file `number` (0: from the first); see [`Follower`].
+    pub fn follow(&self, stream: &StreamName, number: i64) -> Follower {
+        self.bus.follow(self.lake.clone(), stream.clone(), number)
+    }
+
+    /// Records of a stream; see [`Lake::scan`].
+    pub fn scan(
+        &self,
+        stream: &StreamName,
+        days: std::ops::RangeInclusive<i64>,
+        columns: Option<&[&str]>,
+    ) -> Result<Scan, cloud_hub_lake::LakeError> {
+        self.lake.scan(stream, days, columns)
+    }
+}
+
+/// Gives the end of a part its name.
+async fn name(name: &'static str, part: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<&'static str> {
+    part.await.with_context(|| format!("{name} failed"))?;
+    Ok(name)
+}
+
+fn ended_early(ended: Result<anyhow::Result<&'static str>, tokio::task::JoinError>) -> anyhow::Error {
+    match ended {
+        Ok(Ok(name)) => anyhow::anyhow!("{name} ended though nobody asked it to"),
+        Ok(Err(error)) => error,
+        Err(error) => anyhow::Error::from(error).context("a part of the hub panicked"),
+    }
+}
+
+/// Passes on who comes and goes; a taken-over connection is an alert, because a copied key looks like that.
+async fn watch_connections(hub: Arc<Hub>, mut events: mpsc::Receiver<Event>) -> anyhow::Result<()> {
+    while let Some(event) = events.recv().await {
+        match event {
+            Event::Connected(device) => hub.bus.publish(HubEvent::Connected(device)),
+            Event::Disconnected(device) => hub.bus.publish(HubEvent::Disconnected(device)),
+            Event::TakenOver(device) => {
+                tracing::warn!(%device, "a second connection of the same device took over");
+                let detail = serde_json::json!({ "problem": "two live connections of the same device" });
+                let alert =
+                    alerts::Raise { kind: "connection-taken-over", subject: device.as_str(), severity: "warning", detail };
+                let raised = async {
+                    let mut transaction = hub.catalog.write().await?;
+                    alerts::raise(&mut transaction, alert, hub.now()).await?;
+                    transaction.commit().await
+                };
+                if let Err(error) = raised.await {
+                    tracing::error!(%device, error = &error as &dyn std::error::Error, "an alert was not stored");
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Runs a hub until SIGTERM or SIGINT. Its addresses stand in `addresses.json` in its data folder, and in the log.
+pub async fn serve(config: Config) -> anyhow::Result<()> {
+    tributary_process::logging::init(&config.log)?;
+    let shutdown = Shutdown::on_signal().context("could not listen for signals")?;
+    let hub = Hub::build(config).await?;
+    let addresses = serde_json::json!({ "http": hub.http_address(), "mqtt": hub.mqtt_address() });
+    let path = hub.data().join("addresses.json");
+    tributary_process::durable::write(&path, addresses.to_string().as_bytes())
+        .with_context(|| format!("could not write {}", path.display()))?;
+    tracing::info!(http = %hub.http_address(), mqtt = %hub.mqtt_address(), "serving");
+    hub.run(shutdown).await
+}

@@ -1,0 +1,150 @@
+//! Gathers messages into groups and decodes them while the group before is being committed.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use cloud_hub_gateway::{Room, Upward};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
+use tributary_process::shutdown::Shutdown;
+use tributary_wire::topic::Channel;
+use tributary_wire::{Column, DeviceId, Field, Micros, StreamName};
+
+use super::decode::{Content, decode};
+use super::{Order, Reply};
+use crate::catalog::batches::Numbering;
+use crate::catalog::now;
+use crate::config::IngestConfig;
+
+/// One message of a group, decoded.
+pub(super) struct Item {
+    pub(super) origin: Origin,
+    pub(super) received: Micros,
+    /// What the message was, whole, for the quarantine; empty for records made here.
+    pub(super) message: Bytes,
+    pub(super) work: Work,
+    /// Held until the group is done: the gateway lets no more in than ingest has room for.
+    #[expect(dead_code, reason = "held, not read")]
+    room: Option<Room>,
+}
+
+impl Item {
+    /// The numbering that a message belongs to, if it can be read.
+    pub(super) fn numbering(&self) -> Option<&Numbering> {
+        match &self.work {
+            Work::Message(Content::Records { of, .. } | Content::Gap { of, .. } | Content::Broken { of, .. }) => {
+                Some(of)
+            }
+            Work::Message(Content::Unreadable { .. }) | Work::Own { .. } => None,
+        }
+    }
+}
+
+pub(super) enum Origin {
+    Device(DeviceId),
+    Hub(Option<Reply>),
+    Replay { id: String, device: DeviceId, stream: Option<StreamName>, reply: Option<Reply> },
+}
+
+pub(super) enum Work {
+    Message(Content),
+    /// Records made at the hub; they get their number when they are committed.
+    Own {
+        stream: StreamName,
+        fields: Vec<Field>,
+        columns: Vec<Column>,
+    },
+}
+
+enum Input {
+    Up(Upward),
+    Order(Order),
+}
+
+impl Input {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Up(message) => message.payload.len(),
+            Self::Order(Order::Replay { message, .. }) => message.len(),
+            // Records of the hub are small and few; one of their columns says enough.
+            Self::Order(Order::Submit { columns, .. }) => columns.first().map_or(0, |c| c.len() * 64),
+        }
+    }
+}
+
+pub(super) async fn run(
+    config: IngestConfig,
+    mut queue: mpsc::Receiver<Upward>,
+    mut orders: mpsc::Receiver<Order>,
+    reports: mpsc::Sender<Upward>,
+    groups: mpsc::Sender<Vec<Item>>,
+    shutdown: Shutdown,
+) {
+    let (limit, age, idle) = (config.group_bytes.0 as usize, config.group_age.0, config.group_idle.0);
+    let mut ended = false;
+    while !ended {
+        let mut group: Vec<Input> = Vec::new();
+        let mut bytes = 0;
+        let mut closes: Option<Instant> = None;
+        while bytes < limit {
+            // An empty group waits for ever; one with something in it closes at its age, or when nothing comes.
+            let deadline =
+                closes.map_or_else(|| Instant::now() + Duration::from_secs(3600), |c| c.min(Instant::now() + idle));
+            let next = async {
+                tokio::select! {
+                    biased;
+                    Some(message) = queue.recv() => Some(Input::Up(message)),
+                    Some(order) = orders.recv() => Some(Input::Order(order)),
+                    // Everything that was in the queues when the signal came is taken first.
+                    () = shutdown.given() => None,
+                }
+            };
+            match timeout_at(deadline, next).await {
+                Ok(Some(Input::Up(message))) if message.channel == Channel::Report => {
+                    let _ = reports.send(message).await;
+                }
+                Ok(Some(input)) => {
+                    bytes += input.bytes().max(1);
+                    group.push(input);
+                    closes.get_or_insert_with(|| Instant::now() + age);
+                }
+                Ok(None) => {
+                    ended = true;
+                    break;
+                }
+                Err(_) if group.is_empty() => {}
+                Err(_) => break,
+            }
+        }
+        if group.is_empty() {
+            continue;
+        }
+        let received = now();
+        let decoded = tokio::task::spawn_blocking(move || group.into_iter().map(|i| to_item(i, received)).collect());
+        let Ok(items) = decoded.await else {
+            tracing::error!("decoding a group failed; its messages will come again");
+            continue;
+        };
+        if groups.send(items).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn to_item(input: Input, received: Micros) -> Item {
+    match input {
+        Input::Up(Upward { device, payload, room, .. }) => {
+            let work = Work::Message(decode(&device, &payload, received));
+            Item { origin: Origin::Device(device), received, message: payload, work, room: Some(room) }
+        }
+        Input::Order(Order::Replay { id, device, message, stream, reply }) => {
+            let work = Work::Message(decode(&device, &message, received));
+            let origin = Origin::Replay { id, device, stream, reply: Some(reply) };
+            Item { origin, received, message, work, room: None }
+        }
+        Input::Order(Order::Submit { stream, fields, columns, reply }) => {
+            let work = Work::Own { stream, fields, columns };
+            Item { origin: Origin::Hub(Some(reply)), received, message: Bytes::new(), work, room: None }
+        }
+    }
+}

@@ -1,0 +1,344 @@
+//! Carries plans out: files first, then one transaction for everything that says they count, then receipts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use cloud_hub_lake::storage::{create_folder_durably, write_durably};
+use cloud_hub_lake::{FileEntry, LakeError, Written};
+use sqlx::SqliteConnection;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tributary_wire::{Ack, AckV1, DeviceId, SequenceNumber, StreamAck};
+
+use super::collect::{Item, Origin};
+use super::plan::{Plan, Planner, Standings};
+use super::{Counters, HUB_DEVICE, Parts, SubmitError};
+use crate::bus::{Committed, HubEvent};
+use crate::catalog::batches::{self, Numbering, State};
+use crate::catalog::{alerts, devices, files, now, quarantine};
+
+/// Written and removed again to find out whether the disk takes anything: as much as a small group needs.
+const PROBE_BYTES: usize = 256 * 1024;
+
+/// Why a group was not committed.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    /// Someone else answered for a number meanwhile. Planning again finds that out.
+    #[error("a number was answered for by someone else")]
+    Raced,
+    #[error("the lake's files")]
+    Lake(#[from] LakeError),
+    #[error("the quarantine's files")]
+    Quarantine(#[source] std::io::Error),
+    #[error("the catalog")]
+    Catalog(#[from] sqlx::Error),
+    #[error("a writing task")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+/// The one that commits.
+pub(super) struct Committer {
+    parts: Parts,
+    counters: Arc<Counters>,
+    standings: Standings,
+    /// Set while the disk refuses: when to try again, and who was told to wait.
+    holding: Option<Holding>,
+}
+
+struct Holding {
+    again: Instant,
+    told: BTreeSet<Numbering>,
+}
+
+impl Committer {
+    pub(super) fn new(parts: Parts, counters: Arc<Counters>) -> Self {
+        Self { parts, counters, standings: Standings::new(), holding: None }
+    }
+
+    /// Commits groups until no more come.
+    pub(super) async fn run(mut self, mut groups: mpsc::Receiver<Vec<Item>>) -> anyhow::Result<()> {
+        loop {
+            let again = self.holding.as_ref().map(|holding| holding.again);
+            let probe_due = async {
+                match again {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                group = groups.recv() => match group {
+                    Some(items) if self.holding.is_some() => self.turn_away(items).await,
+                    Some(items) => self.group(items).await,
+                    None => return Ok(()),
+                },
+                () = probe_due => self.probe().await,
+            }
+        }
+    }
+
+    async fn group(&mut self, mut items: Vec<Item>) {
+        loop {
+            match self.commit(&items).await {
+                Ok(plan) => return self.tell(plan, &mut items),
+                Err(Failure::Raced) => self.standings.clear(),
+                Err(error) => {
+                    tracing::error!(error = chain(&error), "nothing of a group was stored; devices are told to hold");
+                    self.counters.holding.store(true, Ordering::Relaxed);
+                    let again = Instant::now() + self.parts.config.retry.0;
+                    self.holding = Some(Holding { again, told: BTreeSet::new() });
+                    return self.turn_away(items).await;
+                }
+            }
+        }
+    }
+
+    async fn commit(&mut self, items: &[Item]) -> Result<Plan, Failure> {
+        let mut catalog = self.parts.catalog.reader().acquire().await?;
+        let planner = Planner { parts: &self.parts, known: &self.standings, catalog: &mut catalog };
+        let mut plan = planner.plan(items).await?;
+        drop(catalog);
+        if plan.is_empty() {
+            return Ok(plan);
+        }
+        let written = self.write(&mut plan).await?;
+        match self.transact(&plan, &written).await {
+            Ok(files) => {
+                self.counters.add(|c| &c.files, files.len() as u64);
+                for (stream, (schema, _)) in std::mem::take(&mut plan.schemas) {
+                    self.parts.lake.set_schema(&stream, schema);
+                }
+                self.parts.lake.register(files.iter().cloned());
+                for (file, written) in files.into_iter().zip(written) {
+                    let committed = Committed { file, records: written.records };
+                    self.parts.bus.publish(HubEvent::Committed(Arc::new(committed)));
+                }
+                Ok(plan)
+            }
+            Err(Failure::Raced) => {
+                written.iter().for_each(|file| self.parts.lake.discard(&file.entry.path));
+                Err(Failure::Raced)
+            }
+            // Whether the commit happened is not known, so the files stay: either they count, or the next start
+            // removes them.
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes files durable, without making them count.
+    async fn write(&self, plan: &mut Plan) -> Result<Vec<Written>, Failure> {
+        let portions = std::mem::take(&mut plan.portions);
+        let schemas: BTreeMap<_, _> = portions
+            .keys()
+            .map(|stream| {
+                let grown = plan.schemas.get(stream).map(|(schema, _)| schema.clone());
+                (stream.clone(), grown.unwrap_or_else(|| self.parts.lake.schema(stream)))
+            })
+            .collect();
+        let kept: Vec<_> = plan.kept.iter().map(|(kept, message)| (kept.path.clone(), message.clone())).collect();
+        let (lake, folder) = (self.parts.lake.clone(), self.parts.quarantine.clone());
+        tokio::task::spawn_blocking(move || {
+            for (path, message) in kept {
+                let path = folder.join(path);
+                let above = path.parent().unwrap_or(&folder);
+                let root = folder.parent().unwrap_or(&folder);
+                create_folder_durably(&**lake.storage(), root, above).map_err(Failure::Quarantine)?;
+                write_durably(&**lake.storage(), &path, &message).map_err(Failure::Quarantine)?;
+            }
+            let mut written: Vec<Written> = Vec::new();
+            for (stream, portions) in portions {
+                match lake.write(&stream, &schemas[&stream], &portions) {
+                    Ok(files) => written.extend(files),
+                    Err(error) => {
+                        written.iter().for_each(|file| lake.discard(&file.entry.path));
+                        return Err(error.into());
+                    }
+                }
+            }
+            Ok(written)
+        })
+        .await?
+    }
+
+    /// One transaction: the files, the numbers they answer for, what was kept aside, what to alert about.
+    async fn transact(&self, plan: &Plan, written: &[Written]) -> Result<Vec<FileEntry>, Failure> {
+        let now = now();
+        let mut transaction = self.parts.catalog.write().await?;
+        let senders: BTreeSet<&DeviceId> = plan.answers.iter().map(|answer| &answer.of.device).collect();
+        for device in senders {
+            devices::seen(&mut transaction, device, now).await?;
+        }
+        for (stream, (schema, had)) in &plan.schemas {
+            files::add_columns(&mut transaction, stream, *had, &schema.columns[*had..], now).await?;
+        }
+        let mut number = files::last_number(&mut transaction).await?;
+        let mut entries = Vec::with_capacity(written.len());
+        for file in written {
+            number += 1;
+            let entry = FileEntry { number, ..file.entry.clone() };
+            files::insert(&mut transaction, &entry, now).await?;
+            entries.push(entry);
+        }
+        let mut changed = BTreeSet::new();
+        for a in &plan.answers {
+            if a.replays && batches::replayed(&mut transaction, &a.of, a.sequence, a.rows).await? {
+                continue;
+            }
+            let (of, received) = (&a.of, a.received);
+            if !batches::insert(&mut transaction, of, a.sequence, a.last, &a.hash, a.rows, a.state, received).await? {
+                return Err(Failure::Raced); // dropping the transaction rolls it back
+            }
+            batches::insert_gap(&mut transaction, of, (a.sequence, a.last), &a.dropped, received).await?;
+            changed.insert(of);
+        }
+        for of in changed {
+            if let Some(standing) = plan.standings.get(of) {
+                batches::set_through(&mut transaction, of, standing.through()).await?;
+            }
+        }
+        for (kept, _) in &plan.kept {
+            quarantine::insert(&mut transaction, kept, now).await?;
+        }
+        for (device, hash) in &plan.again {
+            quarantine::again(&mut transaction, device, hash).await?;
+        }
+        for id in &plan.replayed {
+            quarantine::mark_replayed(&mut transaction, id, now).await?;
+        }
+        raise(&mut transaction, plan).await?;
+        transaction.commit().await?;
+        Ok(entries)
+    }
+
+    /// After a group is durable: counts, receipts, answers to orders.
+    fn tell(&mut self, plan: Plan, items: &mut [Item]) {
+        let Plan { answers, kept, receipts, mut refused, standings, .. } = plan;
+        let stored = || answers.iter().filter(|answer| answer.state == State::Stored);
+        self.counters.add(|c| &c.batches, stored().count() as u64);
+        self.counters.add(|c| &c.rows, stored().map(|answer| answer.rows).sum());
+        let dropped = answers.iter().flat_map(|answer| &answer.dropped);
+        self.counters.add(|c| &c.dropped, dropped.map(|dropped| dropped.records).sum());
+        self.counters.add(|c| &c.duplicates, plan.duplicates);
+        self.counters.add(|c| &c.conflicts, plan.cloned.len() as u64);
+        self.counters.add(|c| &c.quarantined, kept.len() as u64);
+        self.counters.add(|c| &c.refused, plan.overfull.len() as u64);
+        self.standings.extend(standings);
+        self.send(receipts, self.parts.config.window);
+        for (place, item) in items.iter_mut().enumerate() {
+            if let Origin::Hub(reply) | Origin::Replay { reply, .. } = &mut item.origin
+                && let Some(reply) = reply.take()
+            {
+                let _ = reply.send(refused.remove(&place).map_or(Ok(()), Err));
+            }
+        }
+    }
+
+    fn send(&self, receipts: BTreeMap<Numbering, Vec<SequenceNumber>>, window: u16) {
+        let mut acks: BTreeMap<DeviceId, Vec<StreamAck>> = BTreeMap::new();
+        for (of, quarantined) in receipts.into_iter().filter(|(of, _)| of.device.as_str() != HUB_DEVICE) {
+            let Some(standing) = self.standings.get(&of) else { continue };
+            let (through, scattered) = (standing.through(), standing.scattered());
+            let Numbering { device, incarnation, stream } = of;
+            acks.entry(device).or_default().push(StreamAck {
+                stream,
+                incarnation,
+                through,
+                scattered,
+                quarantined,
+                window,
+            });
+        }
+        for (device, streams) in acks {
+            self.parts.answers.ack(&device, Ack::V1(AckV1 { streams }));
+        }
+    }
+
+    /// While the disk refuses, nothing is kept in memory: devices have it all, and are told to hold.
+    async fn turn_away(&mut self, items: Vec<Item>) {
+        let mut receipts = BTreeMap::new();
+        for mut item in items {
+            match &mut item.origin {
+                Origin::Hub(reply) | Origin::Replay { reply, .. } => {
+                    let _ = reply.take().map(|reply| reply.send(Err(SubmitError::Holding)));
+                }
+                Origin::Device(_) => {
+                    let of = item.numbering().cloned();
+                    receipts.extend(of.map(|of| (of, Vec::new())));
+                }
+            }
+        }
+        let Ok(mut catalog) = self.parts.catalog.reader().acquire().await else { return };
+        for of in receipts.keys() {
+            if !self.standings.contains_key(of)
+                && let Ok((through, ranges)) = batches::progress(&mut catalog, of).await
+            {
+                self.standings.insert(of.clone(), super::progress::Progress::new(through, ranges));
+            }
+        }
+        if let Some(holding) = &mut self.holding {
+            holding.told.extend(receipts.keys().cloned());
+        }
+        self.send(receipts, 0);
+    }
+
+    /// Tries whether disk and catalog take something again; if so, devices may send.
+    async fn probe(&mut self) {
+        match self.try_probe().await {
+            Ok(()) => {
+                let told = self.holding.take().map(|holding| holding.told).unwrap_or_default();
+                self.counters.holding.store(false, Ordering::Relaxed);
+                tracing::info!(streams = told.len(), "the disk takes data again");
+                self.send(told.into_iter().map(|of| (of, Vec::new())).collect(), self.parts.config.window);
+            }
+            Err(error) => {
+                tracing::warn!(error = chain(&error), "the disk still refuses");
+                if let Some(holding) = &mut self.holding {
+                    holding.again = Instant::now() + self.parts.config.retry.0;
+                }
+            }
+        }
+    }
+
+    async fn try_probe(&mut self) -> Result<(), Failure> {
+        let lake = self.parts.lake.clone();
+        tokio::task::spawn_blocking(move || {
+            let path = lake.root().join(".probe");
+            write_durably(&**lake.storage(), &path, &vec![0; PROBE_BYTES]).map_err(Failure::Quarantine)?;
+            lake.storage().remove(&path).map_err(Failure::Quarantine)
+        })
+        .await??;
+        let mut transaction = self.parts.catalog.write().await?;
+        sqlx::query("update devices set last_seen = last_seen").execute(&mut *transaction).await?;
+        transaction.commit().await?;
+        // A commit that failed may have happened: what counts is what the catalog says.
+        super::recover::resync(&self.parts).await?;
+        self.standings.clear();
+        Ok(())
+    }
+}
+
+async fn raise(catalog: &mut SqliteConnection, plan: &Plan) -> Result<(), sqlx::Error> {
+    for (of, sequence) in &plan.cloned {
+        let problem = "a batch number came with two different bodies: the device's state was copied or set back";
+        let detail = serde_json::json!({ "problem": problem, "stream": of.stream.as_str(), "sequence": sequence.0 });
+        let subject = of.device.as_str();
+        alerts::raise(catalog, alerts::Raise { kind: "cloned-state", subject, severity: "critical", detail }, now())
+            .await?;
+    }
+    for device in &plan.overfull {
+        let detail = serde_json::json!({ "problem": "its bad batches are refused until some are taken out" });
+        let alert = alerts::Raise { kind: "quarantine-full", subject: device.as_str(), severity: "warning", detail };
+        alerts::raise(catalog, alert, now()).await?;
+    }
+    Ok(())
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
+}

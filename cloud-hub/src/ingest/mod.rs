@@ -1,0 +1,275 @@
+//! Records become durable here, and only then are they answered for.
+//!
+//! Messages are gathered into groups, decoded, written as Parquet files, and committed together with their batch numbers
+//! in one transaction. The device's outbox is the write-ahead log: what is not committed is not acknowledged and comes
+//! again. What cannot be read is kept as it came and acknowledged as such. When the disk refuses, devices are told to
+//! hold, nothing is acknowledged, and work goes on as soon as the disk takes a probe.
+
+mod progress;
+mod decode;
+mod collect;
+mod plan;
+mod commit;
+mod reports;
+mod recover;
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use cloud_hub_gateway::{Connections, Upward};
+use cloud_hub_lake::{Lake, SchemaConflict, storage};
+use serde::Serialize;
+use tokio::sync::{mpsc, oneshot};
+use tributary_process::shutdown::Shutdown;
+use tributary_wire::topic::Channel;
+use tributary_wire::{Ack, Column, DeviceId, Field, StreamName};
+
+use crate::bus::Bus;
+use crate::catalog::{Catalog, quarantine};
+use crate::config::IngestConfig;
+use crate::hub::Hub;
+
+pub use recover::{Recovered, recover};
+
+/// The name under which the hub itself numbers records (labels, replays into another stream).
+pub const HUB_DEVICE: &str = "hub";
+
+/// Orders waiting for the next group.
+const ORDERS: usize = 64;
+
+/// Where receipts go.
+pub trait Answers: Send + Sync + 'static {
+    /// Sends a receipt. One that does not arrive is covered by a later one.
+    fn ack(&self, device: &DeviceId, ack: Ack);
+}
+
+impl Answers for Connections {
+    fn ack(&self, device: &DeviceId, ack: Ack) {
+        if let Err(error) = self.send(device, Channel::Ack, ack.encode()) {
+            tracing::debug!(%device, ?error, "a receipt did not leave");
+        }
+    }
+}
+
+/// What ingest works with.
+#[derive(Clone)]
+pub struct Parts {
+    /// Who is where, and which files count.
+    pub catalog: Catalog,
+    /// The files.
+    pub lake: Arc<Lake>,
+    /// Folder for messages kept as they came, in the lake's storage.
+    pub quarantine: PathBuf,
+    /// Who hears about commits.
+    pub bus: Bus,
+    /// Where receipts go.
+    pub answers: Arc<dyn Answers>,
+    /// Sizes and times.
+    pub config: IngestConfig,
+}
+
+/// Counts since the start, for metrics and the status page.
+#[derive(Debug, Default)]
+pub struct Counters {
+    batches: AtomicU64,
+    rows: AtomicU64,
+    files: AtomicU64,
+    duplicates: AtomicU64,
+    conflicts: AtomicU64,
+    quarantined: AtomicU64,
+    refused: AtomicU64,
+    dropped: AtomicU64,
+    reports: AtomicU64,
+    holding: AtomicBool,
+}
+
+/// [`Counters`] at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Status {
+    /// Batches committed.
+    pub batches: u64,
+    /// Rows committed.
+    pub rows: u64,
+    /// Files committed.
+    pub files: u64,
+    /// Batches that had been committed before and came again.
+    pub duplicates: u64,
+    /// Batches whose number was taken by another body.
+    pub conflicts: u64,
+    /// Messages kept as they came.
+    pub quarantined: u64,
+    /// Messages neither kept nor acknowledged: a device over its quarantine budget.
+    pub refused: u64,
+    /// Records that devices reported as dropped.
+    pub dropped: u64,
+    /// Reports stored.
+    pub reports: u64,
+    /// Whether the disk refuses and devices were told to wait.
+    pub holding: bool,
+}
+
+impl Counters {
+    fn add(&self, counter: impl Fn(&Self) -> &AtomicU64, by: u64) {
+        counter(self).fetch_add(by, Ordering::Relaxed);
+    }
+
+    /// The counts now.
+    pub fn status(&self) -> Status {
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Status {
+            batches: of(&self.batches),
+            rows: of(&self.rows),
+            files: of(&self.files),
+            duplicates: of(&self.duplicates),
+            conflicts: of(&self.conflicts),
+            quarantined: of(&self.quarantined),
+            refused: of(&self.refused),
+            dropped: of(&self.dropped),
+            reports: of(&self.reports),
+            holding: self.holding.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// Why records made at the hub, or a replay, did not become durable.
+#[derive(Debug, thiserror::Error)]
+pub enum SubmitError {
+    /// The disk refuses for now; nothing was stored, trying again later is right.
+    #[error("the hub's disk takes nothing at the moment; nothing was stored")]
+    Holding,
+    /// The stream's columns do not allow it.
+    #[error("the records do not fit stream {stream}")]
+    Schema {
+        /// Which stream.
+        stream: StreamName,
+        /// What does not fit.
+        source: SchemaConflict,
+    },
+    /// The columns disagree with each other or with the fields.
+    #[error("the records cannot be used: {problem}")]
+    Unusable {
+        /// What is wrong.
+        problem: String,
+    },
+    /// There is no such message in quarantine.
+    #[error("there is no message {id} in quarantine")]
+    NotKept {
+        /// What was asked for.
+        id: String,
+    },
+    /// The message was replayed before, or its number belongs to another body.
+    #[error("message {id} cannot be replayed: {problem}")]
+    Settled {
+        /// Which message.
+        id: String,
+        /// Why.
+        problem: String,
+    },
+    /// The catalog or the disk failed.
+    #[error("could not read the message from quarantine")]
+    Read(#[source] anyhow::Error),
+    /// The hub is stopping.
+    #[error("the hub is stopping")]
+    Stopping,
+}
+
+type Reply = oneshot::Sender<Result<(), SubmitError>>;
+
+/// What the hub itself asks ingest to store.
+enum Order {
+    Submit { stream: StreamName, fields: Vec<Field>, columns: Vec<Column>, reply: Reply },
+    Replay { id: String, device: DeviceId, message: bytes::Bytes, stream: Option<StreamName>, reply: Reply },
+}
+
+/// Hands records to ingest. Clones share it.
+#[derive(Clone)]
+pub struct Ingest {
+    orders: mpsc::Sender<Order>,
+    counters: Arc<Counters>,
+    parts: Parts,
+}
+
+impl std::fmt::Debug for Ingest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ingest").field("status", &self.status()).finish_non_exhaustive()
+    }
+}
+
+/// The working half: run it once.
+pub struct Worker {
+    orders: mpsc::Receiver<Order>,
+    counters: Arc<Counters>,
+    parts: Parts,
+}
+
+/// Makes both halves.
+pub fn new(parts: Parts) -> (Ingest, Worker) {
+    let (sender, orders) = mpsc::channel(ORDERS);
+    let counters = Arc::<Counters>::default();
+    let ingest = Ingest { orders: sender, counters: counters.clone(), parts: parts.clone() };
+    (ingest, Worker { orders, counters, parts })
+}
+
+impl Worker {
+    /// Takes messages until the shutdown is given and the queue is empty, then commits what it has and ends.
+    pub async fn run(self, queue: mpsc::Receiver<Upward>, shutdown: Shutdown) -> anyhow::Result<()> {
+        let (groups, committing) = mpsc::channel(1);
+        let (reports, reporting) = mpsc::channel(64);
+        let committer = commit::Committer::new(self.parts.clone(), self.counters.clone());
+        let collecting = collect::run(self.parts.config.clone(), queue, self.orders, reports, groups, shutdown);
+        let reporting = reports::run(self.parts, self.counters, reporting);
+        let ((), (), committed) = tokio::join!(collecting, reporting, committer.run(committing));
+        committed
+    }
+}
+
+impl Ingest {
+    /// Stores records made at the hub, under its own numbers. When it returns they are durable and in the lake.
+    pub async fn submit(
+        &self,
+        stream: &StreamName,
+        fields: Vec<Field>,
+        columns: Vec<Column>,
+    ) -> Result<(), SubmitError> {
+        let stream = stream.clone();
+        self.order(|reply| Order::Submit { stream, fields, columns, reply }).await
+    }
+
+    /// Reads a message of the quarantine again, as if it came now. With `stream`, its records go to that stream: the
+    /// way to take in a column whose type changed.
+    pub async fn replay(&self, id: &str, stream: Option<StreamName>) -> Result<(), SubmitError> {
+        let failed = |error: anyhow::Error| SubmitError::Read(error);
+        let mut connection = self.parts.catalog.reader().acquire().await.map_err(|e| failed(e.into()))?;
+        let kept = quarantine::get(&mut connection, id).await.map_err(|e| failed(e.into()))?;
+        drop(connection);
+        let kept = kept.ok_or_else(|| SubmitError::NotKept { id: id.to_owned() })?;
+        if kept.state != "kept" {
+            return Err(SubmitError::Settled { id: id.to_owned(), problem: "it was replayed before".to_owned() });
+        }
+        let device = DeviceId::new(&kept.device).map_err(|e| failed(e.into()))?;
+        let (store, path) = (self.parts.lake.storage().clone(), self.parts.quarantine.join(&kept.path));
+        let message = tokio::task::spawn_blocking(move || storage::read(&*store, &path)).await;
+        let message = message.map_err(|e| failed(e.into()))?.map_err(|e| failed(e.into()))?.into();
+        let id = id.to_owned();
+        self.order(|reply| Order::Replay { id, device, message, stream, reply }).await
+    }
+
+    async fn order(&self, order: impl FnOnce(Reply) -> Order) -> Result<(), SubmitError> {
+        let (reply, answer) = oneshot::channel();
+        self.orders.send(order(reply)).await.map_err(|_| SubmitError::Stopping)?;
+        answer.await.map_err(|_| SubmitError::Stopping)?
+    }
+
+    /// Counts since the start.
+    pub fn status(&self) -> Status {
+        self.counters.status()
+    }
+}
+
+/// Reads a message of the quarantine again; see [`Ingest::replay`].
+pub async fn replay(hub: &Hub, id: &str) -> Result<(), SubmitError> {
+    hub.ingest.replay(id, None).await
+}

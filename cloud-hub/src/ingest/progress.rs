@@ -1,0 +1,92 @@
+//! Which numbers of a stream were answered for: complete up to somewhere, and ranges beyond. Pure.
+
+use std::collections::BTreeMap;
+
+use tributary_wire::SequenceNumber;
+
+/// A receipt names at most this many numbers beyond the complete part; the rest is told by the next ones.
+const SCATTERED: usize = 256;
+
+/// The numbers of one stream of one life of a device.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Progress {
+    through: u64,
+    /// First → last of ranges beyond `through`, neither touching it nor each other.
+    beyond: BTreeMap<u64, u64>,
+}
+
+impl Progress {
+    pub(super) fn new(through: SequenceNumber, ranges: Vec<(u64, u64)>) -> Self {
+        let mut progress = Self { through: through.0, beyond: BTreeMap::new() };
+        ranges.into_iter().for_each(|(first, last)| progress.add(first, last));
+        progress
+    }
+
+    pub(super) fn through(&self) -> SequenceNumber {
+        SequenceNumber(self.through)
+    }
+
+    pub(super) fn contains(&self, number: u64) -> bool {
+        number <= self.through || self.beyond.range(..=number).next_back().is_some_and(|(_, last)| *last >= number)
+    }
+
+    pub(super) fn add(&mut self, first: u64, last: u64) {
+        let (mut first, mut last) = (first.max(1), last);
+        if last < first || last <= self.through {
+            return;
+        }
+        // Swallow every range that overlaps or touches, then either reach on from `through` or stand alone.
+        while let Some((&start, &end)) = self.beyond.range(..=last.saturating_add(1)).next_back() {
+            if end < first.saturating_sub(1) {
+                break;
+            }
+            self.beyond.remove(&start);
+            (first, last) = (first.min(start), last.max(end));
+        }
+        if first <= self.through.saturating_add(1) {
+            self.through = last;
+        } else {
+            self.beyond.insert(first, last);
+        }
+    }
+
+    pub(super) fn scattered(&self) -> Vec<SequenceNumber> {
+        self.beyond.iter().flat_map(|(first, last)| *first..=*last).take(SCATTERED).map(SequenceNumber).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_order_of_numbers_ends_complete() {
+        let mut state = 7_u64;
+        for _ in 0..200 {
+            let mut numbers: Vec<u64> = (1..=40).collect();
+            let mut progress = Progress::default();
+            let mut known = std::collections::BTreeSet::new();
+            while !numbers.is_empty() {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                let number = numbers.swap_remove((state >> 33) as usize % numbers.len());
+                let last = number + (state >> 20) % 3; // now and then a gap of up to three
+                progress.add(number, last);
+                known.extend(number..=last);
+                let through = (1..).take_while(|n| known.contains(n)).last().unwrap_or(0);
+                assert_eq!(progress.through().0, through);
+                (1..=44).for_each(|n| assert_eq!(progress.contains(n), known.contains(&n), "{n} of {known:?}"));
+                let beyond: Vec<u64> = progress.scattered().iter().map(|n| n.0).collect();
+                assert_eq!(beyond, known.range(through + 1..).copied().collect::<Vec<_>>());
+            }
+        }
+    }
+
+    #[test]
+    fn the_largest_numbers_do_not_overflow() {
+        let mut progress = Progress::default();
+        progress.add(5, u64::MAX);
+        assert_eq!((progress.through().0, progress.contains(u64::MAX)), (0, true));
+        progress.add(1, 4);
+        assert_eq!(progress.through().0, u64::MAX);
+    }
+}

@@ -1,0 +1,52 @@
+//! What devices say they run: stored if newer, and told to the rest of the hub.
+
+use std::sync::Arc;
+
+use cloud_hub_gateway::Upward;
+use tokio::sync::mpsc;
+use tributary_wire::{DeviceId, Report, ReportV1};
+
+use super::{Counters, Parts};
+use crate::bus::HubEvent;
+use crate::catalog::{alerts, devices, now};
+
+pub(super) async fn run(parts: Parts, counters: Arc<Counters>, mut queue: mpsc::Receiver<Upward>) {
+    while let Some(Upward { device, payload, .. }) = queue.recv().await {
+        match Report::decode(&payload) {
+            Ok(Report::V1(report)) => store(&parts, &counters, device, report).await,
+            Err(error) => unreadable(&parts, &device, &error.to_string()).await,
+        }
+    }
+}
+
+async fn store(parts: &Parts, counters: &Counters, device: DeviceId, report: ReportV1) {
+    let stored = async {
+        let mut transaction = parts.catalog.write().await?;
+        let newer = devices::report(&mut transaction, &device, &report, now()).await?;
+        transaction.commit().await?;
+        Ok::<_, sqlx::Error>(newer)
+    };
+    match stored.await {
+        Ok(true) => {
+            counters.add(|c| &c.reports, 1);
+            parts.bus.publish(HubEvent::Report { device, report: Arc::new(report) });
+        }
+        Ok(false) => tracing::debug!(%device, number = report.number, "an old report came late"),
+        // The device reports again at its interval, so nothing is lost but time.
+        Err(error) => tracing::error!(%device, error = &error as &dyn std::error::Error, "a report was not stored"),
+    }
+}
+
+async fn unreadable(parts: &Parts, device: &DeviceId, problem: &str) {
+    tracing::warn!(%device, problem, "a report cannot be read");
+    let raised = async {
+        let mut transaction = parts.catalog.write().await?;
+        let detail = serde_json::json!({ "problem": problem });
+        let alert = alerts::Raise { kind: "unreadable-report", subject: device.as_str(), severity: "warning", detail };
+        alerts::raise(&mut transaction, alert, now()).await?;
+        transaction.commit().await
+    };
+    if let Err(error) = raised.await {
+        tracing::error!(%device, error = &error as &dyn std::error::Error, "an alert was not stored");
+    }
+}
