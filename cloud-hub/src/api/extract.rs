@@ -1,11 +1,14 @@
 //! What handlers take: bodies, queries and paths, read strictly, each mistake named as a problem.
 
-use axum::body::Bytes;
-use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
+use std::time::Duration;
+
+use axum::body::{BodyDataStream, Bytes};
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -19,7 +22,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        let found = content_type(request.headers()).to_owned();
+        let found = content_type(request.headers());
         if !(found.is_empty() || found == "application/json" || found.ends_with("+json")) {
             return Err(Problem::unsupported_media(&found, "application/json"));
         }
@@ -57,21 +60,27 @@ pub struct Body(pub Bytes);
 impl<S: Send + Sync> FromRequest<S> for Body {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
         let limit = request.extensions().get::<BodyLimit>().map_or(0, |limit| limit.0);
-        // A body that announces too much is refused before a byte of it is read.
-        let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
-        if announced.is_some_and(|announced| announced > limit as u64) {
-            return Err(Problem::too_large(limit));
+        let mut stream = request.into_body().into_data_stream();
+        let mut body = Vec::new();
+        while let Some(piece) = stream.next().await {
+            let piece = piece.map_err(|error| Problem::malformed(format!("the body could not be read: {error}")))?;
+            if body.len() + piece.len() > limit {
+                forget(stream).await;
+                return Err(Problem::too_large(limit));
+            }
+            body.extend_from_slice(&piece);
         }
-        match Bytes::from_request(request, state).await {
-            Ok(bytes) => Ok(Self(bytes)),
-            Err(rejection) => Err(match rejection {
-                BytesRejection::FailedToBufferBody(error) if error.status() == 413 => Problem::too_large(limit),
-                other => Problem::malformed(format!("the body could not be read: {}", other.body_text())),
-            }),
-        }
+        Ok(Self(body.into()))
     }
+}
+
+/// Reads on for a while and keeps nothing: a caller that is still sending would see a broken connection instead of
+/// the answer. Bounded in time, so that nobody can make the hub listen for ever.
+async fn forget(mut stream: BodyDataStream) {
+    let rest = async { while let Some(Ok(_)) = stream.next().await {} };
+    let _ = tokio::time::timeout(Duration::from_secs(5), rest).await;
 }
 
 /// How large a body the present route takes; set by the router, told in the problem.

@@ -41,6 +41,8 @@ impl Trainer {
             .stdout(Stdio::null())
             .stderr(output)
             .kill_on_drop(true)
+            // Ctrl-C in a terminal goes to the hub alone, which then decides about its child.
+            .process_group(0)
             .spawn()
             .with_context(|| format!("start {}", program.display()))?;
         Ok(Self { child, folder: folder.to_owned() })

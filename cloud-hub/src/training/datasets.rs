@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
+use cloud_hub_lake::dataset::{Dataset, DatasetSpec, StoredDataset, Summary};
 use sqlx::SqliteConnection;
 use tributary_features::View;
 use tributary_wire::{LineName, Micros};
@@ -11,6 +12,7 @@ use tributary_wire::{LineName, Micros};
 use super::runs::Run;
 use crate::hub::Hub;
 use crate::lines::Line;
+use crate::materialize;
 use crate::registry::{RegistryError, views};
 
 /// A dataset as the catalog keeps it.
@@ -121,9 +123,53 @@ pub fn path(data: &Path, sha256: &str) -> PathBuf {
     data.join("datasets").join(format!("{sha256}.parquet"))
 }
 
-/// Makes a dataset and keeps it.
+/// Makes a dataset and keeps it. One with the same content is not kept twice on disk, but is a row of its own.
 pub async fn make(hub: &Arc<Hub>, wish: Wish) -> anyhow::Result<DatasetRecord> {
-    todo_build(hub, wish).await
+    let (stored, summary, wish) = build(hub, wish, hub.data().join("datasets")).await?;
+    let mut catalog = hub.catalog.write().await?;
+    let record = sqlx::query_as(
+        "insert into datasets (id, sha256, line, view_name, view_version, from_time, to_time, label_delay, rows,
+         positives, mismatches, summary_json, created)
+         values ((select coalesce(max(id), 0) + 1 from datasets), $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+         returning *",
+    )
+    .bind(stored.sha256.to_string())
+    .bind(wish.line.as_ref().map(LineName::as_str))
+    .bind(wish.view.name())
+    .bind(i64::from(wish.view.version()))
+    .bind(wish.from.0)
+    .bind(wish.to.0)
+    .bind(wish.label_delay)
+    .bind(summary.rows as i64)
+    .bind(summary.positives as i64)
+    .bind(summary.mismatches as i64)
+    .bind(serde_json::to_string(&summary)?)
+    .bind(hub.now().0)
+    .fetch_one(&mut *catalog)
+    .await?;
+    catalog.commit().await?;
+    Ok(record)
+}
+
+/// Replays the lake into a file of `folder`, on a thread of its own: it reads for seconds to minutes.
+pub async fn build(hub: &Arc<Hub>, wish: Wish, folder: PathBuf) -> anyhow::Result<(StoredDataset, Summary, Wish)> {
+    let hub = hub.clone();
+    let work = tokio::task::spawn_blocking(move || {
+        let spec = DatasetSpec {
+            view: wish.view.clone(),
+            from: wish.from,
+            to: wish.to,
+            label_delay: wish.label_delay,
+            labels_until: None,
+            line: wish.line.clone(),
+        };
+        std::fs::create_dir_all(&folder).with_context(|| format!("make the folder {}", folder.display()))?;
+        let snapshots = materialize::snapshots(&hub);
+        let dataset = Dataset::build(&hub.lake, spec, &|number| Ok(snapshots.parts(&wish.view, number)?))?;
+        let stored = dataset.write(&**hub.lake.storage(), &folder)?;
+        anyhow::Ok((stored, dataset.summary().clone(), wish))
+    });
+    work.await?
 }
 
 /// One dataset.

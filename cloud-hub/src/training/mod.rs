@@ -7,6 +7,7 @@
 pub mod runs;
 pub mod datasets;
 pub mod progress;
+pub mod compare;
 mod spec;
 mod child;
 mod worker;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use anyhow::Context;
 use cloud_hub_trainer::{PACKAGE_FILE, RESULT_FILE, RunResult, SPEC_FILE};
 use serde_json::json;
-use tokio_util::sync::CancellationToken;
 use tributary_process::durable;
+use tributary_process::shutdown::Shutdown;
 use tributary_release::Package;
 use tributary_wire::VersionNumber;
 
@@ -35,16 +35,16 @@ impl<E: Into<anyhow::Error>> From<E> for Ended {
 }
 
 /// Carries out runs until the hub stops.
-pub async fn run(hub: Arc<Hub>, shutdown: CancellationToken) -> anyhow::Result<()> {
+pub async fn run(hub: Arc<Hub>, shutdown: Shutdown) -> anyhow::Result<()> {
     recover(&hub).await.context("look for runs that were interrupted")?;
-    while !shutdown.is_cancelled() {
+    while !shutdown.is_given() {
         let next = runs::next(&mut *hub.catalog.reader().acquire().await?).await?;
         match next {
             Some(run) if run.step == RunStep::Decide => closed_loop::decide(&hub, run).await?,
             Some(run) => carry_out(&hub, run, &shutdown).await?,
             None => {
                 tokio::select! {
-                    () = shutdown.cancelled() => break,
+                    () = shutdown.given() => break,
                     () = hub.training.bell.notified() => {}
                 }
             }
@@ -73,7 +73,7 @@ async fn recover(hub: &Hub) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn carry_out(hub: &Arc<Hub>, run: Run, shutdown: &CancellationToken) -> anyhow::Result<()> {
+async fn carry_out(hub: &Arc<Hub>, run: Run, shutdown: &Shutdown) -> anyhow::Result<()> {
     let (id, line) = (run.id, run.line()?);
     let cancelled = hub.training.begin(id);
     let work = async {
@@ -92,7 +92,7 @@ async fn carry_out(hub: &Arc<Hub>, run: Run, shutdown: &CancellationToken) -> an
     let end = tokio::select! {
         end = work => end,
         () = cancelled.cancelled() => Err(Ended::Cancelled),
-        () = shutdown.cancelled() => Err(Ended::Stopped),
+        () = shutdown.given() => Err(Ended::Stopped),
     };
     hub.training.end(id);
     let (state, error) = match end {

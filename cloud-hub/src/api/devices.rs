@@ -1,0 +1,137 @@
+//! Devices: who they are, what they report, in which group they are.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tributary_wire::{DeviceId, GroupName, Report};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::{Json, Page, PageQuery, Path, Problem, Query, State};
+use crate::hub::Hub;
+
+pub(super) fn routes() -> OpenApiRouter<Arc<Hub>> {
+    OpenApiRouter::new().routes(routes!(list)).routes(routes!(get, put))
+}
+
+/// A device.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Device {
+    /// Its id.
+    pub id: String,
+    /// When it was first seen, UTC microseconds.
+    pub first_seen: i64,
+    /// When it was last seen, UTC microseconds.
+    pub last_seen: i64,
+    /// Whether it is connected now.
+    pub connected: bool,
+    /// Labels that selectors match.
+    pub labels: BTreeMap<String, String>,
+    /// Its group.
+    pub group: Option<String>,
+    /// When its last report came, UTC microseconds.
+    pub report_at: Option<i64>,
+    /// Its last report: generation, packages, state, health, resources.
+    #[schema(value_type = Option<Object>)]
+    pub report: Option<Value>,
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    id: String,
+    first_seen: i64,
+    last_seen: i64,
+    labels: String,
+    group_name: Option<String>,
+    report: Option<Vec<u8>>,
+    report_at: Option<i64>,
+}
+
+impl Row {
+    fn device(self, hub: &Hub) -> Result<Device, Problem> {
+        let report = match self.report.as_deref().map(Report::decode) {
+            None => None,
+            Some(Ok(Report::V1(report))) => serde_json::to_value(report).ok(),
+            Some(Err(error)) => {
+                tracing::warn!(device = self.id, %error, "a stored report cannot be read");
+                None
+            }
+        };
+        Ok(Device {
+            connected: DeviceId::new(&self.id).is_ok_and(|id| hub.is_connected(&id)),
+            labels: serde_json::from_str(&self.labels).unwrap_or_default(),
+            id: self.id,
+            first_seen: self.first_seen,
+            last_seen: self.last_seen,
+            group: self.group_name,
+            report_at: self.report_at,
+            report,
+        })
+    }
+}
+
+/// What a person decides about a device.
+#[derive(Debug, Clone, Default, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct DeviceSettings {
+    /// Labels that selectors match; those of the device's own report are added.
+    pub labels: BTreeMap<String, String>,
+    /// Its group; none when left out.
+    #[schema(value_type = Option<String>)]
+    pub group: Option<GroupName>,
+}
+
+/// All devices, by id.
+#[utoipa::path(get, path = "/devices", tag = "devices", params(PageQuery),
+    responses((status = 200, body = Page<Device>), (status = "default", body = Problem)))]
+async fn list(hub: State, Query(page): Query<PageQuery>) -> Result<Json<Page<Device>>, Problem> {
+    let limit = page.limit()?;
+    let query = "select id, first_seen, last_seen, labels, group_name, report, report_at from devices
+                 where id > $1 order by id limit $2";
+    let rows: Vec<Row> = sqlx::query_as(query)
+        .bind(page.after_text()?)
+        .bind(i64::from(limit) + 1)
+        .fetch_all(hub.catalog.reader())
+        .await?;
+    let devices: Result<Vec<Device>, Problem> = rows.into_iter().map(|row| row.device(&hub)).collect();
+    Ok(Json(Page::cut(devices?, limit, |device| device.id.clone())))
+}
+
+/// One device.
+#[utoipa::path(get, path = "/devices/{device}", tag = "devices", params(("device" = String, Path)),
+    responses((status = 200, body = Device), (status = "default", body = Problem)))]
+async fn get(hub: State, Path(device): Path<DeviceId>) -> Result<Json<Device>, Problem> {
+    find(&hub, &device).await.map(Json)
+}
+
+/// Sets labels and group of a device; one that has never connected is registered by this.
+#[utoipa::path(put, path = "/devices/{device}", tag = "devices", params(("device" = String, Path)),
+    request_body = DeviceSettings, responses((status = 200, body = Device), (status = "default", body = Problem)))]
+async fn put(
+    hub: State,
+    Path(device): Path<DeviceId>,
+    Json(settings): Json<DeviceSettings>,
+) -> Result<Json<Device>, Problem> {
+    let mut catalog = hub.catalog.write().await?;
+    sqlx::query(
+        "insert into devices (id, first_seen, last_seen, labels, group_name) values ($1, $2, $2, $3, $4)
+         on conflict (id) do update set labels = excluded.labels, group_name = excluded.group_name",
+    )
+    .bind(device.as_str())
+    .bind(hub.now().0)
+    .bind(serde_json::json!(settings.labels).to_string())
+    .bind(settings.group.as_ref().map(GroupName::as_str))
+    .execute(&mut *catalog)
+    .await?;
+    catalog.commit().await?;
+    find(&hub, &device).await.map(Json)
+}
+
+async fn find(hub: &Hub, device: &DeviceId) -> Result<Device, Problem> {
+    let query = "select id, first_seen, last_seen, labels, group_name, report, report_at from devices where id = $1";
+    let row: Option<Row> = sqlx::query_as(query).bind(device.as_str()).fetch_optional(hub.catalog.reader()).await?;
+    row.ok_or_else(|| Problem::not_found(format!("there is no device {device}")))?.device(hub)
+}

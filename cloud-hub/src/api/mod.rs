@@ -1,0 +1,157 @@
+//! The web API under `/api/v1`: strict in what it reads, precise in what it refuses, described by `openapi.json`.
+//!
+//! [`router`] puts the routes together; [`server`] adds what holds for all of them (request ids, limits, time-outs,
+//! idempotency). Handlers are thin: they read, call the part of the hub that does it, and shape the answer.
+
+mod problem;
+mod extract;
+mod page;
+mod time;
+mod idempotency;
+mod server;
+mod health;
+mod metrics;
+mod devices;
+mod lake;
+mod views;
+mod labels;
+mod lines;
+mod datasets;
+mod runs;
+mod versions;
+mod aliases;
+mod packages;
+mod releases;
+mod compare;
+pub mod alerts;
+pub mod rollouts;
+
+pub use extract::{Json, Path, Query, if_match};
+pub use idempotency::InFlight;
+pub use page::{Page, PageQuery};
+pub use problem::{FieldError, Problem};
+pub use server::serve;
+pub use time::Instant;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tributary_process::config::{ByteSize, HumanDuration};
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::hub::Hub;
+use crate::registry::RegistryError;
+
+/// What handlers share.
+pub type State = axum::extract::State<Arc<Hub>>;
+
+/// Where the web API listens, and its limits.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ApiConfig {
+    /// Address to listen on; port 0 picks a free one. Plain and without tokens: loopback, or behind a proxy.
+    pub listen: SocketAddr,
+    /// Most requests are cut off after this.
+    pub request_timeout: HumanDuration,
+    /// Those that read the lake (datasets, comparisons) are cut off after this.
+    pub work_timeout: HumanDuration,
+    /// Largest body of most requests.
+    pub body_limit: ByteSize,
+    /// Largest body of labels.
+    pub labels_limit: ByteSize,
+    /// Largest package file that can be uploaded.
+    pub package_limit: ByteSize,
+}
+
+impl Default for ApiConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            request_timeout: HumanDuration(Duration::from_secs(30)),
+            work_timeout: HumanDuration(Duration::from_secs(900)),
+            body_limit: ByteSize(1 << 20),
+            labels_limit: ByteSize(16 << 20),
+            package_limit: ByteSize(64 << 20),
+        }
+    }
+}
+
+#[derive(OpenApi)]
+#[openapi(info(
+    title = "Tributary hub",
+    description = "Devices, models, training and rollouts of one fleet. Instants are UTC microseconds; errors are problem documents.",
+))]
+struct Description;
+
+/// The routes of each group: groups differ in how large a body and how long an answer may be.
+struct Groups {
+    quick: OpenApiRouter<Arc<Hub>>,
+    labels: OpenApiRouter<Arc<Hub>>,
+    uploads: OpenApiRouter<Arc<Hub>>,
+    work: OpenApiRouter<Arc<Hub>>,
+}
+
+fn groups() -> Groups {
+    let quick = OpenApiRouter::new()
+        .merge(health::routes())
+        .merge(devices::routes())
+        .merge(lake::routes())
+        .merge(views::routes())
+        .merge(lines::routes())
+        .merge(datasets::routes())
+        .merge(runs::routes())
+        .merge(versions::routes())
+        .merge(aliases::routes())
+        .merge(packages::routes())
+        .merge(releases::routes())
+        .merge(alerts::routes())
+        .merge(rollouts::routes());
+    let work = OpenApiRouter::new().merge(datasets::work_routes()).merge(compare::routes());
+    Groups { quick, labels: labels::routes(), uploads: versions::upload_routes(), work }
+}
+
+/// The description of the whole API, as it is committed in `openapi.json`.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    let Groups { quick, labels, uploads, work } = groups();
+    let all = quick.merge(labels).merge(uploads).merge(work);
+    let described = OpenApiRouter::with_openapi(Description::openapi()).nest("/api/v1", all);
+    described.split_for_parts().1
+}
+
+/// The description as text; exactly the content of the committed file.
+pub fn openapi_text() -> String {
+    let mut text = openapi().to_pretty_json().unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+impl From<RegistryError> for Problem {
+    fn from(error: RegistryError) -> Self {
+        match error {
+            RegistryError::NoView(_)
+            | RegistryError::NoLine(_)
+            | RegistryError::NoVersion(..)
+            | RegistryError::NoAlias(..)
+            | RegistryError::NoPackage(_) => Self::not_found(error),
+            RegistryError::ViewExists { .. }
+            | RegistryError::VersionExists(..)
+            | RegistryError::VersionReserved { .. } => Self::conflict(error),
+            RegistryError::AliasMoved { .. } => Self::precondition_failed(error),
+            RegistryError::BadAlias(_) => Self::malformed(error),
+            RegistryError::BadView(_) | RegistryError::OtherLine { .. } => Self::unacceptable(error),
+            RegistryError::Package(source) => Self::unacceptable(format!("the package is refused: {}", chain(&source))),
+            RegistryError::File(_) | RegistryError::Catalog(_) | RegistryError::Unreadable { .. } => {
+                anyhow::Error::new(error).into()
+            }
+        }
+    }
+}
+
+/// An error with its causes, for people.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}

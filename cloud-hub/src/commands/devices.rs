@@ -1,0 +1,69 @@
+//! `device`: who is there and what it runs.
+
+use clap::Subcommand;
+use serde_json::{Map, Value, json};
+
+use super::{Failure, Remote};
+
+/// Devices
+#[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Examples:
+  cloud-hub device list
+  cloud-hub device show edge-1
+  cloud-hub device set edge-1 --label site=lyon --group canary")]
+pub enum Device {
+    /// List devices
+    List,
+    /// Show one device with its last report
+    Show {
+        /// Its id
+        device: String,
+    },
+    /// Set labels and group; registers a device that is not there yet
+    Set {
+        /// Its id
+        device: String,
+        /// A label such as site=lyon; the given ones replace all
+        #[arg(long = "label", value_name = "KEY=VALUE")]
+        labels: Vec<String>,
+        /// Its group
+        #[arg(long)]
+        group: Option<String>,
+    },
+}
+
+impl Device {
+    pub(super) async fn run(self, remote: &Remote) -> Result<(), Failure> {
+        match self {
+            Self::List => {
+                let devices = remote.list("/devices", usize::MAX).await?;
+                remote.show_list(
+                    &devices,
+                    &[
+                        ("device", "id"),
+                        ("on", "connected"),
+                        ("version", "report.lines.0.committed.version"),
+                        ("state", "report.lines.0.state"),
+                        ("generation", "report.generation"),
+                        ("group", "group"),
+                        ("last seen", "last_seen"),
+                    ],
+                );
+            }
+            Self::Show { device } => remote.show(&remote.get(&format!("/devices/{device}")).await?),
+            Self::Set { device, labels, group } => {
+                let mut pairs = Map::new();
+                for label in labels {
+                    let wrong = || Failure::Usage(format!("label {label:?} is not of the form key=value"));
+                    let (key, value) = label.split_once('=').ok_or_else(wrong)?;
+                    pairs.insert(key.to_owned(), Value::from(value));
+                }
+                let body = json!({"labels": pairs, "group": group});
+                let set = remote.put(&format!("/devices/{device}"), &body).await?;
+                remote.done(&set, &format!("device {device} is set"));
+            }
+        }
+        Ok(())
+    }
+}

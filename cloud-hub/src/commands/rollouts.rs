@@ -1,0 +1,212 @@
+//! `rollout` and `alert`: moving the fleet, and what a person should know.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::{Subcommand, ValueEnum};
+use serde_json::json;
+use tributary_process::config::HumanDuration;
+
+use super::show::text;
+use super::{Failure, Remote};
+
+/// In which steps.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Strategy {
+    /// Every device at once
+    All,
+    /// A growing share of the fleet
+    Waves,
+}
+
+/// Rollouts
+#[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Examples:
+  cloud-hub rollout start card-fraud 2 --percent 10,50,100 --wait
+  cloud-hub rollout show 1
+  cloud-hub rollout abort 1 --reason 'wrong version'")]
+pub enum Rollout {
+    /// Bring a published version to the fleet
+    Start {
+        /// The line
+        line: String,
+        /// The version
+        version: u32,
+        /// In which steps; the policy's own when left out
+        #[arg(long)]
+        strategy: Option<Strategy>,
+        /// Share of the fleet after each wave, such as 10,50,100
+        #[arg(long, value_delimiter = ',')]
+        percent: Vec<u8>,
+        /// Predictions that a wave must make before the next begins
+        #[arg(long)]
+        min_predictions: Option<u64>,
+        /// Policy file (TOML); flags win over it
+        #[arg(long, value_name = "FILE")]
+        policy: Option<PathBuf>,
+        /// Show its steps until it ends; exit code 1 when it was not completed
+        #[arg(long)]
+        wait: bool,
+    },
+    /// List rollouts, newest first
+    List {
+        /// How many at most
+        #[arg(long, default_value_t = 20)]
+        most: usize,
+    },
+    /// Show a rollout with its devices and reasons
+    Show {
+        /// Its number
+        rollout: i64,
+    },
+    /// Hold it where it is
+    Pause {
+        /// Its number
+        rollout: i64,
+        /// Why
+        #[arg(long, default_value = "asked for on the command line")]
+        reason: String,
+    },
+    /// Let it go on
+    Resume {
+        /// Its number
+        rollout: i64,
+        /// Why
+        #[arg(long, default_value = "asked for on the command line")]
+        reason: String,
+    },
+    /// Stop it and take every device back
+    Abort {
+        /// Its number
+        rollout: i64,
+        /// Why
+        #[arg(long, default_value = "asked for on the command line")]
+        reason: String,
+    },
+}
+
+impl Rollout {
+    pub(super) async fn run(self, remote: &Remote) -> Result<(), Failure> {
+        match self {
+            Self::Start { line, version, strategy, percent, min_predictions, policy, wait } => {
+                let mut rules = match &policy {
+                    None => json!({}),
+                    Some(path) => {
+                        let text = std::fs::read_to_string(path)
+                            .with_context(|| format!("could not read {}", path.display()))?;
+                        toml::from_str(&text).map_err(|error| Failure::Usage(format!("{}: {error}", path.display())))?
+                    }
+                };
+                if let Some(strategy) = strategy {
+                    rules["strategy"] = match strategy {
+                        Strategy::All => "all".into(),
+                        Strategy::Waves => "waves".into(),
+                    };
+                }
+                if !percent.is_empty() {
+                    rules["percent"] = percent.into();
+                }
+                if let Some(count) = min_predictions {
+                    rules["min_predictions"] = count.into();
+                }
+                let mut body = json!({"line": line, "version": version});
+                // No rules at all: those of the line's settings hold.
+                if rules.as_object().is_some_and(|rules| !rules.is_empty()) {
+                    body["policy"] = rules;
+                }
+                let started = remote.post("/rollouts", &body).await?;
+                match (wait, started["id"].as_i64()) {
+                    (true, Some(id)) => watch(remote, id).await?,
+                    _ => remote.done(&started, &format!("rollout {} began", text(&started["id"]))),
+                }
+            }
+            Self::List { most } => {
+                let rollouts = remote.list("/rollouts", most).await?;
+                remote.show_list(
+                    &rollouts,
+                    &[
+                        ("id", "id"),
+                        ("line", "line"),
+                        ("version", "version"),
+                        ("state", "state"),
+                        ("wave", "wave"),
+                        ("why", "reason"),
+                    ],
+                );
+            }
+            Self::Show { rollout } => remote.show(&remote.get(&format!("/rollouts/{rollout}")).await?),
+            Self::Pause { rollout, reason } => command(remote, rollout, "pause", &reason).await?,
+            Self::Resume { rollout, reason } => command(remote, rollout, "resume", &reason).await?,
+            Self::Abort { rollout, reason } => command(remote, rollout, "abort", &reason).await?,
+        }
+        Ok(())
+    }
+}
+
+async fn command(remote: &Remote, rollout: i64, verb: &str, reason: &str) -> Result<(), Failure> {
+    let changed = remote.post(&format!("/rollouts/{rollout}/{verb}"), &json!({"reason": reason})).await?;
+    remote.done(&changed, &format!("rollout {rollout} is {}", text(&changed["state"])));
+    Ok(())
+}
+
+async fn watch(remote: &Remote, id: i64) -> Result<(), Failure> {
+    let mut last = String::new();
+    loop {
+        let rollout = remote.get(&format!("/rollouts/{id}")).await?;
+        let state = text(&rollout["state"]);
+        let now = format!("rollout {id} is {state}, wave {}", text(&rollout["wave"]));
+        if now != last {
+            eprintln!("{now}");
+            last = now;
+        }
+        match state.as_str() {
+            "completed" => {
+                remote.done(&rollout, &format!("rollout {id} is completed"));
+                return Ok(());
+            }
+            "stopped" => return Err(anyhow::anyhow!("rollout {id} is {state}").into()),
+            _ => tokio::time::sleep(Duration::from_millis(500)).await,
+        }
+    }
+}
+
+/// Alerts
+#[derive(Debug, Subcommand)]
+pub enum Alert {
+    /// List alerts, newest first
+    List {
+        /// How many at most
+        #[arg(long, default_value_t = 50)]
+        most: usize,
+    },
+    /// Say that an alert is known
+    Silence {
+        /// Its id
+        alert: String,
+        /// For how long, such as 2h or 7d
+        #[arg(long = "for", default_value = "1d")]
+        duration: HumanDuration,
+    },
+}
+
+impl Alert {
+    pub(super) async fn run(self, remote: &Remote) -> Result<(), Failure> {
+        match self {
+            Self::List { most } => {
+                let alerts = remote.list("/alerts", most).await?;
+                remote.show_list(
+                    &alerts,
+                    &[("id", "id"), ("kind", "kind"), ("about", "subject"), ("state", "state"), ("opened", "opened")],
+                );
+            }
+            Self::Silence { alert, duration } => {
+                let silenced = remote.post(&format!("/alerts/{alert}/silence"), &json!({"seconds": duration.0.as_secs()})).await?;
+                remote.done(&silenced, &format!("alert {alert} is {}", text(&silenced["state"])));
+            }
+        }
+        Ok(())
+    }
+}
+
