@@ -112,7 +112,8 @@ impl Agent {
         let serving = pipeline.serving();
         // Committed packages are in place before the first event is served.
         let (updates, handle) = updates(&config, &store, &serving, clock.clone()).await?;
-        let sockets = Sockets::bind(config.listen.tcp, config.listen.unix.as_ref().map(|path| folder.join(path))).await?;
+        let sockets =
+            Sockets::bind(config.listen.tcp, config.listen.unix.as_ref().map(|path| folder.join(path))).await?;
         let sources = serving.shown().sources;
         let stored = |name: &str| sources.iter().find(|(known, _)| known == name).map(|(_, state)| state.clone());
         let replays = config.sources.replay.iter().map(|replay| (Replay::new(replay.clone()), stored(&replay.name)));
@@ -156,7 +157,7 @@ impl Agent {
         let link = Link {
             device: config.device.clone(),
             hub: config.hub.mqtt.clone(),
-            config: config.link.clone(),
+            config: config.link,
             store: store.clone(),
             serving: serving.clone(),
             updates: handle,
@@ -198,7 +199,7 @@ async fn updates(
     let parts = Parts {
         device: config.device.clone(),
         lines: config.lines.clone(),
-        config: config.update.clone(),
+        config: config.update,
         keys,
         hub: Client::new(config.hub.http.parse().map_err(BuildError::Hub)?),
         files,

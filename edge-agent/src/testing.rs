@@ -84,7 +84,11 @@ pub(crate) fn event(n: u64) -> Event {
 }
 
 pub(crate) fn replay_rules() -> TimeRules {
-    TimeRules { time: TimeDomain::Replay, lateness: HumanDuration(std::time::Duration::from_secs(3600)), ..TimeRules::default() }
+    TimeRules {
+        time: TimeDomain::Replay,
+        lateness: HumanDuration(std::time::Duration::from_secs(3600)),
+        ..TimeRules::default()
+    }
 }
 
 pub(crate) fn submission(events: Vec<Event>) -> Submission {
@@ -144,8 +148,13 @@ pub(crate) fn package(version: u32, view: View, function: Function) -> Arc<Activ
     };
     let mut references: Vec<Reference> = manifest.features.iter().map(|name| reference(name)).collect();
     references.push(reference("output"));
-    let package =
-        Package { manifest, graphs: Vec::new(), view_toml: view.source().into(), reference: references, golden: Vec::new() };
+    let package = Package {
+        manifest,
+        graphs: Vec::new(),
+        view_toml: view.source().into(),
+        reference: references,
+        golden: Vec::new(),
+    };
     let reference = PackageRef { version: VersionNumber(version), sha256: Sha256([version as u8; 32]) };
     Arc::new(ActivePackage { line: line(), reference, package, view, engine: Box::new(FunctionEngine(function)) })
 }
@@ -165,7 +174,15 @@ impl Rig {
     pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let disk = SimDisk::new();
-        Self { disk, folder, batch_rows: 16, budget: 64 << 20, queue: 4096, remember_events: 100_000, retain_events: 100_000 }
+        Self {
+            disk,
+            folder,
+            batch_rows: 16,
+            budget: 64 << 20,
+            queue: 4096,
+            remember_events: 100_000,
+            retain_events: 100_000,
+        }
     }
 
     pub(crate) fn store(&self) -> Result<Arc<Store>, crate::state::StoreError> {

@@ -38,8 +38,7 @@ pub(super) async fn accept(
     options: Result<Query<Options>, axum::extract::rejection::QueryRejection>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let Query(options) =
-        options.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "query", error.body_text()))?;
+    let Query(options) = options.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "query", error.body_text()))?;
     let parsed = read_events(&state, request).await?;
     let mut ids = Vec::with_capacity(parsed.len());
     let mut events = Vec::with_capacity(parsed.len());
@@ -71,7 +70,9 @@ pub(super) async fn accept(
                 None => match outcomes.next() {
                     Some(Outcome::Refused(refused)) => refusal(id.as_ref(), refused.reason(), &refused.to_string()),
                     Some(Outcome::Accepted { answer, durable }) => decision(id.as_ref(), "accepted", &answer, durable),
-                    Some(Outcome::Duplicate { answer, durable }) => decision(id.as_ref(), "duplicate", &answer, durable),
+                    Some(Outcome::Duplicate { answer, durable }) => {
+                        decision(id.as_ref(), "duplicate", &answer, durable)
+                    }
                     None => refusal(id.as_ref(), "internal", "no outcome for this event"),
                 },
             };
@@ -162,7 +163,8 @@ async fn read_body(api: &Api, request: Request) -> Result<axum::body::Bytes, Pro
     }
     let body: Body = request.into_body();
     to_bytes(body, limit as usize).await.map_err(|error| {
-        let limited = std::error::Error::source(&error).is_some_and(|cause| cause.is::<http_body_util::LengthLimitError>());
+        let limited =
+            std::error::Error::source(&error).is_some_and(|cause| cause.is::<http_body_util::LengthLimitError>());
         if limited {
             too_large("more bytes".into())
         } else {

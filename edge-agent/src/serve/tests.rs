@@ -11,7 +11,7 @@ use super::*;
 use crate::sources::TimeError;
 use crate::state::tests::all;
 use crate::state::{Accepted, Store};
-use crate::testing::{START, Rig, Running, VIEW, event, line, package, replay_rules, submission, view};
+use crate::testing::{Rig, Running, START, VIEW, event, line, package, replay_rules, submission, view};
 
 fn kept(store: &Store) -> Vec<Accepted> {
     let mut kept = Vec::new();
@@ -70,7 +70,10 @@ fn killed_at_any_write_nothing_acknowledged_is_lost_nothing_is_doubled_and_windo
                 Ok(outcomes) => {
                     for (number, outcome) in (next..end).zip(outcomes) {
                         assert!(
-                            matches!(outcome, Outcome::Accepted { durable: true, .. } | Outcome::Duplicate { durable: true, .. }),
+                            matches!(
+                                outcome,
+                                Outcome::Accepted { durable: true, .. } | Outcome::Duplicate { durable: true, .. }
+                            ),
                             "event {number}: {outcome:?}"
                         );
                         told.insert(format!("e-{number}"));
@@ -455,4 +458,3 @@ fn a_source_that_only_refuses_still_moves_its_place() {
     let sources = rig.store().unwrap().load().unwrap().sources;
     assert_eq!((sources[0].1.offset, sources[0].1.refused, sources[0].1.finished), (7, 7, true));
 }
-

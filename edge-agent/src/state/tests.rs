@@ -45,8 +45,13 @@ fn rows(from: u64, to: u64) -> Vec<(Accepted, Answer)> {
                 marks: 0,
                 latency_us: 1,
             };
-            let accepted =
-                Accepted { number, wall: Micros(1), source: "api".into(), event: event(number), observations: Vec::new() };
+            let accepted = Accepted {
+                number,
+                wall: Micros(1),
+                source: "api".into(),
+                event: event(number),
+                observations: Vec::new(),
+            };
             (accepted, answer)
         })
         .collect()

@@ -202,8 +202,7 @@ impl Replay {
         let malformed = chunk.problems.len() as u64;
         let step = (self.config.speed * 1e5) as i64;
         let mut parts: Vec<Part> = Vec::new();
-        let mut rows = chunk.rows.into_iter().peekable();
-        while let Some((row, event)) = rows.next() {
+        for (row, event) in chunk.rows {
             match parts.last_mut() {
                 Some(part)
                     if self.config.speed <= 0.0
@@ -247,7 +246,9 @@ impl Replay {
         };
         loop {
             match serving.submit(submission.clone()).await {
-                Ok(outcomes) => return Some(submission.events.into_iter().map(|event| event.id).zip(outcomes).collect()),
+                Ok(outcomes) => {
+                    return Some(submission.events.into_iter().map(|event| event.id).zip(outcomes).collect());
+                }
                 // Nothing of it was kept, so the same part may come again.
                 Err(SubmitError::Storage(_)) => tokio::time::sleep(RETRY).await,
                 Err(error) => {

@@ -39,7 +39,8 @@ impl ParquetRows {
         let path = &config.file;
         let unreadable = |problem: String| ReplayError::Unreadable { file: path.clone(), problem };
         let opened = File::open(path).map_err(|source| ReplayError::Io { file: path.clone(), source })?;
-        let builder = ParquetRecordBatchReaderBuilder::try_new(opened).map_err(|error| unreadable(error.to_string()))?;
+        let builder =
+            ParquetRecordBatchReaderBuilder::try_new(opened).map_err(|error| unreadable(error.to_string()))?;
         let total = builder.metadata().file_metadata().num_rows() as u64;
         if begin > total {
             return Err(unreadable(format!("it has only {total} rows, {begin} were read before")));
@@ -101,7 +102,11 @@ impl ParquetRows {
         Ok(Columns {
             id: as_type(&self.id, &DataType::Utf8)?,
             time,
-            entities: self.entities.iter().map(|(name, kind)| as_type(name, &entity(*kind))).collect::<Result<_, _>>()?,
+            entities: self
+                .entities
+                .iter()
+                .map(|(name, kind)| as_type(name, &entity(*kind)))
+                .collect::<Result<_, _>>()?,
             values: self.values.iter().map(|(name, kind)| as_type(name, &value(*kind))).collect::<Result<_, _>>()?,
         })
     }
@@ -128,7 +133,8 @@ impl ParquetRows {
             entities.push((name.clone(), key));
         }
         let mut values = Vec::with_capacity(self.values.len());
-        for ((name, kind), column) in self.values.iter().zip(&columns.values).filter(|(_, column)| !column.is_null(at)) {
+        for ((name, kind), column) in self.values.iter().zip(&columns.values).filter(|(_, column)| !column.is_null(at))
+        {
             let value = match kind {
                 ValueKind::Bool => Value::Bool(column.as_boolean().value(at)),
                 ValueKind::Int => Value::Int(column.as_primitive::<Int64Type>().value(at)),

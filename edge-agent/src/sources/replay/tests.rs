@@ -1,8 +1,8 @@
 use std::sync::Arc as StdArc;
 use std::time::Instant;
 
-use arrow::array::{Float64Array, Int32Array, Int64Array, RecordBatch, TimestampMicrosecondArray};
 use ::parquet::arrow::ArrowWriter;
+use arrow::array::{Float64Array, Int32Array, Int64Array, RecordBatch, TimestampMicrosecondArray};
 use tempfile::TempDir;
 
 use super::*;
@@ -40,7 +40,12 @@ fn write_parquet(path: &std::path::Path, rows: std::ops::Range<i64>) {
             StdArc::new(TimestampMicrosecondArray::from_iter_values(numbers.iter().map(|n| START.0 + n * 60_000_000))),
         ),
         ("customer_id", StdArc::new(Int32Array::from_iter_values(numbers.iter().map(|n| (*n % 3) as i32)))),
-        ("amount", StdArc::new(Float64Array::from_iter_values(numbers.iter().map(|n| if *n == 5 { f64::NAN } else { *n as f64 })))),
+        (
+            "amount",
+            StdArc::new(Float64Array::from_iter_values(
+                numbers.iter().map(|n| if *n == 5 { f64::NAN } else { *n as f64 }),
+            )),
+        ),
     ])
     .unwrap();
     let mut writer = ArrowWriter::try_new(std::fs::File::create(path).unwrap(), batch.schema(), None).unwrap();

@@ -180,7 +180,8 @@ impl JsonRows {
     /// Either an event as the local API takes it, or flat fields with the view's names.
     fn event(&self, line: &[u8]) -> Result<Event, String> {
         let json: Json = serde_json::from_slice(line).map_err(|error| error.to_string())?;
-        let nested = json.get("entities").is_some_and(Json::is_object) || json.get("values").is_some_and(Json::is_object);
+        let nested =
+            json.get("entities").is_some_and(Json::is_object) || json.get("values").is_some_and(Json::is_object);
         if nested {
             return event_json::read(&json).1.map_err(|error| error.to_string());
         }

@@ -1,0 +1,6 @@
+//! The agent as its callers see it: real sockets, a real state folder, restarts.
+
+mod support;
+mod events;
+mod refusals;
+mod restart;
