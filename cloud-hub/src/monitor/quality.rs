@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, HashMap};
 use cloud_hub_core::drift::Findings;
 use cloud_hub_core::quality::{Area, Day, Settings, judge, windows};
 use sqlx::SqliteConnection;
-use tributary_stats::ranking::{auc_roc, auc_with_error, average_precision};
+use tributary_stats::ranking::{auc_roc, auc_with_clustered_error, auc_with_error, average_precision};
 use tributary_wire::{LineName, Micros, Role, VersionNumber};
 
 use super::MonitorError;
 use super::findings::{self, QualityFindings};
-use super::records::{Labelled, Observed};
+use super::records::{self, Labelled, Observed};
 
 /// A day whose labels have not come within this many days of newer observations is judged without them.
 const LATE_DAYS: i64 = 45;
@@ -24,16 +24,20 @@ pub struct Joined {
     pub scores: Vec<f32>,
     /// Their labels.
     pub labels: Vec<bool>,
+    /// For each entity of the feature view, to whom each of them belongs; empty where nobody asked.
+    pub clusters: Vec<Vec<u64>>,
     /// Positive decisions among them.
     pub alarms: u64,
     /// Of those, how many were right.
     pub hits: u64,
 }
 
-/// Joins observations of primary packages with labels by event id. Of several labels of an event the one known last counts.
+/// Joins observations of primary packages with labels by event id. Of several labels of an event the one known last
+/// counts. `entities` are the keys of events: predictions about one customer are not independent of each other.
 pub fn join(
     observations: impl IntoIterator<Item = Observed>,
     labels: impl IntoIterator<Item = Labelled>,
+    entities: &HashMap<String, Vec<u64>>,
 ) -> BTreeMap<(String, i64), Joined> {
     let mut truth: HashMap<String, (i64, bool)> = HashMap::new();
     for label in labels {
@@ -56,6 +60,14 @@ pub fn join(
         version.labels.push(*label);
         version.alarms += u64::from(seen.decision);
         version.hits += u64::from(seen.decision && *label);
+        let Some(kinds) = entities.values().next().map(Vec::len) else { continue };
+        version.clusters.resize_with(kinds, Vec::new);
+        // An event that the lake does not hold stands for itself.
+        let own = records::number(&seen.event_id);
+        let keys = entities.get(&seen.event_id);
+        for (kind, clusters) in version.clusters.iter_mut().enumerate() {
+            clusters.push(keys.and_then(|keys| keys.get(kind)).copied().unwrap_or(own));
+        }
     }
     joined
 }
@@ -166,7 +178,13 @@ pub async fn judge_window(
     let (start, end) = (first * Micros::DAY, (last + 1) * Micros::DAY);
     let rows = joined.labels.len() as u64;
     let earlier: Vec<QualityFindings> = findings::load(catalog, (line, version), "quality", u32::MAX).await?;
-    let area = auc_with_error(&joined.scores, &joined.labels).map(|(auc, error)| Area { auc, error });
+    let naive = auc_with_error(&joined.scores, &joined.labels).map(|(_, error)| error);
+    let clusters: Vec<&[u64]> = joined.clusters.iter().map(Vec::as_slice).collect();
+    let area =
+        auc_with_clustered_error(&joined.scores, &joined.labels, &clusters).map(|(auc, error)| Area { auc, error });
+    // The held-out score comes as counts only; its rows hang together as much as these do.
+    let dependence = area.zip(naive).map_or(1.0, |(area, naive)| (area.error / naive.max(1e-9)).max(1.0));
+    let trained = trained.map(|trained| Area { error: trained.error * dependence, ..trained });
     let average_precision = average_precision(&joined.scores, &joined.labels).unwrap_or(0.0);
     let skip = |reason: &str| {
         let skipped = Some(reason.to_owned());

@@ -119,6 +119,32 @@ pub fn labels(batch: &RecordBatch) -> Result<Vec<Labelled>, RecordError> {
     Ok((0..batch.num_rows()).filter(|i| label.is_valid(*i)).map(row).collect())
 }
 
+/// Reads event ids and entity keys out of batches of the stream `events`: one number per entity, equal for equal keys.
+pub fn events(batch: &RecordBatch, entities: &[String]) -> Result<Vec<(String, Vec<u64>)>, RecordError> {
+    let columns = Columns { stream: "events", batch };
+    let event_id = columns.text("event_id")?;
+    let mut keys = Vec::with_capacity(entities.len());
+    for entity in entities {
+        let wrong = |problem: String| RecordError { stream: "events", column: "of an entity", problem };
+        let found = batch.column_by_name(entity).ok_or_else(|| wrong(format!("{entity} is missing")))?;
+        let text = cast(found, &DataType::Utf8).map_err(|error| wrong(format!("{entity}: {error}")))?;
+        keys.push(text.as_string::<i32>().clone());
+    }
+    let row = |i: usize| {
+        let numbers = keys.iter().map(|key| number(if key.is_valid(i) { key.value(i) } else { "" }));
+        (event_id.value(i).to_owned(), numbers.collect())
+    };
+    Ok((0..batch.num_rows()).map(row).collect())
+}
+
+/// A number for a text; two texts share one only by a chance that does not matter to statistics.
+pub fn number(text: &str) -> u64 {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
+}
+
 /// Reads batches of the stream `sketches`: the device and its sketch. One that does not decode, or contradicts the
 /// columns beside it, is left out with the reason: the rest goes on.
 pub fn sketches(batch: &RecordBatch) -> Result<(Vec<(String, Sketch)>, Vec<String>), RecordError> {

@@ -22,7 +22,7 @@ use super::verdict::{self, Stale};
 use super::{records, windows};
 use crate::hub::Hub;
 use crate::lines::{self, Line, closed_loop};
-use crate::registry::versions;
+use crate::registry::{versions, views};
 
 /// How the monitor works.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -151,7 +151,7 @@ impl Watch {
         let query = "select day from quality_dirty where since <= $1 order by day";
         let days: Vec<i64> = sqlx::query_scalar(query).bind(settled).fetch_all(self.hub.catalog.reader()).await?;
         for day in &days {
-            let joined = self.join(*day, *day).await?;
+            let joined = self.join(*day, *day, Vec::new()).await?;
             let mut catalog = self.hub.catalog.write().await?;
             quality::store_day(&mut catalog, *day, &joined).await?;
             // This loop alone marks days, so none can have been marked between the scan and here.
@@ -161,8 +161,13 @@ impl Watch {
         Ok(!days.is_empty())
     }
 
-    /// Observations of some days joined with their labels, by line and version.
-    async fn join(&self, first: i64, last: i64) -> anyhow::Result<std::collections::BTreeMap<(String, i64), Joined>> {
+    /// Observations of some days joined with their labels and the given entity keys, by line and version.
+    async fn join(
+        &self,
+        first: i64,
+        last: i64,
+        entities: Vec<String>,
+    ) -> anyhow::Result<std::collections::BTreeMap<(String, i64), Joined>> {
         let query = "select count(*) from monitor_progress where stream = $1";
         let untimed: i64 = sqlx::query_scalar(query).bind(UNTIMED).fetch_one(self.hub.catalog.reader()).await?;
         // A label without an event time lies on the day on which it came.
@@ -185,7 +190,15 @@ impl Watch {
                     truth.extend(records::labels(&batch?)?);
                 }
             }
-            Ok(quality::join(seen, truth))
+            let mut keys = HashMap::new();
+            let events = StreamName::new("events")?;
+            if !entities.is_empty() && known(&events) {
+                let columns: Vec<&str> = ["event_id"].into_iter().chain(entities.iter().map(String::as_str)).collect();
+                for batch in lake.scan(&events, first..=last, Some(&columns))? {
+                    keys.extend(records::events(&batch?, &entities)?);
+                }
+            }
+            Ok(quality::join(seen, truth, &keys))
         })
         .await?
     }
@@ -243,9 +256,10 @@ impl Watch {
         let mut reader = self.hub.catalog.reader().acquire().await?;
         let due = quality::due(&mut reader, (&line.name, version), settings).await?;
         let trained = trained(&mut reader, &line.name, version).await?;
+        let entities = entities(&mut reader, line).await?;
         drop(reader);
         for (first, last) in due {
-            let mut joined = self.join(first, last).await?;
+            let mut joined = self.join(first, last, entities.clone()).await?;
             let Some(own) = joined.remove(&(line.name.to_string(), i64::from(version.0))) else { continue };
             let now = self.hub.now();
             let mut catalog = self.hub.catalog.write().await?;
@@ -311,6 +325,13 @@ async fn trained(
     let scores = result.served();
     let (positives, rows) = (scores.positives as u64, scores.rows as u64);
     Ok(Some(Area::from_counts(scores.auc_roc, positives, rows.saturating_sub(positives))))
+}
+
+/// Whom the line's events are about: customers, terminals.
+async fn entities(catalog: &mut SqliteConnection, line: &Line) -> anyhow::Result<Vec<String>> {
+    let view = views::get(catalog, &line.view_name, Some(line.view_version)).await?;
+    let view = view.view()?;
+    Ok(view.entities().iter().map(|entity| entity.name.clone()).collect())
 }
 
 async fn advance(catalog: &mut SqliteConnection, stream: &str, number: i64) -> Result<(), sqlx::Error> {
