@@ -31,7 +31,7 @@ impl Updates {
         let Ok(signed) = SignedAssignment::decode(&bytes) else { return Ok(()) };
         match open_assignment(&self.keys, &signed) {
             Ok(assignment) => {
-                self.take(&assignment, signed.payload);
+                self.take(&assignment);
                 self.tell_all(&assignment).await;
             }
             Err(error) => self.problem = Some(format!("stored assignment: {}", in_words(&error))),
@@ -63,8 +63,8 @@ impl Updates {
 
     async fn accept(&mut self, bytes: Vec<u8>) -> Result<(), Refused> {
         let signed = SignedAssignment::decode(&bytes)?;
-        if !self.payload.is_empty() && signed.payload == self.payload {
-            // Known to the last byte and checked when it first came: the hub's answer to a question.
+        if self.is_known(&signed) {
+            // The hub's answer to a question.
             for index in 0..self.lines.len() {
                 self.tell(index, Input::Confirmed(self.generation)).await;
             }
@@ -87,15 +87,23 @@ impl Updates {
             .map_err(UpdateError::from)?
             .map_err(UpdateError::from)?;
         tracing::info!(generation = %assignment.generation, "assignment accepted");
-        self.take(&assignment, signed.payload);
+        self.take(&assignment);
         self.tell_all(&assignment).await;
         Ok(())
     }
 
-    fn take(&mut self, assignment: &AssignmentV1, payload: Vec<u8>) {
+    /// Whether the accepted assignment came again, perhaps signed anew: same generation, same wishes.
+    fn is_known(&self, signed: &SignedAssignment) -> bool {
+        let Some(accepted) = &self.accepted else { return false };
+        open_assignment(&self.keys, signed).is_ok_and(|again| {
+            (&again.device, again.generation, &again.lines) == (&accepted.device, accepted.generation, &accepted.lines)
+        })
+    }
+
+    fn take(&mut self, assignment: &AssignmentV1) {
         self.generation = assignment.generation;
         self.floor = self.floor.max(assignment.issued);
-        self.payload = payload;
+        self.accepted = Some(assignment.clone());
     }
 
     async fn tell_all(&mut self, assignment: &AssignmentV1) {

@@ -7,6 +7,8 @@ mod fetch;
 mod assignment;
 mod line;
 mod run;
+#[cfg(test)]
+pub(crate) mod tests;
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,7 +22,7 @@ use tributary_process::clock::Clock;
 use tributary_process::config::HumanDuration;
 use tributary_process::http::Client;
 use tributary_release::VerifyingKeys;
-use tributary_wire::{DeviceId, Generation, LineName, LineReport, Micros};
+use tributary_wire::{AssignmentV1, DeviceId, Generation, LineName, LineReport, Micros};
 
 pub use fetch::FetchError;
 use line::Line;
@@ -190,8 +192,8 @@ pub struct Updates {
     generation: Generation,
     /// When it was signed. Time never runs before it, whatever the system clock says.
     floor: Micros,
-    /// Its signed bytes, to recognise it when it comes again.
-    payload: Vec<u8>,
+    /// What it said, to recognise it when it comes again.
+    accepted: Option<AssignmentV1>,
     problem: Option<String>,
     online: bool,
     messages: mpsc::UnboundedReceiver<Message>,
@@ -215,7 +217,7 @@ impl Updates {
             lines: Vec::new(),
             generation: Generation(0),
             floor: Micros(0),
-            payload: Vec::new(),
+            accepted: None,
             problem: None,
             online: false,
             messages,

@@ -1,0 +1,154 @@
+use tributary_release::{Probation, SigningKey, sign_assignment};
+use tributary_wire::{Assignment, DeviceId, UpdaterState, VersionNumber};
+
+use super::{Device, Life, PROBATION, assignment, package};
+
+/// Brings a device to a committed version 1.
+fn committed(device: &Device) -> Life {
+    let life = device.start();
+    life.assign(&assignment(1, device.hub.publish(1, package(1, PROBATION)), false));
+    life.until_state(UpdaterState::Committed, Some(1));
+    life
+}
+
+#[test]
+fn a_release_is_fetched_tried_and_committed_while_every_event_is_answered() {
+    let device = Device::new();
+    let life = committed(&device);
+    assert_eq!(life.serving(), Some(1));
+    life.assign(&assignment(2, device.hub.publish(2, package(2, PROBATION)), false));
+    life.until_state(UpdaterState::Committed, Some(2));
+    assert_eq!(life.serving(), Some(2));
+    life.stop();
+
+    // The committed package is in place before the next life serves its first event, without the hub.
+    let life = device.start();
+    assert_eq!(life.serving(), Some(2));
+    life.stop();
+}
+
+#[test]
+fn a_package_that_fails_its_probation_is_undone_and_the_previous_one_answers_again() {
+    let device = Device::new();
+    let life = committed(&device);
+    let unreachable = Probation { output_mean_low: 0.9, ..PROBATION };
+    life.assign(&assignment(2, device.hub.publish(2, package(2, unreachable)), false));
+    life.until_state(UpdaterState::RolledBack, Some(1));
+    assert_eq!(life.serving(), Some(1));
+    let (undone, reason) = life.handle.lines()[0].undone.clone().unwrap();
+    assert_eq!(undone.version, VersionNumber(2));
+    assert!(reason.contains("mean output"), "{reason}");
+    life.stop();
+}
+
+#[test]
+fn a_process_that_dies_during_a_trial_comes_back_with_the_committed_package() {
+    let device = Device::new();
+    let life = committed(&device);
+    let endless = Probation { min_predictions: u64::MAX, ..PROBATION };
+    life.assign(&assignment(2, device.hub.publish(2, package(2, endless)), false));
+    life.until_state(UpdaterState::Trial, Some(1));
+    life.until("version 2 in place", |_| life.serving() == Some(2));
+    life.crash();
+
+    let life = device.start();
+    assert_eq!(life.serving(), Some(1));
+    life.until_state(UpdaterState::RolledBack, Some(1));
+    assert!(life.handle.lines()[0].undone.as_ref().unwrap().1.contains("restarted"));
+    life.stop();
+}
+
+#[test]
+fn a_download_that_is_cut_goes_on_where_it_was_also_in_the_next_life() {
+    let device = Device::new();
+    let life = device.start();
+    device.hub.cut(&[vec![1000, 500], vec![0; 10_000]].concat());
+    let release = device.hub.publish(1, package(1, PROBATION));
+    life.handle.online(true);
+    life.handle.assigned(assignment(1, release.clone(), false).encode());
+    life.until("a third attempt", |_| device.hub.starts().len() > 2);
+    life.crash();
+    device.hub.cut(&[]);
+
+    let life = device.start();
+    life.assign(&assignment(1, release, false));
+    life.until_state(UpdaterState::Committed, Some(1));
+    let starts = device.hub.starts();
+    assert_eq!(starts[..2], [0, 1000]);
+    assert!(starts[2..].iter().all(|start| *start == 1500), "{starts:?}");
+    life.stop();
+}
+
+#[test]
+fn a_package_with_one_byte_changed_never_serves_and_is_given_up() {
+    let device = Device::new();
+    let life = committed(&device);
+    let release = device.hub.publish(2, package(2, PROBATION));
+    device.hub.spoil(&release);
+    life.handle.online(true);
+    life.handle.assigned(assignment(2, release, false).encode());
+    life.until_state(UpdaterState::RolledBack, Some(1));
+    assert!(life.handle.lines()[0].undone.as_ref().unwrap().1.contains("hash"));
+    assert_eq!(life.serving(), Some(1));
+    life.stop();
+}
+
+#[test]
+fn a_release_whose_statement_was_signed_by_a_stranger_is_given_up() {
+    let device = Device::new();
+    let life = device.start();
+    let release = device.hub.publish(1, package(1, PROBATION));
+    let stated = tributary_release::ReleaseV1 {
+        line: crate::testing::line(),
+        version: release.version,
+        length: release.length,
+        sha256: release.sha256,
+        published: tributary_wire::Micros(0),
+    };
+    let stranger = SigningKey::generate([9; 32]);
+    device.hub.state(release.version, tributary_release::sign_release(&stranger, stated).encode());
+    life.handle.assigned(assignment(1, release, false).encode());
+    life.until_state(UpdaterState::RolledBack, None);
+    assert_eq!(device.hub.starts(), [0; 0], "its package was not even fetched");
+    life.stop();
+}
+
+#[test]
+fn assignments_of_strangers_for_others_and_unreadable_ones_change_nothing_and_are_shown() {
+    let device = Device::new();
+    let life = committed(&device);
+    let release = device.hub.publish(2, package(2, PROBATION));
+    let signed = assignment(2, release, false);
+    let Assignment::V1(inner) = Assignment::decode(&signed.payload).unwrap();
+
+    life.handle.assigned(b"nonsense".to_vec());
+    life.until("a problem", |handle| handle.problem().is_some_and(|problem| problem.contains("does not decode")));
+    let stranger = sign_assignment(&SigningKey::generate([9; 32]), inner.clone());
+    life.handle.assigned(stranger.encode());
+    life.until("a problem", |handle| handle.problem().is_some_and(|problem| problem.contains("trusted keys")));
+    let other = tributary_wire::AssignmentV1 { device: DeviceId::new("edge-2").unwrap(), ..inner };
+    life.handle.assigned(sign_assignment(&super::key(), other).encode());
+    life.until("a problem", |handle| handle.problem().is_some_and(|problem| problem.contains("edge-2")));
+    assert_eq!((life.handle.generation().0, life.serving()), (1, Some(1)));
+
+    life.assign(&signed);
+    life.until_state(UpdaterState::Committed, Some(2));
+    assert_eq!(life.handle.problem(), None);
+    life.stop();
+}
+
+#[test]
+fn an_order_back_is_followed_at_once_and_the_withdrawn_package_is_removed() {
+    let device = Device::new();
+    let life = committed(&device);
+    let first = device.hub.publish(1, package(1, PROBATION));
+    let second = device.hub.publish(2, package(2, PROBATION));
+    life.assign(&assignment(2, second.clone(), false));
+    life.until_state(UpdaterState::Committed, Some(2));
+    life.handle.assigned(assignment(3, first, true).encode());
+    life.until_state(UpdaterState::Committed, Some(1));
+    assert_eq!(life.serving(), Some(1));
+    let left = device.rig.folder.path().join("packages").join(format!("{}.tpk", second.sha256));
+    life.until("its file gone", |_| !left.exists());
+    life.stop();
+}
