@@ -149,6 +149,7 @@ impl Hub {
 
         let mut failed = None;
         tokio::select! {
+            biased;
             () = stop.given() => {}
             Some(ended) = parts.join_next() => failed = Some(ended_early(ended)),
             ended = &mut ingesting => failed = Some(ended_early(ended.map(|end| end.map(|()| "ingest")))),
@@ -196,6 +197,11 @@ impl Hub {
     /// Whether a device has a live connection.
     pub fn is_connected(&self, device: &DeviceId) -> bool {
         self.connections.is_connected(device)
+    }
+
+    /// Counters and gauges in the text form of Prometheus.
+    pub async fn metrics_text(&self) -> Result<String, sqlx::Error> {
+        crate::metrics::text(self).await
     }
 
     /// Follows the files of a stream from after file `number` (0: from the first); see [`Follower`].

@@ -11,6 +11,7 @@ pub mod catalog;
 pub mod bus;
 pub mod admission;
 pub mod ingest;
+pub mod metrics;
 pub mod materialize;
 pub mod labels;
 pub mod registry;

@@ -90,6 +90,13 @@ pub struct Upward {
 #[derive(Debug)]
 pub struct Room(#[expect(dead_code, reason = "held, not read: dropping it gives the share back")] OwnedSemaphorePermit);
 
+impl Room {
+    /// A share that is held until this is dropped.
+    pub fn new(permit: OwnedSemaphorePermit) -> Self {
+        Self(permit)
+    }
+}
+
 /// A change in who is connected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {

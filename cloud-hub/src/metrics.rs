@@ -1,0 +1,90 @@
+//! What the hub counts, in the text form of Prometheus. No device is ever a label: a fleet would make too many series.
+
+use std::sync::atomic::AtomicU64;
+
+use cloud_hub_gateway::Refusal;
+use prometheus_client::encoding::{EncodeLabelSet, text::encode};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use crate::hub::Hub;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Reason {
+    reason: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Stream {
+    stream: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Alerts {
+    kind: String,
+    state: String,
+}
+
+/// All counters and gauges now.
+pub async fn text(hub: &Hub) -> Result<String, sqlx::Error> {
+    let mut registry = Registry::with_prefix("hub");
+    let mut count = |name: &str, help: &str, value: u64| {
+        let counter: Counter<u64, AtomicU64> = Counter::default();
+        counter.inc_by(value);
+        registry.register(name, help, counter);
+    };
+    let ingest = hub.ingest.status();
+    count("ingest_batches", "Batches committed to the lake", ingest.batches);
+    count("ingest_rows", "Rows committed to the lake", ingest.rows);
+    count("ingest_files", "Files committed to the lake", ingest.files);
+    count("ingest_duplicates", "Batches that had been committed before and came again", ingest.duplicates);
+    count("ingest_conflicts", "Batches whose number was taken by another body", ingest.conflicts);
+    count("ingest_quarantined", "Messages kept as they came", ingest.quarantined);
+    count("ingest_refused", "Messages neither kept nor acknowledged", ingest.refused);
+    count("ingest_dropped_records", "Records that devices reported as dropped", ingest.dropped);
+    count("reports", "Reports of devices stored", ingest.reports);
+    let gauge = |registry: &mut Registry, name: &str, help: &str, value: i64| {
+        let gauge: Gauge = Gauge::default();
+        gauge.set(value);
+        registry.register(name, help, gauge);
+    };
+    gauge(&mut registry, "ingest_holding", "1 while the disk refuses and devices wait", ingest.holding.into());
+    gauge(&mut registry, "connections", "Devices connected", hub.connections.connected().len() as i64);
+    let memory = tributary_process::resources::memory();
+    gauge(&mut registry, "memory_bytes", "Resident memory", memory.resident as i64);
+    gauge(&mut registry, "memory_peak_bytes", "Highest resident memory", memory.peak as i64);
+
+    let refusals: Family<Reason, Counter> = Family::default();
+    for refusal in Refusal::ALL {
+        let reason = refusal.name().to_owned();
+        refusals.get_or_create(&Reason { reason }).inc_by(hub.connections.tally().of(refusal));
+    }
+    registry.register("gateway_refusals", "What the gateway refused", refusals);
+
+    let rows: Family<Stream, Gauge> = Family::default();
+    let sums: Vec<(String, i64)> =
+        sqlx::query_as("select stream, cast(sum(rows) as bigint) from lake_files group by stream")
+            .fetch_all(hub.catalog.reader())
+            .await?;
+    for (stream, sum) in sums {
+        rows.get_or_create(&Stream { stream }).set(sum);
+    }
+    registry.register("lake_rows", "Rows in the lake", rows);
+
+    let alerts: Family<Alerts, Gauge> = Family::default();
+    let counts: Vec<(String, String, i64)> =
+        sqlx::query_as("select kind, state, count(*) from alerts where state <> 'resolved' group by kind, state")
+            .fetch_all(hub.catalog.reader())
+            .await?;
+    for (kind, state, found) in counts {
+        alerts.get_or_create(&Alerts { kind, state }).set(found);
+    }
+    registry.register("alerts", "Alerts that are not resolved", alerts);
+
+    let mut text = String::new();
+    // Writing into a string has no way to fail.
+    let _ = encode(&mut text, &registry);
+    Ok(text)
+}
