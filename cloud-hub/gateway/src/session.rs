@@ -279,7 +279,7 @@ impl Session {
                 let bytes = publish.payload.len().min(rim.limits.queue_bytes) as u32;
                 let room = rim.queue.clone().acquire_many_owned(bytes).await.map_err(|_| Ending::Closed)?;
                 let (device, channel, payload) = (topic.device, topic.channel, publish.payload);
-                let message = Upward { device, channel, payload, room: Room(room) };
+                let message = Upward { device, channel, payload, room: Room::new(room) };
                 rim.up.send(message).await.map_err(|_| Ending::Closed)?;
                 PubAckReason::Success
             }

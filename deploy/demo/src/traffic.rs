@@ -110,7 +110,7 @@ impl Traffic {
             labels: VecDeque::new(),
             accepted: HashMap::new(),
             failed: 0,
-            latency: LatencySketch::new(),
+            latency: LatencySketch::default(),
         })
     }
 

@@ -124,7 +124,7 @@ fn spoiled(file: &[u8], version: u32) -> Result<Vec<u8>> {
         let mut graph = Graph::from_bytes(&entry.onnx)?;
         graph.limit_domain(night, 0.5)?;
         operators.extend(graph.operators().into_iter().map(|operator| operator.to_string()));
-        entry.onnx = graph.to_bytes();
+        entry.onnx = graph.to_bytes()?;
     }
     operators.sort();
     operators.dedup();

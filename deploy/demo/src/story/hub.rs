@@ -81,7 +81,6 @@ pub struct Member {
     pub wave: usize,
     pub assigned: i64,
     pub state: String,
-    pub committed: Option<u32>,
     pub detail: Option<String>,
 }
 
