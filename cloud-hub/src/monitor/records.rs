@@ -145,9 +145,12 @@ pub fn number(text: &str) -> u64 {
     hasher.finish()
 }
 
+/// Sketches with the device that sent each, and why others were left out.
+pub type SketchesRead = (Vec<(String, Sketch)>, Vec<String>);
+
 /// Reads batches of the stream `sketches`: the device and its sketch. One that does not decode, or contradicts the
 /// columns beside it, is left out with the reason: the rest goes on.
-pub fn sketches(batch: &RecordBatch) -> Result<(Vec<(String, Sketch)>, Vec<String>), RecordError> {
+pub fn sketches(batch: &RecordBatch) -> Result<SketchesRead, RecordError> {
     let columns = Columns { stream: "sketches", batch };
     let device = columns.text("device")?;
     let (line, version) = (columns.text("line")?, columns.int("version")?);

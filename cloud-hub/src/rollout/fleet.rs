@@ -33,14 +33,25 @@ impl Member {
 /// Every device of the fleet.
 pub async fn members(catalog: &mut SqliteConnection) -> Result<Vec<Member>, RolloutError> {
     let query = "select id, last_seen, report_at, report from devices order by id";
-    let rows: Vec<(String, i64, Option<i64>, Option<Vec<u8>>)> = sqlx::query_as(query).fetch_all(catalog).await?;
-    rows.into_iter()
-        .map(|(id, last_seen, report_at, report)| {
-            let report = report.and_then(|bytes| Report::decode(&bytes).ok()).map(|Report::V1(report)| report);
-            let last_seen = Micros(last_seen.max(report_at.unwrap_or(i64::MIN)));
-            Ok(Member { device: DeviceId::new(&id)?, last_seen, report })
-        })
-        .collect()
+    let rows: Vec<Row> = sqlx::query_as(query).fetch_all(catalog).await?;
+    rows.into_iter().map(Member::try_from).collect()
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    id: String,
+    last_seen: i64,
+    report_at: Option<i64>,
+    report: Option<Vec<u8>>,
+}
+
+impl TryFrom<Row> for Member {
+    type Error = RolloutError;
+    fn try_from(row: Row) -> Result<Self, RolloutError> {
+        let report = row.report.and_then(|bytes| Report::decode(&bytes).ok()).map(|Report::V1(report)| report);
+        let last_seen = Micros(row.last_seen.max(row.report_at.unwrap_or(i64::MIN)));
+        Ok(Self { device: DeviceId::new(&row.id)?, last_seen, report })
+    }
 }
 
 /// The members as the planner sees them, for one line and role.

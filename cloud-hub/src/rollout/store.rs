@@ -65,6 +65,15 @@ struct Row {
     changed: i64,
 }
 
+#[derive(sqlx::FromRow)]
+struct DeviceRow {
+    device: String,
+    wave: i64,
+    assigned: i64,
+    before_json: Option<String>,
+    rolled_back: Option<i64>,
+}
+
 fn unreadable(what: &'static str) -> impl Fn(String) -> RolloutError {
     move |problem| RolloutError::Unreadable { what, problem }
 }
@@ -86,11 +95,10 @@ pub(super) fn release(version: i64, length: i64, sha256: &str) -> Result<Release
 
 async fn assemble(catalog: &mut SqliteConnection, row: Row) -> Result<Stored, RolloutError> {
     let query = "select device, wave, assigned, before_json, rolled_back from rollout_devices where rollout = $1";
-    let devices: Vec<(String, i64, i64, Option<String>, Option<i64>)> =
-        sqlx::query_as(query).bind(row.id).fetch_all(catalog).await?;
+    let devices: Vec<DeviceRow> = sqlx::query_as(query).bind(row.id).fetch_all(catalog).await?;
     let mut taken = BTreeMap::new();
-    for (device, wave, assigned, before, rolled_back) in devices {
-        let before = before.map(|text| from_json("a release", &text)).transpose()?;
+    for DeviceRow { device, wave, assigned, before_json, rolled_back } in devices {
+        let before = before_json.map(|text| from_json("a release", &text)).transpose()?;
         let rolled_back = rolled_back.map(Micros);
         taken.insert(DeviceId::new(&device)?, Taken { wave: wave as usize, at: Micros(assigned), before, rolled_back });
     }
