@@ -81,6 +81,9 @@ impl Default for Config {
     }
 }
 
+/// Half of the largest body on the wire: sizes are estimates until a batch is closed.
+const MAX_BATCH_BYTES: u64 = (tributary_wire::MAX_BODY_BYTES / 2) as u64;
+
 /// Settings that contradict each other.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidConfig {
@@ -98,6 +101,14 @@ pub enum InvalidConfig {
     NotLoopback {
         /// The address.
         found: SocketAddr,
+    },
+    /// Batches that a hub would refuse.
+    #[error("`outbox.batch_bytes` is {found}; at most {limit} fit into what a hub takes")]
+    BatchBytes {
+        /// The setting.
+        found: ByteSize,
+        /// The limit.
+        limit: ByteSize,
     },
     /// A number that would stop all work.
     #[error("`{key}` is 0; at least 1 is needed")]
@@ -125,6 +136,10 @@ impl Config {
             ("outbox.batch_rows", self.outbox.batch_rows),
             ("sketch_window", self.sketch_window.0.as_micros() as usize),
         ];
+        let found = self.outbox.batch_bytes;
+        if found.0 > MAX_BATCH_BYTES {
+            return Err(InvalidConfig::BatchBytes { found, limit: ByteSize(MAX_BATCH_BYTES) });
+        }
         match counts.into_iter().find(|(_, count)| *count == 0) {
             Some((key, _)) => Err(InvalidConfig::Zero { key }),
             None => Ok(()),

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
-use tributary_features::{Event, Marks};
+use tributary_features::{Event, Marks, Value};
 use tributary_stats::Prediction;
 use tributary_wire::{Micros, Role};
 
@@ -15,6 +15,9 @@ use crate::state::{Accepted, Answer, Commit, Observation, StoreError};
 
 /// Events that are scored in one call of the engine. Small enough that the first of them does not wait long.
 const MICRO_BATCH: usize = 32;
+
+/// Text in one event. With it and the limit on a batch, no batch comes near the largest body that a hub takes.
+const MAX_TEXT: usize = 256 << 10;
 
 /// A submission that waits for its answer.
 pub(super) struct Waiting {
@@ -151,6 +154,11 @@ impl Pipeline {
             Ok(row) => row,
             Err(error) => return Ok(Err(Place::Refused(error.into()))),
         };
+        let found =
+            event.values.iter().map(|(_, value)| if let Value::Text(text) = value { text.len() } else { 0 }).sum();
+        if found > MAX_TEXT {
+            return Ok(Err(Place::Refused(Refusal::TooLong { found, limit: MAX_TEXT })));
+        }
         if let Some(answer) = self.store.answer(event.id.as_str())? {
             return Ok(Err(Place::Stored(Box::new(answer))));
         }
@@ -325,23 +333,21 @@ impl Pipeline {
     /// Makes a group durable.
     fn store_group(&mut self, rows: &[(Accepted, Answer)]) -> Result<(), StoreError> {
         let now = self.config.clock.monotonic();
-        let Some(live) = &mut self.live else { return Err(StoreError::Closed) };
+        let mut commit = Commit::default();
         for (accepted, _) in rows {
+            let Some(live) = &mut self.live else { return Err(StoreError::Closed) };
             live.open.push(accepted.clone(), now);
+            // A group may be many batches long; each keeps its limits, the hub's among them.
+            if live.open.is_due(self.config.batch, now) {
+                self.close_batch(&mut commit);
+            }
         }
+        let Some(live) = &mut self.live else { return Err(StoreError::Closed) };
         let changes = live.sketches.changes(self.watermark);
         let sources = live.sources.clone();
-        let mut commit = Commit {
-            accepted: rows,
-            sources: sources.iter().map(|(name, state)| (name.as_str(), state)).collect(),
-            open_sketches: changes.open,
-            sketches: changes.finished,
-            ..Commit::default()
-        };
-        if live.open.is_due(self.config.batch, now) {
-            self.close_batch(&mut commit);
-        }
-        self.commit(&commit)
+        let sources = sources.iter().map(|(name, state)| (name.as_str(), state)).collect();
+        let (open_sketches, sketches) = (changes.open, changes.finished);
+        self.commit(&Commit { accepted: rows, sources, open_sketches, sketches, ..commit })
     }
 
     /// Scores an event against the windows as they are, and stores nothing.

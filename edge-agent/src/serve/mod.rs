@@ -35,6 +35,14 @@ pub enum Refusal {
     /// Its time is not acceptable.
     #[error(transparent)]
     Time(#[from] TimeError),
+    /// Its texts are longer than a batch could carry.
+    #[error("the event has {found} bytes of text; at most {limit} are taken")]
+    TooLong {
+        /// How many.
+        found: usize,
+        /// The limit.
+        limit: usize,
+    },
 }
 
 impl Refusal {
@@ -48,6 +56,7 @@ impl Refusal {
             Self::Row(RowError::NotFinite { .. }) => "not-finite",
             Self::Row(RowError::TooLarge { .. }) => "too-large",
             Self::Row(RowError::KeyTooLong { .. }) => "key-too-long",
+            Self::TooLong { .. } => "too-long",
             Self::Time(TimeError::Future { .. }) => "future",
             Self::Time(TimeError::BehindWatermark { .. }) => "behind-watermark",
             Self::Time(TimeError::OutOfRange { .. }) => "time-out-of-range",
@@ -59,7 +68,8 @@ impl Refusal {
 pub const MALFORMED: &str = "malformed";
 
 /// All words of [`Refusal::reason`], and [`MALFORMED`].
-pub const REASONS: [&str; 11] = [
+pub const REASONS: [&str; 12] = [
+    "too-long",
     "unknown-field",
     "missing-field",
     "repeated-field",

@@ -29,6 +29,8 @@ const VIEW_BLOB: &str = "serve/view";
 const GROUP_EVENTS: usize = 1024;
 /// Wait between attempts to open the state again.
 const RETRY: u64 = 500_000;
+/// The longest time between two looks at the state's health.
+const LOOK: Duration = Duration::from_secs(2);
 /// A source that was silent for so long no longer holds the watermark back.
 const SILENT: u64 = 60_000_000;
 
@@ -159,10 +161,7 @@ impl Pipeline {
     fn run(mut self) {
         let mut stopping = false;
         while !stopping {
-            let first = match self.wait() {
-                Some(timeout) => self.queue.recv_timeout(timeout),
-                None => self.queue.recv().map_err(|_| mpsc::RecvTimeoutError::Disconnected),
-            };
+            let first = self.queue.recv_timeout(self.wait());
             let mut waiting = Vec::new();
             let mut next = match first {
                 Ok(message) => Some(message),
@@ -195,16 +194,21 @@ impl Pipeline {
     }
 
     /// How long nothing is to be done.
-    fn wait(&self) -> Option<Duration> {
+    fn wait(&self) -> Duration {
         let now = self.config.clock.monotonic();
         let due = match &self.live {
             Some(live) => live.open.due_at(self.config.batch),
             None => Some(self.retry_at),
         };
-        due.map(|due| Duration::from_micros(due.saturating_sub(now).max(1)))
+        let due = due.map_or(LOOK, |due| Duration::from_micros(due.saturating_sub(now).max(1)));
+        due.min(LOOK)
     }
 
     fn turn(&mut self, waiting: Vec<Waiting>) {
+        if self.live.is_some() && self.store.is_suspect() {
+            // Somebody else's write failed, and redb refuses everything since.
+            self.fail(&StoreError::Closed);
+        }
         if self.live.is_none() && self.config.clock.monotonic() >= self.retry_at {
             self.reopen();
         }
@@ -292,7 +296,7 @@ impl Pipeline {
     pub(super) fn close_batch(&mut self, commit: &mut Commit<'_>) {
         let Some(live) = &mut self.live else { return };
         let Some(last) = live.open.last() else { return };
-        commit.batches = live.open.close(live.windows.view());
+        commit.batches.extend(live.open.close(live.windows.view()));
         commit.batched_through = Some(last);
         live.batched_through = last;
         let newest = live.next - 1;

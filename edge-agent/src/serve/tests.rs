@@ -458,3 +458,22 @@ fn a_source_that_only_refuses_still_moves_its_place() {
     let sources = rig.store().unwrap().load().unwrap().sources;
     assert_eq!((sources[0].1.offset, sources[0].1.refused, sources[0].1.finished), (7, 7, true));
 }
+
+#[test]
+fn a_failed_write_of_another_part_is_healed_without_an_event() {
+    let rig = Rig::new();
+    let running = rig.start();
+    running.submit(vec![event(0)]).unwrap();
+    rig.disk.set_capacity(Some(rig.disk.used()));
+    let error = (0..1000).find_map(|n| running.store.blob_put(&format!("big/{n}"), &[7; 100_000]).err());
+    assert!(error.unwrap().is_disk_full());
+    rig.disk.set_capacity(None);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while running.store.blob_put("small", b"1").is_err() {
+        assert!(Instant::now() < deadline, "the state opens again by itself");
+        std::thread::yield_now();
+    }
+    running.submit(vec![event(1)]).unwrap();
+    check_features(&kept(&running.store));
+    running.stop();
+}

@@ -15,6 +15,7 @@ pub mod simdisk;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use redb::{Builder, Database, ReadTransaction, StorageBackend, WriteTransaction};
@@ -147,6 +148,7 @@ pub struct Store {
     incarnation: Incarnation,
     boot: u64,
     changed: watch::Sender<u64>,
+    suspect: AtomicBool,
 }
 
 impl Store {
@@ -176,6 +178,7 @@ impl Store {
             incarnation,
             boot: rand::random(),
             changed: watch::Sender::new(0),
+            suspect: AtomicBool::new(false),
         })
     }
 
@@ -188,7 +191,18 @@ impl Store {
         let opened = open_database(&self.location, self.options.cache_bytes)?;
         *book = Book::load(&opened)?;
         *database = Some(opened);
+        self.suspect.store(false, Ordering::Release);
         Ok(())
+    }
+
+    /// Whether a write failed since the state was opened; whoever owns the event path then reopens it.
+    pub fn is_suspect(&self) -> bool {
+        self.suspect.load(Ordering::Acquire)
+    }
+
+    fn failed(&self, source: impl Into<redb::Error>) -> StoreError {
+        self.suspect.store(true, Ordering::Release);
+        StoreError::write(source)
     }
 
     /// Which life of the device's state this is.

@@ -319,9 +319,9 @@ impl Store {
         let mut transaction = database.begin_write()?;
         transaction.set_durability(Durability::None).map_err(|error| StoreError::write(redb::Error::from(error)))?;
         for number in &numbers {
-            book.remove(&transaction, stream.as_str(), *number).map_err(StoreError::write)?;
+            book.remove(&transaction, stream.as_str(), *number).map_err(|error| self.failed(error))?;
         }
-        transaction.commit().map_err(StoreError::write)?;
+        transaction.commit().map_err(|error| self.failed(error))?;
         drop(book);
         self.changed.send_modify(|changes| *changes += 1);
         Ok(numbers.len() as u64)

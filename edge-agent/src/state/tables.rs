@@ -122,8 +122,8 @@ impl Store {
     ) -> Result<T, StoreError> {
         let database = self.database()?;
         let transaction = database.begin_write()?;
-        let result = work(&transaction).map_err(StoreError::write)?;
-        transaction.commit().map_err(StoreError::write)?;
+        let result = work(&transaction).map_err(|error| self.failed(error))?;
+        transaction.commit().map_err(|error| self.failed(error))?;
         Ok(result)
     }
 }
