@@ -1,1 +1,16 @@
-//! placeholder
+//! Benchmarks that print a figure beside a peer's, from the same session on the same machine.
+//!
+//! Each module measures one thing and can print itself as a table; [`machine`] says where, [`figures`] holds the
+//! arithmetic, [`peer`] runs what we compare with. Nothing here runs in tests.
+
+pub mod machine;
+pub mod figures;
+pub mod peer;
+pub mod programs;
+pub mod local;
+pub mod package;
+pub mod replay;
+pub mod agent;
+pub mod ingest;
+pub mod inference;
+pub mod size;

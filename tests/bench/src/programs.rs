@@ -1,0 +1,227 @@
+//! The real programs as processes: found beside this one, started in a folder of their own, killed at the end.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use serde::Serialize;
+use serde_json::Value;
+use tributary_process::http::{Client, Endpoint};
+use tributary_process::resources::{Memory, memory_of_process};
+
+/// How long a program may take to answer.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+/// The model line that is measured.
+pub const LINE: &str = "card-fraud";
+
+/// Where the programs lie.
+#[derive(Debug, Clone)]
+pub struct Programs {
+    folder: PathBuf,
+}
+
+impl Programs {
+    /// In `folder`, or beside this program: Cargo puts the programs of one profile into one folder.
+    pub fn find(folder: Option<PathBuf>) -> anyhow::Result<Self> {
+        let own = || Some(std::env::current_exe().ok()?.parent()?.to_owned());
+        let folder = folder.or_else(own).context("the folder of this program")?;
+        let programs = Self { folder };
+        for name in ["edge-agent", "cloud-hub"] {
+            let path = programs.path(name);
+            if !path.is_file() {
+                let profile = if cfg!(debug_assertions) { "" } else { "--release " };
+                bail!("{} is not there; first: cargo build {profile}-p edge-agent -p cloud-hub", path.display());
+            }
+        }
+        Ok(programs)
+    }
+
+    /// Path of a program.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// Starts a hub in `folder` on free ports and waits until it answers.
+    pub async fn hub(&self, folder: &Path) -> anyhow::Result<Hub> {
+        let data = folder.join("hub");
+        let listen = |listen| HubListen { listen };
+        let config = HubConfig { data_dir: data.clone(), gateway: listen("127.0.0.1:0"), api: listen("127.0.0.1:0") };
+        let file = write(folder, "hub", &config)?;
+        let mut process = Process::start("hub", &self.path("cloud-hub"), folder, &["serve", "--config", &file])?;
+        let addresses = data.join("addresses.json");
+        let read = async || -> anyhow::Result<Hub_> { Ok(serde_json::from_slice(&std::fs::read(&addresses)?)?) };
+        let Hub_ { http, mqtt } = process.until("the hub wrote its addresses", read).await?;
+        let api = Client::new(format!("http://{http}").parse().map_err(anyhow::Error::msg)?);
+        process.until("the hub answers", async || Ok(api.get::<Value>("/api/v1/health").await?)).await?;
+        Ok(Hub { process, api, http, mqtt, data })
+    }
+
+    /// Starts an agent in `folder` and waits until it answers.
+    pub async fn agent(&self, folder: &Path, hub: &Hub) -> anyhow::Result<Agent> {
+        let state_dir = folder.join("agent");
+        let view = folder.join("view.toml");
+        std::fs::write(&view, tributary_fraud::VIEW_TOML)?;
+        let config = AgentConfig {
+            device: "edge-1",
+            state_dir: state_dir.clone(),
+            lines: [LINE],
+            view,
+            hub: HubAddress { mqtt: hub.mqtt.clone(), http: format!("http://{}", hub.http) },
+            trust: Trust { keys: hub.data.join("keys").join("trust.json") },
+            sources: Sources { api: TimeRules { time: "replay" } },
+        };
+        let file = write(folder, "agent", &config)?;
+        let mut process = Process::start("agent", &self.path("edge-agent"), folder, &["run", "--config", &file])?;
+        let socket = state_dir.join("agent.sock");
+        let local = Client::new(Endpoint::Unix(socket.clone())).with_timeout(PATIENCE);
+        process.until("the agent answers", async || Ok(local.get::<Value>("/v1/status").await?)).await?;
+        Ok(Agent { process, local, socket })
+    }
+}
+
+/// A running hub.
+#[derive(Debug)]
+pub struct Hub {
+    /// Its process.
+    pub process: Process,
+    /// Its web API.
+    pub api: Client,
+    http: String,
+    /// Where devices connect.
+    pub mqtt: String,
+    /// Where its data lies.
+    pub data: PathBuf,
+}
+
+#[derive(serde::Deserialize)]
+struct Hub_ {
+    http: String,
+    mqtt: String,
+}
+
+/// A running agent.
+#[derive(Debug)]
+pub struct Agent {
+    /// Its process.
+    pub process: Process,
+    /// Its local API, for what is not measured.
+    pub local: Client,
+    /// Path of its Unix socket.
+    pub socket: PathBuf,
+}
+
+/// A process that is killed when this is dropped.
+#[derive(Debug)]
+pub struct Process {
+    name: &'static str,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    fn start(name: &'static str, program: &Path, folder: &Path, arguments: &[&str]) -> anyhow::Result<Self> {
+        let log = folder.join(format!("{name}.log"));
+        let output = File::create(&log).context("the log of a program")?;
+        let mut command = Command::new(program);
+        command.args(arguments).stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+        let child = command.spawn().with_context(|| format!("start {}", program.display()))?;
+        Ok(Self { name, child, log })
+    }
+
+    /// Its memory.
+    pub fn memory(&self) -> Memory {
+        memory_of_process(self.child.id())
+    }
+
+    /// Asks again and again until there is an answer; an error if the process ends or time runs out first.
+    pub async fn until<T>(&mut self, what: &str, mut ask: impl AsyncFnMut() -> anyhow::Result<T>) -> anyhow::Result<T> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let error = match ask().await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            let ended = self.child.try_wait()?;
+            if ended.is_some() || Instant::now() > deadline {
+                let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+                let lines: Vec<&str> = log.lines().collect();
+                let end = lines[lines.len().saturating_sub(5)..].join("\n");
+                let state = ended.map_or_else(|| "still runs".to_owned(), |status| format!("ended with {status}"));
+                return Err(error.context(format!("{what}: not in time; the {} {state}:\n{end}", self.name)));
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Nothing of its folder is needed afterwards; an error means that it is gone already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[derive(Serialize)]
+struct HubConfig {
+    data_dir: PathBuf,
+    gateway: HubListen,
+    api: HubListen,
+}
+
+#[derive(Serialize)]
+struct HubListen {
+    listen: &'static str,
+}
+
+#[derive(Serialize)]
+struct AgentConfig {
+    device: &'static str,
+    state_dir: PathBuf,
+    lines: [&'static str; 1],
+    view: PathBuf,
+    hub: HubAddress,
+    trust: Trust,
+    sources: Sources,
+}
+
+#[derive(Serialize)]
+struct HubAddress {
+    mqtt: String,
+    http: String,
+}
+
+#[derive(Serialize)]
+struct Trust {
+    keys: PathBuf,
+}
+
+#[derive(Serialize)]
+struct Sources {
+    api: TimeRules,
+}
+
+#[derive(Serialize)]
+struct TimeRules {
+    time: &'static str,
+}
+
+fn write(folder: &Path, name: &str, config: &impl Serialize) -> anyhow::Result<String> {
+    let path = folder.join(format!("{name}.toml"));
+    std::fs::write(&path, toml::to_string(config)?).with_context(|| format!("write {}", path.display()))?;
+    Ok(path.display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_program_is_named_with_the_command_that_builds_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = Programs::find(Some(folder.path().into())).unwrap_err().to_string();
+        assert!(error.contains("edge-agent") && error.contains("cargo build"), "{error}");
+    }
+}
