@@ -98,15 +98,23 @@ impl Connection {
             }
         }
         client.subscribe(Topic::down_filter(device), QoS::AtLeastOnce).await?;
+        // Requests may overtake each other inside the client; the hub answers a report at once, so the report waits
+        // until somebody listens.
+        loop {
+            match events.poll().await? {
+                Event::Incoming(Incoming::SubAck(ack)) if ack.return_codes.iter().any(refused) => {
+                    return Err(LinkError::Subscription);
+                }
+                Event::Incoming(Incoming::SubAck(_)) => break,
+                _ => {}
+            }
+        }
         let (sender, incoming) = mpsc::channel(64);
         let task = tokio::spawn(async move {
             loop {
                 let heard = match events.poll().await {
                     Ok(Event::Incoming(Incoming::Publish(publish))) => {
                         Ok(Heard { topic: publish.topic.to_vec(), payload: publish.payload })
-                    }
-                    Ok(Event::Incoming(Incoming::SubAck(ack))) if ack.return_codes.iter().any(refused) => {
-                        Err(LinkError::Subscription)
                     }
                     Ok(_) => continue,
                     Err(error) => Err(error.into()),

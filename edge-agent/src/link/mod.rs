@@ -8,6 +8,8 @@ mod connection;
 mod report;
 mod session;
 pub mod snapshots;
+#[cfg(test)]
+mod tests;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
