@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use cloud_hub_gateway::{Connections, Event, Gateway};
-use cloud_hub_lake::{FileStorage, Lake, Scan};
+use cloud_hub_lake::{FileStorage, Lake, Scan, storage};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -81,7 +81,10 @@ impl Hub {
             "gateway.insecure_plain_on_loopback is false, and there is no other listener to start"
         );
         let data = &config.data_dir;
-        std::fs::create_dir_all(data).with_context(|| format!("could not create {}", data.display()))?;
+        // The folder's own name must survive a power cut too, else all that is durable inside is lost with it.
+        let above = data.ancestors().skip(1).find(|above| above.is_dir()).unwrap_or(Path::new(""));
+        let made = storage::create_folder_durably(&FileStorage, above, data);
+        made.with_context(|| format!("could not create {}", data.display()))?;
         let catalog = Catalog::open(&data.join("catalog.db")).await.context("could not open the catalog")?;
         let lake = Lake::open(Arc::new(FileStorage), data.join("lake")).context("could not open the lake")?;
         let packages = PackageStore::open(&data.join("packages")).context("could not open the package store")?;

@@ -43,7 +43,7 @@ impl Item {
 pub(super) enum Origin {
     Device(DeviceId),
     Hub(Option<Reply>),
-    Replay { id: String, device: DeviceId, stream: Option<StreamName>, reply: Option<Reply> },
+    Replay { id: String, stream: Option<StreamName>, reply: Option<Reply> },
 }
 
 pub(super) enum Work {
@@ -139,7 +139,7 @@ fn to_item(input: Input, received: Micros) -> Item {
         }
         Input::Order(Order::Replay { id, device, message, stream, reply }) => {
             let work = Work::Message(decode(&device, &message, received));
-            let origin = Origin::Replay { id, device, stream, reply: Some(reply) };
+            let origin = Origin::Replay { id, stream, reply: Some(reply) };
             Item { origin, received, message, work, room: None }
         }
         Input::Order(Order::Submit { stream, fields, columns, reply }) => {

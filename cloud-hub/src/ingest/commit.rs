@@ -13,6 +13,7 @@ use tributary_wire::{Ack, AckV1, DeviceId, SequenceNumber, StreamAck};
 
 use super::collect::{Item, Origin};
 use super::plan::{Plan, Planner, Standings};
+use super::progress::Progress;
 use super::{Counters, HUB_DEVICE, Parts, SubmitError};
 use crate::bus::{Committed, HubEvent};
 use crate::catalog::batches::{self, Numbering, State};
@@ -267,18 +268,25 @@ impl Committer {
                 }
             }
         }
-        let Ok(mut catalog) = self.parts.catalog.reader().acquire().await else { return };
-        for of in receipts.keys() {
-            if !self.standings.contains_key(of)
-                && let Ok((through, ranges)) = batches::progress(&mut catalog, of).await
-            {
-                self.standings.insert(of.clone(), super::progress::Progress::new(through, ranges));
-            }
-        }
         if let Some(holding) = &mut self.holding {
             holding.told.extend(receipts.keys().cloned());
         }
-        self.send(receipts, 0);
+        match self.look_up(receipts.keys()).await {
+            Ok(()) => self.send(receipts, 0),
+            Err(error) => tracing::error!(error = chain(&error), "devices could not be told to hold"),
+        }
+    }
+
+    /// Learns where numberings stand that are not known yet.
+    async fn look_up(&mut self, numberings: impl Iterator<Item = &Numbering>) -> Result<(), Failure> {
+        let mut catalog = self.parts.catalog.reader().acquire().await?;
+        for of in numberings {
+            if !self.standings.contains_key(of) {
+                let (through, ranges) = batches::progress(&mut catalog, of).await?;
+                self.standings.insert(of.clone(), Progress::new(through, ranges));
+            }
+        }
+        Ok(())
     }
 
     /// Tries whether disk and catalog take something again; if so, devices may send.
@@ -313,7 +321,8 @@ impl Committer {
         // A commit that failed may have happened: what counts is what the catalog says.
         super::recover::resync(&self.parts).await?;
         self.standings.clear();
-        Ok(())
+        let told = self.holding.as_ref().map(|holding| holding.told.clone()).unwrap_or_default();
+        self.look_up(told.iter()).await
     }
 }
 

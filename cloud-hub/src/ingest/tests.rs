@@ -54,17 +54,18 @@ impl Bench {
         Self::with(folder, storage, |_| {}).await
     }
 
-    async fn with(folder: &Path, storage: &MemoryStorage, change: impl FnOnce(&mut IngestConfig)) -> Self {
+    async fn with(folder: &Path, disk: &MemoryStorage, change: impl FnOnce(&mut IngestConfig)) -> Self {
         let mut config = IngestConfig {
             group_idle: HumanDuration(Duration::from_millis(5)),
             retry: HumanDuration(Duration::from_millis(20)),
             ..IngestConfig::default()
         };
         change(&mut config);
+        storage::create_folder_durably(disk, Path::new("/"), Path::new("/data")).unwrap();
         let inbox = Arc::<Inbox>::default();
         let parts = Parts {
             catalog: Catalog::open(&folder.join("catalog.db")).await.unwrap(),
-            lake: Arc::new(Lake::open(Arc::new(storage.clone()), "/data/lake").unwrap()),
+            lake: Arc::new(Lake::open(Arc::new(disk.clone()), "/data/lake").unwrap()),
             quarantine: "/data/quarantine".into(),
             bus: Bus::default(),
             answers: inbox.clone(),
@@ -75,7 +76,7 @@ impl Bench {
         let (queue, messages) = mpsc::channel(1024);
         let shutdown = Shutdown::new();
         let working = tokio::spawn(worker.run(messages, shutdown.clone()));
-        let storage = storage.clone();
+        let storage = disk.clone();
         Self { parts, storage, inbox, ingest, queue, room: Arc::new(Semaphore::new(1 << 20)), shutdown, working }
     }
 
@@ -188,10 +189,8 @@ async fn batches_in_any_order_and_twice_appear_once_and_are_acknowledged() {
     assert_eq!(bench.ids("events").len(), 90);
     // Again, after the commit: acknowledged, not stored.
     bench.send("edge-1", batch(1, &(100..130).collect::<Vec<_>>())).await;
-    let gap = BatchBody::Gap {
-        to: SequenceNumber(3),
-        dropped: vec![Dropped { reason: DropReason::DiskBudget, records: 7 }],
-    };
+    let gap =
+        BatchBody::Gap { to: SequenceNumber(3), dropped: vec![Dropped { reason: DropReason::DiskBudget, records: 7 }] };
     bench.send("edge-1", message(3, 0, &gap)).await;
     bench.until_through(4).await;
     assert_eq!(bench.ids("events").len(), 90);
@@ -215,17 +214,21 @@ async fn what_cannot_be_read_is_kept_named_and_does_not_stop_the_rest() {
     bench.send("edge-1", damaged).await;
     bench.send("edge-1", bomb).await;
     bench.send("edge-2", batch(1, &[8])).await;
-    bench.until("both devices are answered", |acks| {
-        acks.iter().any(|(d, a)| d.as_str() == "edge-1" && a.through.0 == 3) && acks.iter().any(|(d, _)| d.as_str() == "edge-2")
-    })
-    .await;
+    bench
+        .until("both devices are answered", |acks| {
+            acks.iter().any(|(d, a)| d.as_str() == "edge-1" && a.through.0 == 3)
+                && acks.iter().any(|(d, _)| d.as_str() == "edge-2")
+        })
+        .await;
     let quarantined = |acks: &[(DeviceId, StreamAck)]| {
         acks.iter().flat_map(|(_, ack)| ack.quarantined.clone()).map(|s| s.0).collect::<BTreeSet<_>>()
     };
     assert_eq!(quarantined(&bench.inbox.acks.lock().unwrap()), BTreeSet::from([2, 3]));
     assert_eq!(bench.ids("events"), [7, 8]);
-    let reasons: Vec<(String, String)> =
-        sqlx::query_as("select reason, detail from quarantine order by sequence").fetch_all(bench.parts.catalog.reader()).await.unwrap();
+    let reasons: Vec<(String, String)> = sqlx::query_as("select reason, detail from quarantine order by sequence")
+        .fetch_all(bench.parts.catalog.reader())
+        .await
+        .unwrap();
     assert_eq!(reasons[0].0, "undecodable-header");
     assert!(reasons[1].1.starts_with("batch body checksum is"), "{reasons:?}");
     assert!(reasons[2].1.starts_with("the body does not decompress"), "{reasons:?}");
@@ -275,7 +278,10 @@ async fn the_same_number_with_another_body_raises_an_alert() {
     bench.send("edge-1", batch(2, &[3])).await;
     bench.until_through(2).await;
     assert_eq!(bench.ids("events"), [1, 3]);
-    assert_eq!(bench.count("select count(*) from alerts where kind = 'cloned-state' and severity = 'critical'").await, 1);
+    assert_eq!(
+        bench.count("select count(*) from alerts where kind = 'cloned-state' and severity = 'critical'").await,
+        1
+    );
     assert_eq!(bench.count("select count(*) from quarantine where reason = 'conflict'").await, 1);
     bench.stop().await;
 }
@@ -286,7 +292,9 @@ async fn a_device_over_its_quarantine_budget_is_neither_kept_nor_acknowledged() 
     let bench = Bench::with(folder.path(), &storage, |config| config.quarantine_bytes = ByteSize(10)).await;
     bench.send("edge-1", typed(1, "device", Column::Text(vec![Some("me".into())]))).await;
     bench.send("edge-1", batch(2, &[1])).await;
-    bench.until("the good one is answered", |acks| acks.iter().any(|(_, ack)| ack.scattered == [SequenceNumber(2)])).await;
+    bench
+        .until("the good one is answered", |acks| acks.iter().any(|(_, ack)| ack.scattered == [SequenceNumber(2)]))
+        .await;
     assert_eq!(bench.ingest.status().refused, 1);
     assert_eq!(bench.count("select count(*) from alerts where kind = 'quarantine-full'").await, 1);
     bench.stop().await;
@@ -322,7 +330,8 @@ async fn records_of_the_hub_are_durable_when_submit_returns_and_followers_see_ea
         let fields = vec![field("event_id", FieldType::Text), field("label", FieldType::Bool)];
         bench.ingest.submit(&labels, fields, columns).await.unwrap();
     }
-    let wrong = bench.ingest.submit(&labels, vec![field("label", FieldType::Int)], vec![Column::Int(vec![Some(1)])]).await;
+    let wrong =
+        bench.ingest.submit(&labels, vec![field("label", FieldType::Int)], vec![Column::Int(vec![Some(1)])]).await;
     assert!(matches!(wrong, Err(SubmitError::Schema { .. })));
     let mut late = bench.parts.bus.follow(bench.parts.lake.clone(), labels, 0);
     for follower in [&mut early, &mut late] {
@@ -403,7 +412,9 @@ async fn nothing_acknowledged_is_lost_and_nothing_is_doubled_over_many_crashes()
                 }
             }
             let all = |acks: &[(DeviceId, StreamAck)]| {
-                ["edge-1", "edge-2"].iter().all(|d| acks.iter().any(|(device, ack)| device.as_str() == *d && ack.through.0 == 12))
+                ["edge-1", "edge-2"]
+                    .iter()
+                    .all(|d| acks.iter().any(|(device, ack)| device.as_str() == *d && ack.through.0 == 12))
             };
             if last {
                 bench.until("all is acknowledged", |acks| waiting.is_empty() || all(acks)).await;
