@@ -131,8 +131,7 @@ async fn get(hub: State, Path(id): Path<i64>) -> Result<Json<Dataset>, Problem> 
 async fn make(hub: State, Json(request): Json<DatasetRequest>) -> Result<Response, Problem> {
     let line = lines::get(&mut *hub.catalog.reader().acquire().await?, &request.line).await?;
     let delay = request.label_delay.map(|delay| delay.0.as_micros() as i64);
-    let wish =
-        Wish::of_line(&hub, line, request.from.map(|at| at.0), request.to.map(|at| at.0), delay).await?;
+    let wish = Wish::of_line(&hub, line, request.from.map(|at| at.0), request.to.map(|at| at.0), delay).await?;
     let record = datasets::make(&hub, wish).await?;
     Ok((StatusCode::CREATED, Json(Dataset::from(record))).into_response())
 }

@@ -40,10 +40,8 @@ impl<T: Serialize> IntoResponse for Json<T> {
 /// Reads JSON; the problem says at which line and column it stopped making sense.
 pub fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     serde_json::from_slice(body).map_err(|error| match error.classify() {
-        serde_json::error::Category::Data => Problem::malformed("a field of the body is wrong").with(
-            format!("line {} column {}", error.line(), error.column()),
-            strip_position(&error.to_string()),
-        ),
+        serde_json::error::Category::Data => Problem::malformed("a field of the body is wrong")
+            .with(format!("line {} column {}", error.line(), error.column()), strip_position(&error.to_string())),
         _ => Problem::malformed(format!("the body is not JSON: {error}")),
     })
 }

@@ -14,7 +14,11 @@ use super::{Json, State};
 use crate::hub::Hub;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Hub>> {
-    OpenApiRouter::new().routes(routes!(health)).routes(routes!(ready)).routes(routes!(metrics)).routes(routes!(openapi))
+    OpenApiRouter::new()
+        .routes(routes!(health))
+        .routes(routes!(ready))
+        .routes(routes!(metrics))
+        .routes(routes!(openapi))
 }
 
 /// The hub as a whole.
@@ -46,8 +50,8 @@ async fn ready(hub: State) -> Result<Json<Health>, Problem> {
 /// Counters in the text form of Prometheus.
 #[utoipa::path(get, path = "/metrics", tag = "hub", responses((status = 200, body = String, content_type = "text/plain")))]
 async fn metrics(hub: State) -> Result<Response, Problem> {
-    let text = super::metrics::text(&hub).await?;
-    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
+    let text = hub.metrics_text().await?;
+    Ok(([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response())
 }
 
 /// This description.

@@ -119,10 +119,15 @@ fn replay(known: Known) -> Response {
 
 async fn keep(hub: &Hub, key: &str, request: &str, response: Response, now: Micros) -> Result<Response, Problem> {
     let (parts, body) = response.into_parts();
-    let bytes = to_bytes(body, ANSWER_LIMIT).await.map_err(|error| anyhow::Error::new(error).context("read an answer"))?;
-    let content_type = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let bytes =
+        to_bytes(body, ANSWER_LIMIT).await.map_err(|error| anyhow::Error::new(error).context("read an answer"))?;
+    let content_type =
+        parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let mut catalog = hub.catalog.write().await?;
-    sqlx::query("delete from idempotency_keys where created <= $1").bind(now.0 - KEPT_MICROS).execute(&mut *catalog).await?;
+    sqlx::query("delete from idempotency_keys where created <= $1")
+        .bind(now.0 - KEPT_MICROS)
+        .execute(&mut *catalog)
+        .await?;
     sqlx::query(
         "insert into idempotency_keys (key, request, status, content_type, body, created) values ($1, $2, $3, $4, $5, $6)
          on conflict (key) do nothing",

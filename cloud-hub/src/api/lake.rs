@@ -117,7 +117,8 @@ async fn quarantine(hub: State, Query(page): Query<PageQuery>) -> Result<Json<Pa
         start if start.is_empty() => "~".to_owned(),
         before => before,
     };
-    let rows = sqlx::query_as(QUARANTINED).bind(before).bind(i64::from(limit) + 1).fetch_all(hub.catalog.reader()).await?;
+    let rows =
+        sqlx::query_as(QUARANTINED).bind(before).bind(i64::from(limit) + 1).fetch_all(hub.catalog.reader()).await?;
     Ok(Json(Page::cut(rows, limit, |row: &Quarantined| row.id.clone())))
 }
 

@@ -119,7 +119,10 @@ async fn put(
     headers: HeaderMap,
     Json(request): Json<LineRequest>,
 ) -> Result<Response, Problem> {
-    request.settings.check().map_err(|error| Problem::unacceptable("a setting is refused").with(error.setting, &error))?;
+    request
+        .settings
+        .check()
+        .map_err(|error| Problem::unacceptable("a setting is refused").with(error.setting, &error))?;
     let expected = if_match(&headers)?;
     let wish = LineWish {
         name: name.clone(),
@@ -129,7 +132,10 @@ async fn put(
     };
     let mut catalog = hub.catalog.write().await?;
     let line = lines::put(&mut catalog, wish, expected, hub.now()).await?.map_err(|found| {
-        Problem::precondition_failed(format!("line {name} is at revision {found}, If-Match expected {}", expected.unwrap_or(0)))
+        Problem::precondition_failed(format!(
+            "line {name} is at revision {found}, If-Match expected {}",
+            expected.unwrap_or(0)
+        ))
     })?;
     let aliases = aliases::all(&mut catalog, &name).await?;
     catalog.commit().await?;

@@ -32,7 +32,8 @@ async fn get(hub: State, Path(sha256): Path<Sha256>, headers: HeaderMap) -> Resu
         return Err(RegistryError::NoPackage(sha256).into());
     }
     let path = hub.packages.path(&sha256);
-    let mut file = tokio::fs::File::open(&path).await.map_err(|error| anyhow::Error::new(error).context("open a package"))?;
+    let mut file =
+        tokio::fs::File::open(&path).await.map_err(|error| anyhow::Error::new(error).context("open a package"))?;
     let length = file.metadata().await.map_err(anyhow::Error::new)?.len();
     let etag = format!("\"{sha256}\"");
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());

@@ -64,9 +64,10 @@ impl<T> Page<T> {
     pub fn cut(mut items: Vec<T>, limit: u32, key: impl Fn(&T) -> String) -> Self {
         let more = items.len() > limit as usize;
         items.truncate(limit as usize);
-        let next = items.last().filter(|_| more).map(|item| {
-            key(item).bytes().fold(String::from("c"), |cursor, byte| cursor + &format!("{byte:02x}"))
-        });
+        let next = items
+            .last()
+            .filter(|_| more)
+            .map(|item| key(item).bytes().fold(String::from("c"), |cursor, byte| cursor + &format!("{byte:02x}")));
         Self { items, next }
     }
 }

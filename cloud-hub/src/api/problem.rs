@@ -150,7 +150,9 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = (status, [(header::CONTENT_TYPE, "application/problem+json")], Json(&self)).into_response();
-        response.headers_mut().insert(header::CONTENT_TYPE, const { header::HeaderValue::from_static("application/problem+json") });
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, const { header::HeaderValue::from_static("application/problem+json") });
         // The outermost layer writes the path into it: handlers do not know it.
         response.extensions_mut().insert(self);
         response

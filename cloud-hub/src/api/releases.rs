@@ -38,7 +38,8 @@ async fn list(
     responses((status = 200, body = Vec<u8>, content_type = "application/octet-stream"), (status = "default", body = Problem)))]
 async fn get(hub: State, Path((line, version)): Path<(LineName, VersionNumber)>) -> Result<Response, Problem> {
     let signed = publish::signed(&mut *hub.catalog.reader().acquire().await?, &line, version).await?;
-    let signed = signed.ok_or_else(|| Problem::not_found(format!("version {version} of line {line} is not published")))?;
+    let signed =
+        signed.ok_or_else(|| Problem::not_found(format!("version {version} of line {line} is not published")))?;
     Ok(([(header::CONTENT_TYPE, "application/octet-stream")], signed).into_response())
 }
 

@@ -253,9 +253,10 @@ async fn command(
     command: Command,
     body: super::extract::Body,
 ) -> Result<Json<RolloutView>, Problem> {
-    let request: CommandRequest =
-        if body.0.is_empty() { CommandRequest::default() } else { super::extract::parse_json(&body.0)? };
-    rollout::command(hub, id, command, request.reason.as_deref().unwrap_or("asked for by an operator")).await?;
+    // No body, and `null`, mean that no reason is given.
+    let request: Option<CommandRequest> = if body.0.is_empty() { None } else { super::extract::parse_json(&body.0)? };
+    let reason = request.and_then(|request| request.reason);
+    rollout::command(hub, id, command, reason.as_deref().unwrap_or("asked for by an operator")).await?;
     view(hub, id).await.map(Json)
 }
 

@@ -158,7 +158,9 @@ async fn start(hub: State, Json(request): Json<RunRequest>) -> Result<Response, 
             return Err(Problem::unacceptable("a run has either a dataset or a range, not both"));
         }
         if datasets::find(&mut catalog, id).await?.is_none() {
-            return Err(Problem::unacceptable("a field is refused").with("dataset", format!("there is no dataset {id}")));
+            return Err(
+                Problem::unacceptable("a field is refused").with("dataset", format!("there is no dataset {id}"))
+            );
         }
     }
     if let (Some(from), Some(to)) = (request.from, request.to)

@@ -63,7 +63,9 @@ pub fn router(hub: Arc<Hub>) -> Router {
 async fn limit_time(timeout: Duration, request: Request, next: Next) -> Response {
     match tokio::time::timeout(timeout, next.run(request)).await {
         Ok(response) => response,
-        Err(_) => Problem::timed_out(format!("the hub did not finish within {} ms", timeout.as_millis())).into_response(),
+        Err(_) => {
+            Problem::timed_out(format!("the hub did not finish within {} ms", timeout.as_millis())).into_response()
+        }
     }
 }
 

@@ -152,10 +152,7 @@ async fn upload(hub: State, Path(line): Path<LineName>, Body(body): Body) -> Res
 #[utoipa::path(post, path = "/lines/{line}/versions/{version}/publish", tag = "models",
     params(("line" = String, Path), ("version" = u32, Path)),
     responses((status = 201, body = Release), (status = 200, body = Release), (status = "default", body = Problem)))]
-async fn publish(
-    hub: State,
-    Path((line, version)): Path<(LineName, VersionNumber)>,
-) -> Result<Response, Problem> {
+async fn publish(hub: State, Path((line, version)): Path<(LineName, VersionNumber)>) -> Result<Response, Problem> {
     let now = hub.now();
     let mut catalog = hub.catalog.write().await?;
     let (release, new) = publish::publish(&mut catalog, &hub.keys, &line, version, now).await?;

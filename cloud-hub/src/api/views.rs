@@ -56,7 +56,8 @@ async fn add(hub: State, headers: HeaderMap, Body(body): Body) -> Result<Respons
         "" | "application/toml" | "text/plain" | "application/octet-stream" => {}
         found => return Err(Problem::unsupported_media(found, "application/toml")),
     }
-    let source = std::str::from_utf8(&body).map_err(|error| Problem::malformed(format!("the view is not text: {error}")))?;
+    let source =
+        std::str::from_utf8(&body).map_err(|error| Problem::malformed(format!("the view is not text: {error}")))?;
     let mut catalog = hub.catalog.write().await?;
     let (view, new) = views::add(&mut catalog, source, hub.now()).await?;
     catalog.commit().await?;

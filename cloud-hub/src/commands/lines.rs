@@ -135,8 +135,10 @@ pub struct Quality {
 impl Quality {
     pub(super) async fn run(self, remote: &Remote) -> Result<(), Failure> {
         let limits = [("from", self.from), ("to", self.to)];
-        let query: Vec<String> =
-            limits.into_iter().filter_map(|(name, value)| Some(format!("{name}={}", value?.replace('+', "%2B")))).collect();
+        let query: Vec<String> = limits
+            .into_iter()
+            .filter_map(|(name, value)| Some(format!("{name}={}", value?.replace('+', "%2B"))))
+            .collect();
         let query = if query.is_empty() { String::new() } else { format!("?{}", query.join("&")) };
         remote.show(&remote.get(&format!("/lines/{}/quality{query}", self.line)).await?);
         Ok(())

@@ -202,11 +202,11 @@ impl Alert {
                 );
             }
             Self::Silence { alert, duration } => {
-                let silenced = remote.post(&format!("/alerts/{alert}/silence"), &json!({"seconds": duration.0.as_secs()})).await?;
+                let silenced =
+                    remote.post(&format!("/alerts/{alert}/silence"), &json!({"seconds": duration.0.as_secs()})).await?;
                 remote.done(&silenced, &format!("alert {alert} is {}", text(&silenced["state"])));
             }
         }
         Ok(())
     }
 }
-

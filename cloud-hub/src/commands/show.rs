@@ -6,8 +6,23 @@ use tributary_wire::Micros;
 const WIDTH: usize = 80;
 /// Fields that hold instants.
 const INSTANTS: [&str; 17] = [
-    "created", "changed", "started", "finished", "time", "from", "to", "from_time", "to_time", "first_seen", "last_seen",
-    "received", "replayed", "published", "opened", "updated", "report_at",
+    "created",
+    "changed",
+    "started",
+    "finished",
+    "time",
+    "from",
+    "to",
+    "from_time",
+    "to_time",
+    "first_seen",
+    "last_seen",
+    "received",
+    "replayed",
+    "published",
+    "opened",
+    "updated",
+    "report_at",
 ];
 
 /// A value on one line.
@@ -120,7 +135,8 @@ mod tests {
 
     #[test]
     fn a_table_fits_into_eighty_columns_and_says_when_it_is_empty() {
-        let items = [json!({"id": 1, "reason": "x".repeat(200), "created": 1_769_860_800_000_000_i64, "at": {"auc": 0.5}})];
+        let items =
+            [json!({"id": 1, "reason": "x".repeat(200), "created": 1_769_860_800_000_000_i64, "at": {"auc": 0.5}})];
         let table = table(&items, &[("id", "id"), ("reason", "reason"), ("created", "created"), ("auc", "at.auc")]);
         assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
         assert!(table.contains("2026-01-31T12:00:00Z") && table.contains("0.5000") && table.contains('…'));
@@ -129,7 +145,8 @@ mod tests {
 
     #[test]
     fn fields_are_listed_with_those_within() {
-        let shown = lines(&json!({"name": "edge-1", "report": {"generation": 3}, "lines": [{"line": "a"}], "group": null}));
+        let shown =
+            lines(&json!({"name": "edge-1", "report": {"generation": 3}, "lines": [{"line": "a"}], "group": null}));
         assert_eq!(shown, "name    edge-1\nreport\n  generation  3\nlines\n  - line=a\ngroup   -\n");
     }
 }

@@ -167,7 +167,9 @@ fn step_line(step: &Value) -> String {
 fn describe(step: &Step) -> String {
     match step {
         Step::Data { training, training_positives, validation, test } => {
-            format!("{training} rows to train on ({training_positives} positive), {validation} to validate, {test} to test")
+            format!(
+                "{training} rows to train on ({training_positives} positive), {validation} to validate, {test} to test"
+            )
         }
         Step::Epoch { epoch, of, loss, validation_auc, validation_average_precision, seconds_left } => format!(
             "epoch {epoch}/{of}  loss {loss:.4}  AUC {validation_auc:.4}  AP {validation_average_precision:.4}  {seconds_left:.0} s left"

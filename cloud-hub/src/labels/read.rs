@@ -42,8 +42,9 @@ pub enum Unreadable {
     Empty,
 }
 
-/// How far into the future a time may lie: clocks of callers differ, but not by more.
-const AHEAD_MICROS: i64 = Micros::HOUR;
+/// How far ahead a label may become known. Replayed histories may lie ahead of the wall clock; what lies further ahead
+/// is a mistaken unit.
+const AHEAD_MICROS: i64 = 10 * 366 * Micros::DAY;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -61,10 +62,12 @@ impl Row {
         let known_at = self.known_at.map_or(now, |at| at.0);
         let event_time = self.event_time.map(|at| at.0);
         if known_at.since(now) > AHEAD_MICROS {
-            return Err(format!("known_at {known_at} lies in the future; now is {now}"));
+            return Err(format!("known_at {known_at} lies more than ten years ahead; now is {now}"));
         }
         if let Some(time) = event_time.filter(|time| *time > known_at) {
-            return Err(format!("event_time {time} lies after known_at {known_at}: nothing is known before it happens"));
+            return Err(format!(
+                "event_time {time} lies after known_at {known_at}: nothing is known before it happens"
+            ));
         }
         Ok(Label { event_id: self.event_id, label: self.label, event_time, known_at })
     }
@@ -107,10 +110,8 @@ pub fn from_csv(body: &[u8], now: Micros) -> Result<Read, Unreadable> {
     }
     let place = |name: &str| header.iter().position(|column| column == name);
     let missing = |name: &str| Unreadable::Header(format!("column {name:?} is missing"));
-    let (id, label) = (
-        place("event_id").ok_or_else(|| missing("event_id"))?,
-        place("label").ok_or_else(|| missing("label"))?,
-    );
+    let (id, label) =
+        (place("event_id").ok_or_else(|| missing("event_id"))?, place("label").ok_or_else(|| missing("label"))?);
     let (event_time, known_at) = (place("event_time"), place("known_at"));
     let mut read = Read::default();
     for (index, record) in reader.records().enumerate() {
@@ -164,13 +165,19 @@ mod tests {
         assert_eq!(one.labels[0].known_at, NOW);
         let many = br#"[{"event_id": "t1", "label": true, "event_time": 5, "known_at": "2001-01-01T00:00:00Z"},
             {"event_id": "t2", "label": "yes"}, {"event_id": "", "label": true}, {"event_id": "t3", "label": false, "x": 1},
-            {"event_id": "t4"}, {"event_id": "t5", "label": true, "known_at": 2000000000000000},
+            {"event_id": "t4"}, {"event_id": "t5", "label": true, "known_at": 2000000000000000000},
             {"event_id": "t6", "label": true, "event_time": 999999999999999999}]"#;
         let many = from_json(many, NOW).unwrap();
         assert_eq!(many.labels.len(), 1);
         assert_eq!(many.labels[0].known_at, Micros(978_307_200_000_000));
-        let expected =
-            ["invalid type: string", "is not 1 to 64 bytes", "unknown field `x`", "missing field `label`", "in the future", "after known_at"];
+        let expected = [
+            "invalid type: string",
+            "is not 1 to 64 bytes",
+            "unknown field `x`",
+            "missing field `label`",
+            "ten years ahead",
+            "after known_at",
+        ];
         for (error, expected) in many.errors.iter().zip(expected) {
             assert!(error.detail.contains(expected), "{}: {}", error.at, error.detail);
         }

@@ -38,8 +38,11 @@ pub fn gate(line: &Line, unfinished: Option<i64>, last_end: Option<Micros>, now:
     match last_end {
         Some(end) if now.since(end) < pause => {
             let left = (pause - now.since(end)) / Micros::SECOND;
-            Gate::Closed(format!("the last run that drift asked for ended {} s ago; {left} s of the pause of {} are left",
-                now.since(end) / Micros::SECOND, line.settings.cool_down))
+            Gate::Closed(format!(
+                "the last run that drift asked for ended {} s ago; {left} s of the pause of {} are left",
+                now.since(end) / Micros::SECOND,
+                line.settings.cool_down
+            ))
         }
         _ => Gate::Open,
     }
@@ -107,7 +110,8 @@ async fn follow(hub: &Arc<Hub>, name: &LineName, run: &Run) -> anyhow::Result<()
     let line = super::get(&mut catalog, name).await?;
     let result: RunResult = serde_json::from_str(run.result_json.as_deref().unwrap_or("null"))?;
     let version = result.version;
-    let champion = aliases::version(&mut catalog, name, aliases::CHAMPION).await?.filter(|champion| *champion != version);
+    let champion =
+        aliases::version(&mut catalog, name, aliases::CHAMPION).await?.filter(|champion| *champion != version);
     let detail = json!({"run": run.id, "version": version, "champion": champion});
     let reason = match promote(&line.settings.promotion, champion, measured(&result, champion).as_ref()) {
         Promotion::Keep(reason) => {
@@ -119,7 +123,8 @@ async fn follow(hub: &Arc<Hub>, name: &LineName, run: &Run) -> anyhow::Result<()
         Promotion::Promote(reason) => reason,
     };
     if !line.settings.auto_rollout {
-        let message = format!("version {version} could be champion ({reason}); `auto_rollout` is off, a person decides");
+        let message =
+            format!("version {version} could be champion ({reason}); `auto_rollout` is off, a person decides");
         story::tell(&mut catalog, name, "waits-for-a-person", &message, detail, now).await?;
         catalog.commit().await?;
         return Ok(());

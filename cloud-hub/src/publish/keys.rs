@@ -23,10 +23,8 @@ impl Keys {
     /// Reads the keys in `folder`, making those that are not there, and writes the public ones beside them.
     pub fn open(folder: &Path) -> anyhow::Result<Self> {
         std::fs::create_dir_all(folder).with_context(|| format!("make the key folder {}", folder.display()))?;
-        let keys = Self {
-            line: open_key(&folder.join("line.key"))?,
-            assignment: open_key(&folder.join("assignment.key"))?,
-        };
+        let keys =
+            Self { line: open_key(&folder.join("line.key"))?, assignment: open_key(&folder.join("assignment.key"))? };
         let trust = keys.trust().to_json();
         let path = folder.join(TRUST_FILE);
         if std::fs::read_to_string(&path).ok().as_deref() != Some(trust.as_str()) {

@@ -43,13 +43,8 @@ pub async fn publish(
         return Ok((known, false));
     }
     let reference = versions::get(catalog, line, version).await?.reference()?;
-    let statement = ReleaseV1 {
-        line: line.clone(),
-        version,
-        length: reference.length,
-        sha256: reference.sha256,
-        published: now,
-    };
+    let statement =
+        ReleaseV1 { line: line.clone(), version, length: reference.length, sha256: reference.sha256, published: now };
     let release = Release {
         line: line.to_string(),
         version: version.0.into(),
@@ -80,7 +75,8 @@ pub async fn find(
     line: &LineName,
     version: VersionNumber,
 ) -> Result<Option<Release>, RegistryError> {
-    let query = "select line, version, sha256, length, key_id, published from releases where line = $1 and version = $2";
+    let query =
+        "select line, version, sha256, length, key_id, published from releases where line = $1 and version = $2";
     Ok(sqlx::query_as(query).bind(line.as_str()).bind(i64::from(version.0)).fetch_optional(catalog).await?)
 }
 

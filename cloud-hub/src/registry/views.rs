@@ -88,11 +88,7 @@ pub async fn get(
 }
 
 /// All views, by name and version.
-pub async fn list(
-    catalog: &mut SqliteConnection,
-    after: &str,
-    limit: u32,
-) -> Result<Vec<ViewRecord>, RegistryError> {
+pub async fn list(catalog: &mut SqliteConnection, after: &str, limit: u32) -> Result<Vec<ViewRecord>, RegistryError> {
     let query = "select name, version, sha256, source, created from feature_views
                  where name || '@' || substr('0000000000' || version, -10) > $1
                  order by name || '@' || substr('0000000000' || version, -10) limit $2";

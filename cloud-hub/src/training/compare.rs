@@ -99,12 +99,7 @@ impl Drop for Scratch {
     }
 }
 
-fn score(
-    rows: &Path,
-    packages: &PackageStore,
-    challenger: &Sha256,
-    champion: &Sha256,
-) -> Result<Found, CompareError> {
+fn score(rows: &Path, packages: &PackageStore, challenger: &Sha256, champion: &Sha256) -> Result<Found, CompareError> {
     let (challenger, outputs, labels) = outputs(rows, packages, challenger)?;
     let (champion, before, _) = self::outputs(rows, packages, champion)?;
     let positives = labels.iter().filter(|label| **label).count();

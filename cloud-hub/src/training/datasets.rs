@@ -178,11 +178,7 @@ pub async fn find(catalog: &mut SqliteConnection, id: i64) -> Result<Option<Data
 }
 
 /// Datasets below a number, newest first.
-pub async fn list(
-    catalog: &mut SqliteConnection,
-    before: i64,
-    limit: u32,
-) -> Result<Vec<DatasetRecord>, sqlx::Error> {
+pub async fn list(catalog: &mut SqliteConnection, before: i64, limit: u32) -> Result<Vec<DatasetRecord>, sqlx::Error> {
     sqlx::query_as("select * from datasets where id < $1 order by id desc limit $2")
         .bind(before)
         .bind(i64::from(limit))

@@ -197,11 +197,7 @@ pub async fn has_dataset(catalog: &mut SqliteConnection, id: i64, dataset: i64) 
 }
 
 /// Reserves the version's number and counts the attempt, before the child process starts.
-pub async fn begin_attempt(
-    catalog: &mut SqliteConnection,
-    id: i64,
-    version: VersionNumber,
-) -> Result<(), sqlx::Error> {
+pub async fn begin_attempt(catalog: &mut SqliteConnection, id: i64, version: VersionNumber) -> Result<(), sqlx::Error> {
     let query = "update runs set version = $2, attempt = attempt + 1 where id = $1";
     sqlx::query(query).bind(id).bind(i64::from(version.0)).execute(catalog).await.map(|_| ())
 }

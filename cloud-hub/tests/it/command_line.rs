@@ -1,0 +1,89 @@
+//! The program as an operator types it.
+
+use std::process::{Command, Output};
+
+use serde_json::{Value, json};
+
+use crate::support::{TestHub, package};
+
+fn run(hub: &str, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cloud-hub"));
+    command.env("CLOUD_HUB_URL", hub).args(arguments);
+    command.output().unwrap()
+}
+
+async fn operator(hub: &TestHub, arguments: &[&str]) -> (i32, String, String) {
+    let (url, arguments) = (hub.url(), arguments.iter().map(ToString::to_string).collect::<Vec<_>>());
+    let output = tokio::task::spawn_blocking(move || {
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        run(&url, &arguments)
+    });
+    let output = output.await.unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn operators_work_through_the_web_api_and_exit_codes_tell_what_happened() {
+    let hub = TestHub::start().await;
+    let view = hub.folder.path().join("view.toml");
+    std::fs::write(&view, tributary_fraud::VIEW_TOML).unwrap();
+    let file = hub.folder.path().join("package.tpk");
+    std::fs::write(&file, package("card-fraud", 1)).unwrap();
+    let (view, file) = (view.to_str().unwrap(), file.to_str().unwrap());
+
+    let (code, out, error) = operator(&hub, &["view", "add", view]).await;
+    assert_eq!((code, out.as_str()), (0, "feature view card-risk version 1\n"), "{error}");
+    assert_eq!(operator(&hub, &["line", "set", "card-fraud", "--view", "card-risk"]).await.0, 0);
+    assert_eq!(operator(&hub, &["model", "upload", "card-fraud", file]).await.0, 0);
+    assert_eq!(operator(&hub, &["model", "alias", "card-fraud", "champion", "1"]).await.0, 0);
+    assert_eq!(operator(&hub, &["model", "publish", "card-fraud", "1"]).await.0, 0);
+    assert_eq!(operator(&hub, &["device", "set", "edge-1", "--label", "site=lyon"]).await.0, 0);
+    let (code, out, _) = operator(&hub, &["--json", "model", "list", "card-fraud"]).await;
+    let versions: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, &versions[0]["aliases"]), (0, &json!(["candidate", "champion"])));
+    for arguments in [
+        vec!["model", "list", "card-fraud"],
+        vec!["device", "list"],
+        vec!["line", "list"],
+        vec!["model", "history", "card-fraud"],
+        vec!["lake", "streams"],
+        vec!["train", "list"],
+        vec!["rollout", "list"],
+        vec!["alert", "list"],
+        vec!["quarantine", "list"],
+        vec!["dataset", "list"],
+    ] {
+        let (code, out, error) = operator(&hub, &arguments).await;
+        assert_eq!(code, 0, "{arguments:?}: {error}");
+        assert!(out.lines().all(|line| line.chars().count() <= 80), "{arguments:?}:\n{out}");
+    }
+    let (_, story, _) = operator(&hub, &["line", "story", "card-fraud"]).await;
+    assert!(story.contains("alias champion points to version 1"), "{story}");
+
+    let (code, _, error) = operator(&hub, &["device", "show", "edge-9"]).await;
+    assert_eq!(code, 4, "{error}");
+    assert!(error.contains("there is no device edge-9"), "{error}");
+    let (code, _, error) = operator(&hub, &["model", "upload", "card-fraud", view]).await;
+    assert_eq!(code, 5, "{error}");
+    assert!(error.contains("the package is refused"), "{error}");
+    assert_eq!(operator(&hub, &["device", "show"]).await.0, 2);
+    hub.stop().await;
+}
+
+#[test]
+fn a_hub_that_is_not_there_is_another_exit_code() {
+    let output = run("http://127.0.0.1:1", &["device", "list"]);
+    assert_eq!(output.status.code(), Some(3));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("could not reach http://127.0.0.1:1"));
+    assert_eq!(run("not an address", &["device", "list"]).status.code(), Some(2));
+}
+
+#[test]
+fn settings_are_shown_and_unknown_ones_refused() {
+    let output = run("", &["config", "show", "--set", "training.attempts=7"]);
+    assert!(String::from_utf8_lossy(&output.stdout).contains("attempts = 7"), "{output:?}");
+    let output = run("", &["config", "show", "--set", "training.atempts=7"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("atempts"));
+}

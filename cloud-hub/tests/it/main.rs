@@ -1,0 +1,11 @@
+//! The hub as a whole, in this process: its web API on a free port, its data in a temporary folder.
+
+mod support;
+mod http;
+mod models;
+mod labels;
+mod training;
+mod monitor;
+mod rollouts;
+mod openapi;
+mod command_line;

@@ -1,0 +1,208 @@
+//! A hub that runs in the test's process, and what can be sent to it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use cloud_hub::{Config, Hub};
+use hyper::{HeaderMap, Method, StatusCode};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+use tributary_fraud::{Generator, GeneratorConfig};
+use tributary_process::http::{Client, Response};
+use tributary_process::shutdown::Shutdown;
+use tributary_release::{
+    DecisionRule, GoldenCase, Graph, GraphEntry, Lineage, MANIFEST_FORMAT, Manifest, OUTPUT_REFERENCE, OutputBounds,
+    Package, Precision, Probation, Requirements, ViewRef,
+};
+use tributary_stats::Reference;
+use tributary_wire::{Column, Field, FieldType, LineName, Micros, Sensitivity, StreamName, VersionNumber};
+
+/// Longest wait for anything.
+pub const DEADLINE: Duration = Duration::from_secs(120);
+
+pub struct TestHub {
+    pub hub: Arc<Hub>,
+    pub folder: TempDir,
+    shutdown: Shutdown,
+    running: JoinHandle<anyhow::Result<()>>,
+}
+
+impl TestHub {
+    pub async fn start() -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), |_| {}).await
+    }
+
+    pub async fn start_in(folder: TempDir, change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Config { data_dir: folder.path().join("hub"), ..Config::default() };
+        config.api.listen = "127.0.0.1:0".parse().unwrap();
+        config.gateway.listen = "127.0.0.1:0".parse().unwrap();
+        config.training.program = env!("CARGO_BIN_EXE_cloud-hub").into();
+        change(&mut config);
+        let hub = Hub::build(config).await.unwrap();
+        let shutdown = Shutdown::new();
+        let running = tokio::spawn(hub.clone().run(shutdown.clone()));
+        Self { hub, folder, shutdown, running }
+    }
+
+    /// Stops the hub and gives its folder back.
+    pub async fn stop(self) -> TempDir {
+        self.shutdown.give();
+        self.running.await.unwrap().unwrap();
+        self.folder
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.hub.http_address())
+    }
+
+    pub fn client(&self) -> Client {
+        Client::new(self.url().parse().unwrap()).with_timeout(DEADLINE)
+    }
+
+    pub async fn send(&self, method: Method, path: &str, content_type: &str, body: impl Into<Bytes>) -> Response {
+        self.client().send(method, &format!("/api/v1{path}"), content_type, body.into()).await.unwrap()
+    }
+
+    pub async fn json(&self, method: Method, path: &str, body: Value) -> (StatusCode, Value) {
+        let response = self.send(method, path, "application/json", body.to_string()).await;
+        (response.status, response.json().unwrap())
+    }
+
+    pub async fn get(&self, path: &str) -> (StatusCode, Value) {
+        let response = self.send(Method::GET, path, "", Bytes::new()).await;
+        (response.status, response.json().unwrap())
+    }
+
+    /// POST or PUT that must succeed.
+    pub async fn ok(&self, method: Method, path: &str, body: Value) -> Value {
+        let (status, answer) = self.json(method, path, body).await;
+        assert!(status.is_success(), "{path}: {status} {answer:#}");
+        answer
+    }
+
+    pub async fn with_headers(
+        &self,
+        (method, path): (Method, &str),
+        headers: &[(&'static str, &str)],
+        body: Value,
+    ) -> (StatusCode, HeaderMap, Value) {
+        let mut client = self.client();
+        for (name, value) in headers {
+            client = client.with_header(hyper::header::HeaderName::from_static(name), value.parse().unwrap());
+        }
+        let body: Bytes = if body.is_null() { Bytes::new() } else { body.to_string().into() };
+        let response = client.send(method, &format!("/api/v1{path}"), "application/json", body).await.unwrap();
+        (response.status, response.headers.clone(), response.json().unwrap_or_default())
+    }
+
+    /// The fraud view and a line `card-fraud` with these settings.
+    pub async fn line(&self, settings: Value) -> Value {
+        let view = self.send(Method::POST, "/views", "application/toml", tributary_fraud::VIEW_TOML).await;
+        assert!(view.status.is_success(), "{:?}", view.body);
+        let mut body = settings;
+        body["view"] = "card-risk".into();
+        self.ok(Method::PUT, "/lines/card-fraud", body).await
+    }
+
+    /// Looks again and again until `done` holds for the answer.
+    pub async fn until(&self, path: &str, done: impl Fn(&Value) -> bool) -> Value {
+        let start = Instant::now();
+        loop {
+            let (status, answer) = self.get(path).await;
+            if status.is_success() && done(&answer) {
+                return answer;
+            }
+            assert!(start.elapsed() < DEADLINE, "{path} stays {answer:#}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Puts generated payments and their labels into the lake.
+    pub async fn payments(&self, config: GeneratorConfig) -> usize {
+        let delay = config.label_delay();
+        let payments: Vec<_> = Generator::new(config).collect();
+        let field = |name: &str, kind| Field {
+            name: name.to_owned(),
+            kind,
+            unit: String::new(),
+            nullable: false,
+            sensitivity: Sensitivity::Keep,
+        };
+        let fields = vec![
+            field("accepted", FieldType::Int),
+            field("event_id", FieldType::Text),
+            field("event_time", FieldType::Time),
+            field("source", FieldType::Text),
+            field("customer_id", FieldType::Int),
+            field("terminal_id", FieldType::Int),
+            field("amount", FieldType::Double),
+        ];
+        let columns = vec![
+            Column::Int((1..=payments.len() as i64).map(Some).collect()),
+            Column::Text(payments.iter().map(|p| Some(p.event_id().to_string())).collect()),
+            Column::Time(payments.iter().map(|p| Some(p.time)).collect()),
+            Column::Text(payments.iter().map(|_| Some("test".to_owned())).collect()),
+            Column::Int(payments.iter().map(|p| Some(p.customer_id)).collect()),
+            Column::Int(payments.iter().map(|p| Some(p.terminal_id)).collect()),
+            Column::Double(payments.iter().map(|p| Some(p.amount)).collect()),
+        ];
+        self.hub.ingest.submit(&StreamName::new("events").unwrap(), fields, columns).await.unwrap();
+        let mut csv = String::from("event_id,label,event_time,known_at\n");
+        for payment in &payments {
+            let (time, known) = (payment.time.0, payment.label_known_at(delay).0);
+            csv += &format!("{},{},{time},{known}\n", payment.event_id(), payment.fraud);
+        }
+        let stored = self.send(Method::POST, "/labels", "text/csv", csv).await;
+        assert_eq!(stored.json::<Value>().unwrap()["stored"], payments.len());
+        payments.len()
+    }
+}
+
+/// A package file of line `card-fraud` that verifies; its graph is never run here.
+pub fn package(line: &str, version: u32) -> Vec<u8> {
+    let view = tributary_features::View::from_toml(tributary_fraud::VIEW_TOML).unwrap();
+    let values: Vec<f32> = (0..40).map(|i| i as f32).collect();
+    let features = view.feature_names();
+    let names = features.iter().map(String::as_str).chain([OUTPUT_REFERENCE]);
+    let reference = names.map(|name| Reference::build(name, &values, &[], 4)).collect();
+    let width = features.len();
+    let package = Package {
+        manifest: Manifest {
+            format: MANIFEST_FORMAT,
+            line: LineName::new(line).unwrap(),
+            version: VersionNumber(version),
+            created: Micros(1_700_000_000_000_000),
+            serve: "f32".to_owned(),
+            graphs: vec![GraphEntry {
+                name: "f32".to_owned(),
+                precision: Precision::F32,
+                metrics: BTreeMap::from([("auc".to_owned(), 0.875)]),
+            }],
+            features,
+            view: ViewRef { name: "card-risk".to_owned(), version: 1 },
+            decision: DecisionRule { threshold: 0.5, margin: 0.01 },
+            tolerance: 0.01,
+            output: OutputBounds { low: 0.0, high: 1.0 },
+            probation: Probation {
+                min_predictions: 100,
+                max_error_share: 0.01,
+                max_latency_p99_us: 50_000,
+                output_mean_low: 0.0,
+                output_mean_high: 0.5,
+                timeout_s: 600,
+            },
+            requires: Requirements { agent: "0.1.0".to_owned(), operators: vec![], memory_bytes: 1 << 20 },
+            lineage: Lineage { dataset: "d".to_owned(), run: "r".to_owned(), seed: 7 },
+            quantization: None,
+            members: BTreeMap::new(),
+        },
+        graphs: vec![Graph { name: "f32".to_owned(), onnx: (0..100_000u32).map(|i| (i * 31) as u8).collect() }],
+        view_toml: tributary_fraud::VIEW_TOML.to_owned(),
+        reference,
+        golden: vec![GoldenCase { features: vec![1.0; width], output: 0.25, decision: false }],
+    };
+    package.write().unwrap()
+}
