@@ -55,6 +55,8 @@ def with_duckdb(path):
 
     database = duckdb.connect()
     database.execute("SET threads = 1")
+    # It would go to standard output.
+    database.execute("SET enable_progress_bar = false")
     database.execute(
         "CREATE TABLE payments AS SELECT file_row_number AS place, event_time::TIMESTAMP AS event_time, customer_id,"
         " terminal_id, amount, fraud::INTEGER AS label FROM read_parquet(?, file_row_number = true)",

@@ -1,122 +1,127 @@
 //! One prediction at batch 1 on one thread: the device's engine beside onnxruntime on the same files and inputs.
 //!
-//! The peer is asked for through `python3`; where it is not installed the line says so instead of a figure.
+//! Where the peer is not installed the line says so instead of a figure.
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::Context;
+use serde::{Deserialize, Serialize};
 use tributary_inference::load_cpu;
 use tributary_inference::onnx::{Graph, Op, Tensor};
 use tributary_inference::quantize::{Options, to_qdq};
+
+use crate::figures::{Spread, count, seconds};
+use crate::peer::Python;
 
 const CALLS: usize = 5_000;
 const ROWS: usize = 256;
 /// The engines take turns, so that a busy moment of the machine does not fall on one of them alone.
 const ROUNDS: usize = 3;
 
-/// Medians of one graph.
-#[derive(Debug, serde::Serialize)]
+const SCRIPT: &str = include_str!("../peers/inference.py");
+
+/// One graph on both engines.
+#[derive(Debug, Clone, Serialize)]
 pub struct Figure {
     /// Which graph, such as `15-64-32-1 int8`.
     pub graph: String,
     /// Bytes of its file.
     pub bytes: usize,
-    /// The engine's median, microseconds.
-    pub ours_us: f64,
-    /// onnxruntime's median, microseconds, called from Python.
-    pub peer_us: Option<f64>,
+    /// Ours.
+    pub ours: Spread,
+    /// onnxruntime's, called from Python, with its version.
+    pub peer: Option<(String, Spread)>,
     /// Largest difference between both outputs over the same rows.
     pub difference: Option<f32>,
 }
 
-const PEER: &str = r#"
-import sys, time, numpy as np, onnxruntime as ort
-graph, rows, out, width, calls = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5])
-options = ort.SessionOptions()
-options.intra_op_num_threads = 1
-options.inter_op_num_threads = 1
-session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-x = np.fromfile(rows, np.float32).reshape(-1, width)
-session.run(None, {"features": x})[0].astype(np.float32).tofile(out)
-times = []
-for i in range(calls):
-    row = x[i % len(x):i % len(x) + 1]
-    start = time.perf_counter_ns()
-    session.run(None, {"features": row})
-    times.append(time.perf_counter_ns() - start)
-print(sorted(times)[calls // 2] / 1000)
-"#;
-
 /// Times a small and a larger network, f32 and int8.
-pub fn measure() -> anyhow::Result<Vec<Figure>> {
-    let folder = std::env::temp_dir().join(format!("tributary-bench-{}", std::process::id()));
-    fs::create_dir_all(&folder).context("make a folder for the graphs")?;
+pub fn measure(python: &Python, folder: &Path) -> anyhow::Result<Vec<Figure>> {
+    let python = python.has(&["numpy", "onnxruntime"]).then_some(python);
     let mut figures = Vec::new();
     for hidden in [[64, 32], [256, 128]] {
         let (name, graph, rows) = network(15, hidden);
         let int8 = to_qdq(&graph, &rows, ROWS, &Options::default())?;
         for (precision, graph) in [("f32", graph), ("int8", int8)] {
-            figures.push(figure(&format!("{name} {precision}"), &graph, &rows, &folder)?);
+            figures.push(figure(&format!("{name} {precision}"), &graph, &rows, python, folder)?);
         }
     }
-    fs::remove_dir_all(&folder).context("remove the graphs")?;
     Ok(figures)
 }
 
 /// As a table.
 pub fn table(figures: &[Figure]) -> String {
-    let mut table =
-        format!("{:<18} {:>9} {:>10} {:>16} {:>12}\n", "graph", "bytes", "ours us", "onnxruntime us", "difference");
-    for figure in figures {
-        let peer = figure.peer_us.map_or("not installed".to_owned(), |us| format!("{us:.1}"));
-        let difference = figure.difference.map_or(String::new(), |difference| format!("{difference:.1e}"));
-        let Figure { graph, bytes, ours_us, .. } = figure;
-        table += &format!("{graph:<18} {bytes:>9} {ours_us:>10.1} {peer:>16} {difference:>12}\n");
+    let mut text = format!(
+        "one prediction, batch 1, one thread, {} calls\n{:<18} {:>8} {:>10} {:>10} {:>10}   {:<22} {:>10} {:>10} {:>8} {:>11}\n",
+        count((CALLS * ROUNDS) as f64),
+        "graph",
+        "bytes",
+        "min",
+        "p50",
+        "p99",
+        "peer",
+        "min",
+        "p50",
+        "ours by",
+        "difference"
+    );
+    for Figure { graph, bytes, ours, peer, difference } in figures {
+        let [min, p50, p99] = [ours.min, ours.p50, ours.p99].map(seconds);
+        text += &format!("{graph:<18} {bytes:>8} {min:>10} {p50:>10} {p99:>10}   ");
+        match peer {
+            Some((name, peer)) => {
+                let [min, p50] = [peer.min, peer.p50].map(seconds);
+                let (ratio, difference) = (peer.p50 / ours.p50, difference.unwrap_or(f32::NAN));
+                text += &format!("{name:<22} {min:>10} {p50:>10} {ratio:>7.1}x {difference:>11.1e}\n");
+            }
+            None => text += "onnxruntime is not installed\n",
+        }
     }
-    table
+    text
 }
 
-fn figure(name: &str, graph: &Graph, rows: &[f32], folder: &Path) -> anyhow::Result<Figure> {
+fn figure(name: &str, graph: &Graph, rows: &[f32], python: Option<&Python>, folder: &Path) -> anyhow::Result<Figure> {
     let onnx = graph.to_bytes()?;
     let engine = load_cpu(&onnx, graph.width)?;
     let mut all = Vec::new();
     engine.predict(rows, ROWS, &mut all)?;
     fs::write(folder.join("graph.onnx"), &onnx)?;
     fs::write(folder.join("rows"), rows.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>())?;
-    let (mut ours, mut peer, mut difference) = (Duration::MAX, None::<f64>, None);
+    let mut ours = Vec::with_capacity(CALLS * ROUNDS);
+    let (mut version, mut theirs, mut difference) = (String::new(), Vec::new(), None);
     for _ in 0..ROUNDS {
         let mut out = Vec::new();
-        let mut times = Vec::with_capacity(CALLS);
         for call in 0..CALLS {
             let row = &rows[call % ROWS * graph.width..][..graph.width];
             let start = Instant::now();
             engine.predict(row, 1, &mut out)?;
-            times.push(start.elapsed());
+            ours.push(start.elapsed().as_secs_f64());
         }
-        times.sort_unstable();
-        ours = ours.min(times[CALLS / 2]);
-        if let Some((us, outputs)) = ask_peer(folder, graph.width) {
-            peer = Some(peer.map_or(us, |best| best.min(us)));
-            let largest = all.iter().zip(&outputs).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-            difference = Some(largest);
-        }
+        let Some(python) = python else { continue };
+        let (answer, outputs) = ask(python, folder, graph.width)?;
+        difference = Some(all.iter().zip(&outputs).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max));
+        theirs.extend(answer.nanoseconds.into_iter().map(|time| time / 1e9));
+        version = answer.version;
     }
-    let ours_us = ours.as_secs_f64() * 1e6;
-    Ok(Figure { graph: name.to_owned(), bytes: onnx.len(), ours_us, peer_us: peer, difference })
+    let ours = Spread::of(ours).context("no call was made")?;
+    let peer = Spread::of(theirs).map(|spread| (format!("onnxruntime {version}"), spread));
+    Ok(Figure { graph: name.to_owned(), bytes: onnx.len(), ours, peer, difference })
 }
 
-/// The peer's median and its outputs; nothing when it is not installed.
-fn ask_peer(folder: &Path, width: usize) -> Option<(f64, Vec<f32>)> {
-    let [graph, rows, out] = ["graph.onnx", "rows", "out"].map(|name| folder.join(name));
-    let mut command = Command::new("python3");
-    command.arg("-c").arg(PEER).args([&graph, &rows, &out]).args([width.to_string(), CALLS.to_string()]);
-    let done = command.output().ok().filter(|done| done.status.success())?;
-    let median = String::from_utf8(done.stdout).ok()?.trim().parse().ok()?;
-    let outputs = fs::read(out).ok()?;
-    Some((median, outputs.as_chunks().0.iter().map(|chunk| f32::from_le_bytes(*chunk)).collect()))
+#[derive(Deserialize)]
+struct Answer {
+    version: String,
+    nanoseconds: Vec<f64>,
+}
+
+/// The peer's times and its outputs.
+fn ask(python: &Python, folder: &Path, width: usize) -> anyhow::Result<(Answer, Vec<f32>)> {
+    let [graph, rows, out] = ["graph.onnx", "rows", "out"].map(|name| folder.join(name).display().to_string());
+    let answer = python.run(SCRIPT, &[&graph, &rows, &out, &width.to_string(), &CALLS.to_string()])?;
+    let outputs = fs::read(out).context("the peer's outputs")?;
+    Ok((answer, outputs.as_chunks().0.iter().map(|chunk| f32::from_le_bytes(*chunk)).collect()))
 }
 
 /// A network over standardised features with fixed pseudo-random weights, and rows for it.
@@ -141,4 +146,28 @@ fn network(width: usize, hidden: [usize; 2]) -> (String, Graph, Vec<f32>) {
     graph.set_output(&value, 1);
     let rows = (0..ROWS * width).map(|_| next(3.0)).collect();
     (format!("{width}-{}-{}-1", hidden[0], hidden[1]), graph, rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_graphs_of_a_network_run_and_nearly_agree() {
+        let (_, graph, rows) = network(15, [8, 4]);
+        let int8 = to_qdq(&graph, &rows, ROWS, &Options::default()).unwrap();
+        let outputs = [graph, int8].map(|graph| {
+            let mut out = Vec::new();
+            load_cpu(&graph.to_bytes().unwrap(), graph.width).unwrap().predict(&rows, ROWS, &mut out).unwrap();
+            out
+        });
+        assert!(outputs[0].iter().zip(&outputs[1]).all(|(a, b)| (a - b).abs() < 0.1));
+    }
+
+    #[test]
+    fn a_missing_peer_leaves_its_place_empty() {
+        let ours = Spread::of([1e-5]).unwrap();
+        let figure = Figure { graph: "15-8-1 f32".to_owned(), bytes: 10, ours, peer: None, difference: None };
+        assert!(table(&[figure]).contains("onnxruntime is not installed"));
+    }
 }

@@ -92,7 +92,7 @@ async fn main() -> anyhow::Result<()> {
         print!("\n{}", size::table(report.size.insert(figures)));
     }
     if wanted(What::Inference) {
-        let figures = inference::measure().context("inference")?;
+        let figures = inference::measure(&python, &folder("inference")?).context("inference")?;
         print!("\n{}", inference::table(report.inference.insert(figures)));
     }
     if wanted(What::Replay) {
