@@ -12,6 +12,7 @@ use utoipa_axum::routes;
 
 use super::{Json, Page, PageQuery, Path, Problem, Query, State};
 use crate::hub::Hub;
+use crate::ingest::HUB_DEVICE;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Hub>> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(get, put))
@@ -90,10 +91,11 @@ pub struct DeviceSettings {
 async fn list(hub: State, Query(page): Query<PageQuery>) -> Result<Json<Page<Device>>, Problem> {
     let limit = page.limit()?;
     let query = "select id, first_seen, last_seen, labels, group_name, report, report_at from devices
-                 where id > $1 order by id limit $2";
+                 where id > $1 and id <> $3 order by id limit $2";
     let rows: Vec<Row> = sqlx::query_as(query)
         .bind(page.after_text()?)
         .bind(i64::from(limit) + 1)
+        .bind(HUB_DEVICE)
         .fetch_all(hub.catalog.reader())
         .await?;
     let devices: Result<Vec<Device>, Problem> = rows.into_iter().map(|row| row.device(&hub)).collect();

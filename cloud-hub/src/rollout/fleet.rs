@@ -11,6 +11,7 @@ use tributary_wire::{
 
 use super::store::{Counters, release};
 use super::{RolloutError, assignments};
+use crate::ingest::HUB_DEVICE;
 
 /// A device and what it last said.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,8 +33,9 @@ impl Member {
 
 /// Every device of the fleet.
 pub async fn members(catalog: &mut SqliteConnection) -> Result<Vec<Member>, RolloutError> {
-    let query = "select id, last_seen, report_at, report from devices order by id";
-    let rows: Vec<Row> = sqlx::query_as(query).fetch_all(catalog).await?;
+    // The hub itself is a sender of labels, not a device that runs anything.
+    let query = "select id, last_seen, report_at, report from devices where id <> $1 order by id";
+    let rows: Vec<Row> = sqlx::query_as(query).bind(HUB_DEVICE).fetch_all(catalog).await?;
     rows.into_iter().map(Member::try_from).collect()
 }
 
