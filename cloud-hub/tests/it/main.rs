@@ -9,3 +9,4 @@ mod monitor;
 mod rollouts;
 mod openapi;
 mod command_line;
+mod devices;
