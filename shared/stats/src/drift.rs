@@ -119,12 +119,15 @@ impl Cells {
         if n == 0.0 || m == 0.0 {
             return None;
         }
-        let expected = |(r, c): (f64, f64)| (r + c) / (n + m) * n.min(m);
+        // Enough is expected in both samples by the pooled shares, or by the reference's alone: after a total change
+        // the pooled shares of what has vanished say nothing any more.
+        let full =
+            |(r, c): (f64, f64)| (r + c) / (n + m) * n.min(m) >= MIN_EXPECTED || r.min(r / n * m) >= MIN_EXPECTED;
         let mut cells: Vec<(f64, f64)> = Vec::with_capacity(reference.len());
         let mut open = (0.0, 0.0);
         for (r, c) in reference.iter().zip(current) {
             open = (open.0 + *r as f64, open.1 + *c as f64);
-            if expected(open) >= MIN_EXPECTED {
+            if full(open) {
                 cells.push(std::mem::take(&mut open));
             }
         }
@@ -253,6 +256,15 @@ mod tests {
         // A shift of half a standard deviation is a stability index of 0.25.
         let found = psi(&before, &after, 1.0).unwrap();
         assert!(found.effect_lower < 0.25 && found.effect > 0.2, "{found:?}");
+    }
+
+    #[test]
+    fn a_total_change_is_found_even_against_a_small_reference() {
+        let (before, after) = ([10, 10, 10, 10], [0, 0, 0, 2_800]);
+        for test in [psi as Test, jensen_shannon, homogeneity, kolmogorov_smirnov] {
+            let found = test(&before, &after, 1.0).unwrap();
+            assert!(found.p_value < 1e-6 && found.effect_lower > 0.25, "{found:?}");
+        }
     }
 
     #[test]
