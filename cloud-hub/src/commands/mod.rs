@@ -20,7 +20,7 @@ pub use remote::{Failure, Remote};
 
 /// Gathers what devices saw, watches, trains, signs and rolls out.
 #[derive(Debug, Parser)]
-#[command(name = "cloud-hub", version, propagate_version = true, max_term_width = 100, after_help = AFTER_HELP)]
+#[command(name = "cloud-hub", version, max_term_width = 100, after_help = AFTER_HELP)]
 struct Cli {
     #[command(flatten)]
     global: Global,

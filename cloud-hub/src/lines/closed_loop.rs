@@ -15,6 +15,7 @@ use super::{Line, Retrain, story};
 use crate::hub::Hub;
 use crate::publish;
 use crate::registry::aliases;
+use crate::rollout::{self, RolloutError};
 use crate::training::runs::{self, NewRun, Run, RunOrigin};
 
 /// Whether drift may start a run now.
@@ -48,20 +49,22 @@ pub fn gate(line: &Line, unfinished: Option<i64>, last_end: Option<Micros>, now:
     }
 }
 
-/// Called when drift is found: queues a run over the recent past, unless the gate is closed. `now` is wall time: the
-/// pause between runs protects the machine, not the data.
+/// Called when drift is found, again and again as long as it stands: queues a run over the recent past, unless the gate
+/// is closed. `now` is wall time: the pause between runs protects the machine, not the data.
 pub async fn retrain(hub: &Arc<Hub>, line: &LineName, reason: &str, now: Micros) -> anyhow::Result<Option<i64>> {
+    const NOT_STARTED: &str = "training-not-started";
+    const QUEUED: &str = "run-queued";
     let mut catalog = hub.catalog.write().await?;
     let line = super::get(&mut catalog, line).await?;
     let unfinished = runs::unfinished(&mut catalog, &line.name).await?.map(|run| run.id);
     let last_end = runs::last_drift_end(&mut catalog, &line.name).await?;
     let run = match gate(&line, unfinished, last_end, now) {
         Gate::Closed(why) => {
-            let message = format!("no training for \"{reason}\": {why}");
-            // An alert that stays open asks again and again; the story needs it once.
-            let newest = story::read(&mut catalog, &line.name, i64::MAX, 1).await?;
-            if newest.first().is_none_or(|event| event.kind != "training-not-started") {
-                story::tell(&mut catalog, &line.name, "training-not-started", &message, json!({}), now).await?;
+            // Once until the next run: the story is for people.
+            let told = story::last_of(&mut catalog, &line.name, [NOT_STARTED, QUEUED]).await?;
+            if told.as_deref() != Some(NOT_STARTED) {
+                let message = format!("no training yet for \"{reason}\": {why}");
+                story::tell(&mut catalog, &line.name, NOT_STARTED, &message, json!({}), now).await?;
             }
             None
         }
@@ -77,7 +80,7 @@ pub async fn retrain(hub: &Arc<Hub>, line: &LineName, reason: &str, now: Micros)
             };
             let run = runs::queue(&mut catalog, new, now).await?;
             let message = format!("run {} was queued: {reason}", run.id);
-            story::tell(&mut catalog, &line.name, "run-queued", &message, json!({"run": run.id}), now).await?;
+            story::tell(&mut catalog, &line.name, QUEUED, &message, json!({"run": run.id}), now).await?;
             Some(run.id)
         }
     };
@@ -88,10 +91,22 @@ pub async fn retrain(hub: &Arc<Hub>, line: &LineName, reason: &str, now: Micros)
     Ok(run)
 }
 
+/// Whether what follows from a run is carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decided {
+    /// It is, or a person has to go on.
+    Done,
+    /// Another rollout of the line is under way; to be tried again.
+    Waits,
+}
+
 /// What follows from a run that succeeded. A failure here must not stop the worker: it is told, and a person goes on.
-pub async fn decide(hub: &Arc<Hub>, run: Run) -> anyhow::Result<()> {
+pub async fn decide(hub: &Arc<Hub>, run: &Run) -> anyhow::Result<Decided> {
     let line = run.line()?;
-    let outcome = follow(hub, &line, &run).await;
+    let outcome = follow(hub, &line, run).await;
+    if matches!(outcome, Ok(Decided::Waits)) {
+        return Ok(Decided::Waits);
+    }
     let now = hub.now();
     let mut catalog = hub.catalog.write().await?;
     if let Err(error) = outcome {
@@ -101,39 +116,58 @@ pub async fn decide(hub: &Arc<Hub>, run: Run) -> anyhow::Result<()> {
     }
     runs::decided(&mut catalog, run.id).await?;
     catalog.commit().await?;
-    Ok(())
+    Ok(Decided::Done)
 }
 
-async fn follow(hub: &Arc<Hub>, name: &LineName, run: &Run) -> anyhow::Result<()> {
+async fn follow(hub: &Arc<Hub>, name: &LineName, run: &Run) -> anyhow::Result<Decided> {
     let now = hub.now();
     let mut catalog = hub.catalog.write().await?;
     let line = super::get(&mut catalog, name).await?;
     let result: RunResult = serde_json::from_str(run.result_json.as_deref().unwrap_or("null"))?;
     let version = result.version;
-    let champion =
-        aliases::version(&mut catalog, name, aliases::CHAMPION).await?.filter(|champion| *champion != version);
-    let detail = json!({"run": run.id, "version": version, "champion": champion});
-    let reason = match promote(&line.settings.promotion, champion, measured(&result, champion).as_ref()) {
-        Promotion::Keep(reason) => {
-            let message = format!("version {version} stays a candidate: {reason}");
-            story::tell(&mut catalog, name, "champion-kept", &message, detail, now).await?;
-            catalog.commit().await?;
-            return Ok(());
+    let champion = aliases::current(&mut catalog, name, aliases::CHAMPION).await?;
+    let reason = match champion {
+        // An earlier attempt got this far before the hub stopped, or waits for a rollout to end.
+        Some(change) if change.version == i64::from(version.0) => change.reason,
+        champion => {
+            let champion = champion.map(|change| VersionNumber(change.version as u32));
+            let detail = json!({"run": run.id, "version": version, "champion": champion});
+            let (kind, message) =
+                match promote(&line.settings.promotion, champion, measured(&result, champion).as_ref()) {
+                    Promotion::Keep(reason) => {
+                        ("champion-kept", format!("version {version} stays a candidate: {reason}"))
+                    }
+                    Promotion::Promote(reason) if line.settings.auto_rollout => {
+                        put_forward(&mut catalog, hub, name, version, &reason, now).await?;
+                        ("", reason)
+                    }
+                    Promotion::Promote(reason) => (
+                        "waits-for-a-person",
+                        format!(
+                            "version {version} could be champion ({reason}); `auto_rollout` is off, a person decides"
+                        ),
+                    ),
+                };
+            if !kind.is_empty() {
+                story::tell(&mut catalog, name, kind, &message, detail, now).await?;
+                catalog.commit().await?;
+                return Ok(Decided::Done);
+            }
+            message
         }
-        Promotion::Promote(reason) => reason,
     };
-    if !line.settings.auto_rollout {
-        let message =
-            format!("version {version} could be champion ({reason}); `auto_rollout` is off, a person decides");
-        story::tell(&mut catalog, name, "waits-for-a-person", &message, detail, now).await?;
-        catalog.commit().await?;
-        return Ok(());
-    }
-    put_forward(&mut catalog, hub, name, version, &reason, now).await?;
     catalog.commit().await?;
     let reason = format!("version {version} is the new champion: {reason}");
-    crate::rollout::start(hub, name, version, Some(line.settings.rollout), &reason, now).await?;
-    Ok(())
+    match rollout::start(hub, name, version, Some(line.settings.rollout), &reason, now).await {
+        Ok(_) => Ok(Decided::Done),
+        Err(RolloutError::UnderWay { rollout, .. }) => {
+            let mut catalog = hub.catalog.reader().acquire().await?;
+            let under_way = rollout::read::get(&mut catalog, rollout).await?.rollout;
+            // The one that an earlier attempt started before the hub stopped is the one that is wanted.
+            Ok(if under_way.target.version == version { Decided::Done } else { Decided::Waits })
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Champion and release in one transaction: there is never a champion that devices cannot fetch.

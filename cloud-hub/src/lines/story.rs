@@ -45,6 +45,16 @@ pub async fn tell(
     Ok(())
 }
 
+/// Which of these kinds of steps was told last.
+pub async fn last_of(
+    catalog: &mut SqliteConnection,
+    line: &LineName,
+    kinds: [&str; 2],
+) -> Result<Option<String>, sqlx::Error> {
+    let query = "select kind from line_events where line = $1 and kind in ($2, $3) order by number desc limit 1";
+    sqlx::query_scalar(query).bind(line.as_str()).bind(kinds[0]).bind(kinds[1]).fetch_optional(catalog).await
+}
+
 /// The story below a number, newest first.
 pub async fn read(
     catalog: &mut SqliteConnection,

@@ -163,11 +163,16 @@ pub async fn list(
         .await
 }
 
-/// The run to carry out next: one whose decision is still open, else the oldest that waits.
+/// The run that has waited longest.
 pub async fn next(catalog: &mut SqliteConnection) -> Result<Option<Run>, sqlx::Error> {
-    let query = "select * from runs where state = 'queued' or (state = 'succeeded' and step = 'decide')
-                 order by case state when 'queued' then 1 else 0 end, id limit 1";
-    sqlx::query_as(query).fetch_optional(catalog).await
+    sqlx::query_as("select * from runs where state = 'queued' order by id limit 1").fetch_optional(catalog).await
+}
+
+/// Runs that succeeded and about which nothing is decided yet.
+pub async fn undecided(catalog: &mut SqliteConnection) -> Result<Vec<Run>, sqlx::Error> {
+    sqlx::query_as("select * from runs where state = 'succeeded' and step = 'decide' order by id")
+        .fetch_all(catalog)
+        .await
 }
 
 /// The run of a line that is not finished, decision included.

@@ -2,6 +2,7 @@
 //! hub that was killed goes on where it stopped.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use cloud_hub_trainer::{PACKAGE_FILE, RESULT_FILE, RunResult, SPEC_FILE};
@@ -15,7 +16,8 @@ use super::child::Trainer;
 use super::runs::{self, Run, RunState, RunStep};
 use super::{datasets, folder, spec};
 use crate::hub::Hub;
-use crate::lines::{self, closed_loop, story};
+use crate::lines::closed_loop::{self, Decided};
+use crate::lines::{self, story};
 use crate::registry::{aliases, versions, views};
 
 /// A run ended otherwise than by success.
@@ -34,20 +36,31 @@ impl<E: Into<anyhow::Error>> From<E> for Ended {
     }
 }
 
+/// How soon a decision that waits for another rollout is tried again.
+const WAIT: Duration = Duration::from_secs(2);
+
 /// Carries out runs until the hub stops.
 pub async fn run(hub: Arc<Hub>, shutdown: Shutdown) -> anyhow::Result<()> {
     recover(&hub).await.context("look for runs that were interrupted")?;
     while !shutdown.is_given() {
-        let next = runs::next(&mut *hub.catalog.reader().acquire().await?).await?;
-        match next {
-            Some(run) if run.step == RunStep::Decide => closed_loop::decide(&hub, run).await?,
-            Some(run) => carry_out(&hub, run, &shutdown).await?,
-            None => {
-                tokio::select! {
-                    () = shutdown.given() => break,
-                    () = hub.training.bell.notified() => {}
-                }
+        let mut waits = false;
+        for run in runs::undecided(&mut *hub.catalog.reader().acquire().await?).await? {
+            waits |= closed_loop::decide(&hub, &run).await? == Decided::Waits;
+        }
+        if let Some(run) = runs::next(&mut *hub.catalog.reader().acquire().await?).await? {
+            carry_out(&hub, run, &shutdown).await?;
+            continue;
+        }
+        let again = async {
+            match waits {
+                true => tokio::time::sleep(WAIT).await,
+                false => std::future::pending().await,
             }
+        };
+        tokio::select! {
+            () = shutdown.given() => break,
+            () = hub.training.bell.notified() => {}
+            () = again => {}
         }
     }
     Ok(())
