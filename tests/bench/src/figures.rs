@@ -88,8 +88,7 @@ impl Agreement {
             let (mut largest, mut beyond) = (0.0_f32, false);
             for (a, b) in ours.iter().zip(theirs) {
                 let difference = (a - b).abs();
-                // Also true of what is no number.
-                beyond |= !(difference <= TOLERANCE * b.abs().max(1.0));
+                beyond |= difference.is_nan() || difference > TOLERANCE * b.abs().max(1.0);
                 largest = largest.max(difference);
             }
             agreement.largest = agreement.largest.max(largest);

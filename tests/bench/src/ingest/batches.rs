@@ -180,7 +180,11 @@ mod tests {
     #[test]
     fn the_peer_gets_the_same_columns() {
         let mut messages = Vec::new();
-        as_json(ROWS, |message| Ok(messages.push(message))).unwrap();
+        let mut keep = |message| {
+            messages.push(message);
+            Ok(())
+        };
+        as_json(ROWS, &mut keep).unwrap();
         assert_eq!(messages.len(), 1);
         assert_eq!(messages[0]["columns"]["features"].as_array().map(Vec::len), Some(ROWS));
         assert_eq!(messages[0]["columns"].as_object().map(serde_json::Map::len), Some(14));
