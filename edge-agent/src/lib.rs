@@ -14,6 +14,7 @@ pub mod link;
 pub mod api;
 pub mod metrics;
 mod agent;
+mod words;
 pub mod commands;
 #[cfg(test)]
 mod testing;

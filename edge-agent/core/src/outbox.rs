@@ -26,7 +26,12 @@ pub struct OutboxSettings {
 
 impl Default for OutboxSettings {
     fn default() -> Self {
-        Self { first_window: 8, in_flight: 64, resend_after: Duration::from_secs(5), resend_cap: Duration::from_secs(60) }
+        Self {
+            first_window: 8,
+            in_flight: 64,
+            resend_after: Duration::from_secs(5),
+            resend_cap: Duration::from_secs(60),
+        }
     }
 }
 

@@ -55,7 +55,7 @@ enum Command {
     Run,
     /// Show how a running agent is
     Status(local::Address),
-    /// Ask a running agent for decisions on events
+    /// Ask a running agent for decisions on events; nothing is stored
     Predict(local::Predict),
     /// Print the effective settings and where they come from
     Config,

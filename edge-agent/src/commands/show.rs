@@ -155,7 +155,8 @@ pub(super) fn results(answer: &Value) -> String {
         let decision = if result["decision"] == true { "yes" } else { "no" };
         let mut marks: Vec<String> = list(&result["marks"]).iter().map(text).collect();
         if !result["degraded"].is_null() {
-            marks.insert(0, text(&result["degraded"]));
+            // The kind is enough here; `--json` has the whole reason.
+            marks.insert(0, text(&result["degraded"]).split(':').next().unwrap_or_default().to_owned());
         }
         let (version, latency) = (text(&result["version"]), text(&result["latency_us"]));
         let line = format!("{id:<32} {version:>7} {output:>8} {decision:<8} {latency:>8}  {}", marks.join(","));

@@ -26,6 +26,7 @@ use tributary_wire::{DeviceId, Health, Resources};
 use crate::serve::Serving;
 use crate::state::Store;
 use crate::update::Handle;
+use crate::words::in_words;
 
 pub use connection::LinkError;
 
@@ -196,14 +197,4 @@ pub async fn run(link: Link, shutdown: Shutdown) {
         shutdown.unless_given(tokio::time::sleep(backoff.next_wait())).await;
     }
     link.status.connection(false, None);
-}
-
-fn in_words(error: &dyn std::error::Error) -> String {
-    let mut words = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        words = format!("{words}: {error}");
-        cause = error.source();
-    }
-    words
 }

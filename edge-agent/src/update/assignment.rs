@@ -4,8 +4,9 @@ use edge_agent_core::updater::{Input, Wanted};
 use tributary_release::{AssignmentError, Installed, Standing, open_assignment, verify_assignment};
 use tributary_wire::{AssignmentV1, LineName, PackageRef, Role, SignedAssignment};
 
-use super::fetch::{blocking, in_words};
+use super::fetch::blocking;
 use super::{UpdateError, Updates};
+use crate::words::in_words;
 
 const ASSIGNMENT: &str = "update/assignment";
 

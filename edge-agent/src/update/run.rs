@@ -8,10 +8,11 @@ use edge_agent_core::updater::{Action, Input, Record, Updater};
 use tributary_process::shutdown::Shutdown;
 use tributary_wire::{LineName, ReleaseRef, Role, UpdaterState};
 
-use super::fetch::{Fetcher, blocking, in_words};
+use super::fetch::{Fetcher, blocking};
 use super::line::{Done, Line, RECORDS, StoredRecord, Work};
 use super::{Message, UpdateError, Updates};
 use crate::packages::ActivePackage;
+use crate::words::in_words;
 
 /// How often a package that is not on trial is looked at, for reports.
 const IDLE_LOOK: Duration = Duration::from_secs(5);
@@ -224,7 +225,10 @@ impl Updates {
         let version = package.as_ref().map(|package| package.reference.version.0);
         match (self.parts.serving.swap(&line.name, &line.role, package), sha256) {
             (Ok(()), _) => {
-                tracing::info!(line = %line.name, role = %line.role, version, "in place");
+                match version {
+                    Some(version) => tracing::info!(line = %line.name, role = %line.role, version, "package in place"),
+                    None => tracing::info!(line = %line.name, role = %line.role, "no package: the fallback answers"),
+                }
                 Input::Serving(sha256)
             }
             (Err(error), Some(sha256)) => Input::ServeFailed { sha256, reason: in_words(&error) },

@@ -1,0 +1,131 @@
+//! What each input changes. Where that leads is decided afterwards, in one place: `transitions`.
+
+use std::time::Duration;
+
+use tributary_release::Probation;
+use tributary_wire::{Generation, Sha256, TrialReport};
+
+use super::{Action, Candidate, FetchFailure, Updater, Wanted};
+
+impl Updater {
+    pub(super) fn assigned(&mut self, wanted: Wanted) {
+        if self.record.wanted.as_ref().is_some_and(|known| known.generation >= wanted.generation) {
+            return;
+        }
+        // A newer word of a hub that is there answers the question too, if it is still about the staged package.
+        let staged = matches!(&self.record.candidate, Candidate::Staged { release, .. } if *release == wanted.release);
+        self.confirmed = self.online && staged;
+        self.record.undone = None;
+        self.record.wanted = Some(wanted);
+        self.forget_attempts();
+        self.store();
+    }
+
+    pub(super) fn unassigned(&mut self, generation: Generation) {
+        if self.record.wanted.as_ref().is_some_and(|known| known.generation < generation) {
+            self.record.undone = None;
+            self.record.wanted = None;
+            self.forget_attempts();
+            self.store();
+        }
+    }
+
+    pub(super) fn confirm(&mut self, generation: Generation) {
+        let current = self.record.wanted.as_ref().is_some_and(|wanted| wanted.generation == generation);
+        if current && self.online && matches!(self.record.candidate, Candidate::Staged { .. }) {
+            self.confirmed = true;
+        }
+    }
+
+    pub(super) fn connection(&mut self, online: bool) {
+        if self.online && !online {
+            self.offline_since = self.now.monotonic;
+            self.confirmed = false;
+        }
+        if !self.online && online {
+            self.ask_at = self.now.monotonic;
+            // The hub is back: a download that waits for it need not wait any longer.
+            self.fetch_at = self.now.monotonic;
+        }
+        self.online = online;
+    }
+
+    pub(super) fn fetched(&mut self, sha256: Sha256, probation: Probation) {
+        if self.fetching == Some(sha256) {
+            self.fetching = None;
+        }
+        match &self.record.candidate {
+            Candidate::Fetching { release } if release.sha256 == sha256 => {
+                self.record.candidate = Candidate::Staged { release: release.clone(), probation };
+                self.error = None;
+                self.confirmed = false;
+                self.ask_at = self.now.monotonic;
+                self.offline_since = self.offline_since.max(self.now.monotonic);
+                self.store();
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn fetch_failed(&mut self, sha256: Sha256, failure: FetchFailure, reason: String) {
+        if self.fetching != Some(sha256) {
+            return;
+        }
+        self.fetching = None;
+        self.fetch_at = self.now.monotonic + self.fetch_backoff.next_wait();
+        if !matches!(&self.record.candidate, Candidate::Fetching { release } if release.sha256 == sha256) {
+            return;
+        }
+        self.damaged += u32::from(failure == FetchFailure::Damaged);
+        let hopeless = failure == FetchFailure::Refused || self.damaged >= self.settings.damaged_attempts;
+        match hopeless {
+            true => self.undo(reason),
+            false => self.complain(reason),
+        }
+    }
+
+    pub(super) fn serving(&mut self, package: Option<Sha256>) {
+        if self.ordered.as_ref().map(|release| release.sha256) != package {
+            return;
+        }
+        self.active = true;
+        if let Candidate::Trial { release, probation, proven, .. } = &self.record.candidate
+            && Some(release.sha256) == package
+        {
+            self.probation_ends = self.now.monotonic + Duration::from_secs(probation.timeout_s);
+            if *proven {
+                self.commit();
+            }
+        }
+        self.emit(Action::Report);
+    }
+
+    pub(super) fn serve_failed(&mut self, sha256: Sha256, reason: String) {
+        if self.ordered.as_ref().is_none_or(|release| release.sha256 != sha256) {
+            return;
+        }
+        if matches!(&self.record.candidate, Candidate::Trial { release, .. } if release.sha256 == sha256) {
+            self.undo(reason);
+        } else if self.record.committed.as_ref().is_some_and(|release| release.sha256 == sha256) {
+            self.fall_back(reason);
+        }
+    }
+
+    pub(super) fn take_evidence(&mut self, sha256: Sha256, evidence: TrialReport) {
+        if self.ordered.as_ref().is_some_and(|release| release.sha256 == sha256) {
+            self.evidence = evidence;
+        }
+    }
+
+    pub(super) fn persisted(&mut self, ticket: u64) {
+        while let Some((_, record)) = self.unwritten.pop_front_if(|(written, _)| *written <= ticket) {
+            self.durable = record;
+        }
+        if self.unwritten.is_empty() {
+            self.rewrite_at = None;
+        }
+        while let Some((_, action)) = self.held.pop_front_if(|(needs, _)| *needs <= ticket) {
+            self.out.push(action);
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! From which state to which, and the actions that take it there.
+
+use std::time::Duration;
+
+use tributary_release::Probation;
+use tributary_wire::{Generation, ReleaseRef, TrialReport};
+
+use super::{Action, Candidate, Undone, Updater, Verdict, Wanted, judge};
+
+impl Updater {
+    /// Moves on as far as the present knowledge allows.
+    pub(super) fn pursue(&mut self) {
+        if self.rewrite_at.is_some_and(|at| at <= self.now.monotonic) {
+            self.rewrite_at = None;
+            // Records replace each other, so the newest stands for all that wait.
+            if let Some((ticket, record)) = self.unwritten.back() {
+                self.out.push(Action::Persist { ticket: *ticket, record: Box::new(record.clone()) });
+            }
+        }
+        let goal = self.goal();
+        if let Some(candidate) = self.record.candidate.release()
+            && goal.as_ref().is_none_or(|goal| goal.release != *candidate)
+        {
+            self.withdraw();
+        }
+        let Some(goal) = goal else { return };
+        match self.record.candidate.clone() {
+            Candidate::None => {
+                self.record.candidate = Candidate::Fetching { release: goal.release.clone() };
+                self.fetch_at = self.now.monotonic;
+                self.store();
+                self.fetch(goal.release);
+            }
+            Candidate::Fetching { release } => self.fetch(release),
+            Candidate::Staged { release, probation } => self.staged(&goal, release, probation),
+            Candidate::Trial { release, probation, proven: false, .. } => self.trial(&release, &probation),
+            Candidate::Trial { .. } => {}
+        }
+    }
+
+    /// The package to move towards, if it is not the committed one and nothing forbids it.
+    pub(super) fn goal(&mut self) -> Option<Wanted> {
+        let wanted = self.record.wanted.clone()?;
+        let release = &wanted.release;
+        let gave_up = |undone: &Undone| undone.generation == wanted.generation && undone.release == *release;
+        if self.record.undone.as_ref().is_some_and(gave_up) {
+            return None;
+        }
+        if let Some(committed) = &self.record.committed {
+            if committed.sha256 == release.sha256 {
+                return None;
+            }
+            if release.version == committed.version {
+                let reason = format!("another package is committed as version {}", release.version);
+                return self.refuse(reason);
+            }
+            if release.version < committed.version && !wanted.allow_lower {
+                let reason = format!("version {} is below the committed {}", release.version, committed.version);
+                return self.refuse(reason);
+            }
+        }
+        let begun = matches!(&self.record.candidate, Candidate::Trial { release, .. } if *release == wanted.release);
+        if !begun && self.now.wall > wanted.expires {
+            let reason = format!("the assignment to install version {} expired", release.version);
+            return self.refuse(reason);
+        }
+        Some(wanted)
+    }
+
+    pub(super) fn refuse(&mut self, reason: String) -> Option<Wanted> {
+        self.complain(reason);
+        None
+    }
+
+    pub(super) fn fetch(&mut self, release: ReleaseRef) {
+        // Another download under way is one that nobody wants any more; the shell ends it.
+        if self.fetching != Some(release.sha256) && self.fetch_at <= self.now.monotonic {
+            self.fetching = Some(release.sha256);
+            self.emit(Action::Fetch(release));
+        }
+    }
+
+    pub(super) fn staged(&mut self, goal: &Wanted, release: ReleaseRef, probation: Probation) {
+        // Ordered back to what was committed here before: the order itself is the hub's word.
+        let known = self.record.previous.as_ref().is_some_and(|previous| previous.sha256 == release.sha256);
+        let proven = known && goal.allow_lower;
+        let waited = self.now.monotonic >= self.offline_since + self.settings.offline_wait;
+        if proven || self.confirmed || (!self.online && waited) {
+            self.begin_trial(release, probation, 0, proven);
+        } else if self.online && self.ask_at <= self.now.monotonic {
+            self.ask_at = self.now.monotonic + self.settings.ask_every;
+            self.emit(Action::Report);
+        }
+    }
+
+    pub(super) fn begin_trial(&mut self, release: ReleaseRef, probation: Probation, crashes: u32, proven: bool) {
+        self.probation_ends = self.now.monotonic + Duration::from_secs(probation.timeout_s);
+        self.record.candidate = Candidate::Trial { release: release.clone(), probation, crashes, proven };
+        self.store();
+        self.serve(release);
+    }
+
+    pub(super) fn trial(&mut self, release: &ReleaseRef, probation: &Probation) {
+        if self.ordered.as_ref() != Some(release) {
+            return;
+        }
+        let timed_out = self.now.monotonic >= self.probation_ends;
+        match judge(probation, &self.evidence, timed_out) {
+            Verdict::Passed if self.active => self.commit(),
+            Verdict::Open | Verdict::Passed => {}
+            Verdict::Failed(reason) => self.undo(reason),
+        }
+    }
+
+    pub(super) fn commit(&mut self) {
+        let Candidate::Trial { release, .. } = std::mem::take(&mut self.record.candidate) else { return };
+        let before = self.record.committed.replace(release.clone());
+        // A version that was ordered away is not kept to fall back to.
+        self.record.previous = before.filter(|before| before.version < release.version);
+        self.record.undone = None;
+        self.error = None;
+        self.store();
+        self.emit(Action::Collect);
+    }
+
+    /// Gives the candidate up until a newer assignment.
+    pub(super) fn undo(&mut self, reason: String) {
+        let generation = self.record.wanted.as_ref().map_or(Generation(0), |wanted| wanted.generation);
+        let candidate = self.record.candidate.release().cloned();
+        if let Some(release) = candidate {
+            self.record.undone = Some(Undone { release, generation, reason });
+        }
+        self.withdraw();
+    }
+
+    /// Drops the candidate; if it was on trial, the committed package serves again at once.
+    pub(super) fn withdraw(&mut self) {
+        let candidate = std::mem::take(&mut self.record.candidate);
+        if matches!(candidate, Candidate::Trial { .. }) {
+            self.serve_committed();
+        }
+        self.store();
+        self.emit(Action::Collect);
+    }
+
+    /// The committed package cannot serve: the previous one takes its place, else the declared fallback.
+    pub(super) fn fall_back(&mut self, reason: String) {
+        let Some(broken) = self.record.committed.take() else { return };
+        self.record.committed = self.record.previous.take();
+        let generation = self.record.wanted.as_ref().map_or(Generation(0), |wanted| wanted.generation);
+        match &mut self.record.undone {
+            Some(undone) if undone.generation == generation => {
+                undone.reason = format!("{}; then version {} could not serve: {reason}", undone.reason, broken.version);
+            }
+            _ => self.record.undone = Some(Undone { release: broken, generation, reason }),
+        }
+        self.serve_committed();
+        self.store();
+    }
+}
+
+/// Actions.
+impl Updater {
+    /// Emits the record; whatever is emitted after this waits until it is durable. Several changes on one input are
+    /// one record.
+    pub(super) fn store(&mut self) {
+        let same_input = self.out.iter_mut().find_map(|action| match action {
+            Action::Persist { ticket, record } if *ticket == self.ticket => Some(record),
+            _ => None,
+        });
+        match (same_input, self.unwritten.back_mut()) {
+            (Some(record), Some((_, unwritten))) => {
+                **record = self.record.clone();
+                unwritten.clone_from(&self.record);
+            }
+            _ => {
+                self.ticket += 1;
+                self.unwritten.push_back((self.ticket, self.record.clone()));
+                self.out.push(Action::Persist { ticket: self.ticket, record: Box::new(self.record.clone()) });
+            }
+        }
+        self.emit(Action::Report);
+    }
+
+    pub(super) fn emit(&mut self, action: Action) {
+        match self.unwritten.back() {
+            Some((ticket, _)) => self.held.push_back((*ticket, action)),
+            None => self.out.push(action),
+        }
+    }
+
+    /// Orders a package on trial, once its record is durable.
+    pub(super) fn serve(&mut self, release: ReleaseRef) {
+        self.evidence = TrialReport::default();
+        self.ordered = Some(release.clone());
+        self.active = false;
+        self.emit(Action::Serve(Some(release)));
+    }
+
+    /// Orders the committed package at once, and takes back an order that still waits for its record.
+    pub(super) fn serve_committed(&mut self) {
+        self.held.retain(|(_, action)| !matches!(action, Action::Serve(_)));
+        self.evidence = TrialReport::default();
+        self.ordered = self.record.committed.clone();
+        self.active = false;
+        self.out.push(Action::Serve(self.ordered.clone()));
+    }
+
+    /// Shows an error in the next report, once per change.
+    pub(super) fn complain(&mut self, reason: String) {
+        if self.error.as_ref() != Some(&reason) {
+            self.error = Some(reason);
+            self.emit(Action::Report);
+        }
+    }
+
+    pub(super) fn forget_attempts(&mut self) {
+        self.error = None;
+        self.damaged = 0;
+        self.fetch_backoff.reset();
+        self.fetch_at = self.now.monotonic;
+    }
+}
