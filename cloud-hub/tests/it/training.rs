@@ -135,3 +135,58 @@ async fn a_run_is_cancelled_a_failing_trainer_is_named_and_an_interrupted_run_go
     assert!(error.contains("ended with code 3") && error.contains("out of everything"), "{error}");
     hub.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn drift_queues_one_run_and_the_story_says_once_why_it_does_not_queue_more() {
+    let hub = TestHub::start().await;
+    let mut settings = settings();
+    settings["cool_down"] = "1h".into();
+    hub.line(settings).await;
+    let line = tributary_wire::LineName::new("card-fraud").unwrap();
+    let retrain = || cloud_hub::lines::closed_loop::retrain(&hub.hub, &line, "amounts moved", hub.hub.now());
+    assert_eq!(retrain().await.unwrap(), Some(1));
+    let run = hub.until("/runs/1", is_final).await;
+    assert_eq!((&run["origin"], &run["reason"]), (&json!("drift"), &json!("amounts moved")));
+    for _ in 0..3 {
+        assert_eq!(retrain().await.unwrap(), None, "the pause after a run");
+    }
+    let told = kinds(&hub.get("/lines/card-fraud/events").await.1);
+    assert_eq!(told.iter().filter(|kind| *kind == "training-not-started").count(), 1, "{told:?}");
+    hub.stop().await;
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trainer_ends_with_its_hub() {
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
+
+    let hub = TestHub::start().await;
+    let mut settings = settings();
+    settings["training"]["model"] = json!({"hidden": [8], "members": 1, "epochs": 10_000, "patience": 0});
+    hub.line(settings).await;
+    hub.payments(payments()).await;
+    hub.ok(Method::POST, "/runs", json!({"line": "card-fraud"})).await;
+    let epochs = |run: &Value| run["progress"].as_array().unwrap().iter().any(|step| step["step"] == "epoch");
+    hub.until("/runs/1", epochs).await;
+    let run = hub.hub.data().join("runs/1");
+    let _folder = hub.stop().await;
+
+    // The same child again, whose hub dies without a word: only the pipe tells it.
+    let mut child = Command::new(env!("CARGO_BIN_EXE_cloud-hub"))
+        .args(["train", "run", "--stop-with-input"])
+        .arg(run)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().starts_with("epoch 2/")));
+    drop(child.stdin.take());
+    // Its error output ends when it does.
+    for line in lines {
+        line.unwrap();
+    }
+    assert_eq!(child.wait().unwrap().code(), Some(6));
+}
