@@ -44,7 +44,8 @@ impl Default for Config {
             materialize: crate::materialize::Config::default(),
             monitor: crate::monitor::Config::default(),
             rollout: crate::rollout::Config::default(),
-            log: LogConfig::default(),
+            // The router says every subscription at info.
+            log: LogConfig { filter: "info,rumqttd=warn".into(), ..LogConfig::default() },
         }
     }
 }

@@ -1,24 +1,21 @@
 //! Which files count, and how they come to be.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use arrow::array::{BooleanArray, RecordBatch};
-use arrow::compute::{concat_batches, filter_record_batch};
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
 use arrow::datatypes::{Fields, Schema, SchemaRef};
 use tributary_wire::{Micros, Sha256, StreamName};
 use ulid::Ulid;
 
-use crate::columns::event_times;
-use crate::file::{self, BatchKey, Footer, FooterBatch, LakeFile};
-use crate::schema::{SchemaConflict, StreamSchema};
+use crate::days::{DaySlice, day_name, split_by_day};
+use crate::file::{self, BatchKey, Footer, LakeFile};
+use crate::schema::StreamSchema;
 use crate::storage::{Storage, create_folder_durably, write_durably};
 use crate::{LakeError, Scan};
-
-/// One batch may touch this many days; a year of nightly rows still passes, a file per row does not.
-pub const MAX_DAYS_PER_BATCH: usize = 400;
 
 /// A file that counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +36,15 @@ pub struct FileEntry {
     pub min_time: Micros,
     /// Latest event time.
     pub max_time: Micros,
+}
+
+/// Where the folder and what counts differ: paths below the lake's folder.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Differences {
+    /// There, but not counting: left behind by a crash.
+    pub unregistered: Vec<String>,
+    /// Counting, but not there: lost by the disk or removed by hand.
+    pub missing: Vec<String>,
 }
 
 /// One batch, decoded, on its way into files.
@@ -81,11 +87,6 @@ impl std::fmt::Debug for Lake {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Lake").field("root", &self.root).finish_non_exhaustive()
     }
-}
-
-struct DaySlice {
-    footer: Footer,
-    records: Vec<RecordBatch>,
 }
 
 impl Lake {
@@ -150,17 +151,13 @@ impl Lake {
         files[files.partition_point(|file| file.number <= number)..].to_vec()
     }
 
-    fn read_index(&self) -> std::sync::RwLockReadGuard<'_, Index> {
-        self.index.read().unwrap_or_else(PoisonError::into_inner)
+    /// Number of the newest file of a stream that counts; 0 when there is none.
+    pub fn last_number(&self, stream: &StreamName) -> i64 {
+        self.read_index().files.get(stream).and_then(|files| files.last()).map_or(0, |file| file.number)
     }
 
-    /// Checks that a batch does not touch more days than allowed.
-    pub fn check_days(records: &RecordBatch, ingest_time: Micros) -> Result<(), SchemaConflict> {
-        let days: HashSet<i64> = event_times(records, ingest_time).into_iter().map(|t| Micros(t).day()).collect();
-        match days.len() {
-            found if found > MAX_DAYS_PER_BATCH => Err(SchemaConflict::Days { found, limit: MAX_DAYS_PER_BATCH }),
-            _ => Ok(()),
-        }
+    fn read_index(&self) -> std::sync::RwLockReadGuard<'_, Index> {
+        self.index.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes batches of one stream, durably, one file per day, and reads each file's end back. What was written
@@ -238,14 +235,19 @@ impl Lake {
         }
     }
 
-    /// Paths below the lake's folder of all files that are there but do not count.
-    pub fn unregistered(&self) -> Result<Vec<String>, LakeError> {
+    /// Compares the folder with what counts.
+    pub fn compare(&self) -> Result<Differences, LakeError> {
         let failed = |source| LakeError::Storage { verb: "list", path: self.root.clone(), source };
         let there = self.storage.list(&self.root).map_err(failed)?;
+        let there: BTreeSet<&str> =
+            there.iter().filter_map(|path| path.strip_prefix(&self.root).ok()?.to_str()).collect();
         let index = self.read_index();
-        let known: HashSet<&str> = index.files.values().flatten().map(|file| file.path.as_str()).collect();
-        let below = there.iter().filter_map(|path| path.strip_prefix(&self.root).ok()?.to_str());
-        Ok(below.filter(|path| !known.contains(path)).map(str::to_owned).collect())
+        let known: BTreeSet<&str> = index.files.values().flatten().map(|file| file.path.as_str()).collect();
+        let names = |paths: &mut dyn Iterator<Item = &&str>| paths.map(|path| (*path).to_owned()).collect();
+        Ok(Differences {
+            unregistered: names(&mut there.difference(&known)),
+            missing: names(&mut known.difference(&there)),
+        })
     }
 
     /// What a file says about itself, for a catalog that was lost: its entry, its footer and its columns.
@@ -313,59 +315,6 @@ impl Lake {
         let paths = self.files(stream, days).iter().map(|file| self.root.join(&file.path)).collect();
         Ok(Scan::start(self.storage.clone(), paths, schema))
     }
-}
-
-fn split_by_day(stream: &StreamName, portions: &[Portion]) -> Result<BTreeMap<i64, DaySlice>, LakeError> {
-    let mut days: BTreeMap<i64, DaySlice> = BTreeMap::new();
-    for portion in portions {
-        let times = event_times(&portion.records, portion.ingest_time);
-        let of = times.len() as u64;
-        let mut by_day: BTreeMap<i64, (i64, i64, u64)> = BTreeMap::new();
-        for time in &times {
-            let (min, max, rows) = by_day.entry(Micros(*time).day()).or_insert((*time, *time, 0));
-            (*min, *max, *rows) = ((*min).min(*time), (*max).max(*time), *rows + 1);
-        }
-        let single = by_day.len() == 1;
-        for (day, (min_time, max_time, rows)) in by_day {
-            let records = if single {
-                portion.records.clone()
-            } else {
-                let mask: BooleanArray = times.iter().map(|time| Some(Micros(*time).day() == day)).collect();
-                filter_record_batch(&portion.records, &mask)?
-            };
-            let slice = days.entry(day).or_insert_with(|| DaySlice {
-                footer: Footer { stream: stream.clone(), day, min_time, max_time, batches: Vec::new() },
-                records: Vec::new(),
-            });
-            slice.footer.min_time = slice.footer.min_time.min(min_time);
-            slice.footer.max_time = slice.footer.max_time.max(max_time);
-            slice.footer.batches.push(FooterBatch {
-                device: portion.key.device.clone(),
-                incarnation: portion.key.incarnation,
-                sequence: portion.key.sequence,
-                hash: portion.hash,
-                rows,
-                of,
-            });
-            slice.records.push(records);
-        }
-    }
-    Ok(days)
-}
-
-/// `YYYY-MM-DD` of a UTC day (days since 1970-01-01, proleptic Gregorian calendar).
-pub fn day_name(day: i64) -> String {
-    // Howard Hinnant's civil_from_days, http://howardhinnant.github.io/date_algorithms.html
-    let shifted = day + 719_468;
-    let era = shifted.div_euclid(146_097);
-    let of_era = shifted.rem_euclid(146_097);
-    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * of_year + 2) / 153;
-    let day_of_month = of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day_of_month:02}")
 }
 
 #[cfg(test)]

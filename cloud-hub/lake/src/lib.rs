@@ -2,7 +2,7 @@
 //!
 //! In the order in which data flows: [`schema`] (which columns a stream has, and whether a batch fits), [`columns`]
 //! (columns as they travelled → Arrow), [`storage`] (the disk, or one in memory that loses what was not synced), [`file`]
-//! (one Parquet file and its footer, which lists the batches inside), [`Lake`] (which files count, writing, reading), [`dataset`] (training
+//! (one Parquet file and its footer, which lists the batches inside), [`days`], [`Lake`] (which files count, writing, reading), [`dataset`] (training
 //! sets made from it).
 //!
 //! This crate knows no database: whoever commits files tells it with [`Lake::register`].
@@ -11,12 +11,13 @@ pub mod schema;
 pub mod columns;
 pub mod storage;
 pub mod file;
+pub mod days;
 mod reader;
 mod lake;
 pub mod dataset;
 
 pub use file::{BatchKey, Footer, FooterBatch};
-pub use lake::{FileEntry, Lake, Portion, Written};
+pub use lake::{Differences, FileEntry, Lake, Portion, Written};
 pub use reader::Scan;
 pub use schema::{SchemaConflict, StreamColumn, StreamSchema};
 pub use storage::{FileStorage, Storage};

@@ -12,19 +12,16 @@ use tokio::time::Instant;
 use tributary_wire::{Ack, AckV1, DeviceId, SequenceNumber, StreamAck};
 
 use super::collect::{Item, Origin};
+use super::hold::Holding;
 use super::plan::{Plan, Planner, Standings};
-use super::progress::Progress;
-use super::{Counters, HUB_DEVICE, Parts, SubmitError};
+use super::{Counters, HUB_DEVICE, Parts};
 use crate::bus::{Committed, HubEvent};
 use crate::catalog::batches::{self, Numbering, State};
 use crate::catalog::{alerts, devices, files, now, quarantine};
 
-/// Written and removed again to find out whether the disk takes anything: as much as a small group needs.
-const PROBE_BYTES: usize = 256 * 1024;
-
 /// Why a group was not committed.
 #[derive(Debug, thiserror::Error)]
-enum Failure {
+pub(super) enum Failure {
     /// Someone else answered for a number meanwhile. Planning again finds that out.
     #[error("a number was answered for by someone else")]
     Raced,
@@ -40,16 +37,11 @@ enum Failure {
 
 /// The one that commits.
 pub(super) struct Committer {
-    parts: Parts,
-    counters: Arc<Counters>,
-    standings: Standings,
-    /// Set while the disk refuses: when to try again, and who was told to wait.
-    holding: Option<Holding>,
-}
-
-struct Holding {
-    again: Instant,
-    told: BTreeSet<Numbering>,
+    pub(super) parts: Parts,
+    pub(super) counters: Arc<Counters>,
+    pub(super) standings: Standings,
+    /// Set while the disk refuses.
+    pub(super) holding: Option<Holding>,
 }
 
 impl Committer {
@@ -234,7 +226,7 @@ impl Committer {
         }
     }
 
-    fn send(&self, receipts: BTreeMap<Numbering, Vec<SequenceNumber>>, window: u16) {
+    pub(super) fn send(&self, receipts: BTreeMap<Numbering, Vec<SequenceNumber>>, window: u16) {
         let mut acks: BTreeMap<DeviceId, Vec<StreamAck>> = BTreeMap::new();
         for (of, quarantined) in receipts.into_iter().filter(|(of, _)| of.device.as_str() != HUB_DEVICE) {
             let Some(standing) = self.standings.get(&of) else { continue };
@@ -252,77 +244,6 @@ impl Committer {
         for (device, streams) in acks {
             self.parts.answers.ack(&device, Ack::V1(AckV1 { streams }));
         }
-    }
-
-    /// While the disk refuses, nothing is kept in memory: devices have it all, and are told to hold.
-    async fn turn_away(&mut self, items: Vec<Item>) {
-        let mut receipts = BTreeMap::new();
-        for mut item in items {
-            match &mut item.origin {
-                Origin::Hub(reply) | Origin::Replay { reply, .. } => {
-                    let _ = reply.take().map(|reply| reply.send(Err(SubmitError::Holding)));
-                }
-                Origin::Device(_) => {
-                    let of = item.numbering().cloned();
-                    receipts.extend(of.map(|of| (of, Vec::new())));
-                }
-            }
-        }
-        if let Some(holding) = &mut self.holding {
-            holding.told.extend(receipts.keys().cloned());
-        }
-        match self.look_up(receipts.keys()).await {
-            Ok(()) => self.send(receipts, 0),
-            Err(error) => tracing::error!(error = chain(&error), "devices could not be told to hold"),
-        }
-    }
-
-    /// Learns where numberings stand that are not known yet.
-    async fn look_up(&mut self, numberings: impl Iterator<Item = &Numbering>) -> Result<(), Failure> {
-        let mut catalog = self.parts.catalog.reader().acquire().await?;
-        for of in numberings {
-            if !self.standings.contains_key(of) {
-                let (through, ranges) = batches::progress(&mut catalog, of).await?;
-                self.standings.insert(of.clone(), Progress::new(through, ranges));
-            }
-        }
-        Ok(())
-    }
-
-    /// Tries whether disk and catalog take something again; if so, devices may send.
-    async fn probe(&mut self) {
-        match self.try_probe().await {
-            Ok(()) => {
-                let told = self.holding.take().map(|holding| holding.told).unwrap_or_default();
-                self.counters.holding.store(false, Ordering::Relaxed);
-                tracing::info!(streams = told.len(), "the disk takes data again");
-                self.send(told.into_iter().map(|of| (of, Vec::new())).collect(), self.parts.config.window);
-            }
-            Err(error) => {
-                tracing::warn!(error = chain(&error), "the disk still refuses");
-                if let Some(holding) = &mut self.holding {
-                    holding.again = Instant::now() + self.parts.config.retry.0;
-                }
-            }
-        }
-    }
-
-    async fn try_probe(&mut self) -> Result<(), Failure> {
-        let lake = self.parts.lake.clone();
-        tokio::task::spawn_blocking(move || {
-            let path = lake.root().join(".probe");
-            write_durably(&**lake.storage(), &path, &vec![0; PROBE_BYTES]).map_err(Failure::Quarantine)?;
-            lake.storage().remove(&path).map_err(Failure::Quarantine)
-        })
-        .await??;
-        let mut transaction = self.parts.catalog.write().await?;
-        sqlx::query("update devices set last_seen = last_seen").execute(&mut *transaction).await?;
-        transaction.commit().await?;
-        // A commit that failed may have happened: what counts is what the catalog says.
-        super::recover::resync(&self.parts).await?;
-        self.standings.clear();
-        let told = self.holding.as_ref().map(|holding| holding.told.clone()).unwrap_or_default();
-        self.look_up(told.iter()).await
     }
 }
 
@@ -342,7 +263,7 @@ async fn raise(catalog: &mut SqliteConnection, plan: &Plan) -> Result<(), sqlx::
     Ok(())
 }
 
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {

@@ -2,7 +2,7 @@
 
 use arrow::array::RecordBatch;
 use bytes::Bytes;
-use cloud_hub_lake::{BatchKey, Lake, LakeError, SchemaConflict, columns};
+use cloud_hub_lake::{BatchKey, LakeError, SchemaConflict, columns, days};
 use sha2::{Digest, Sha256 as Hasher};
 use tributary_wire::{
     Batch, BatchBody, BatchHeaderV1, BodyEncoding, Column, DecodeError, DeviceId, Dropped, Field, Micros,
@@ -111,7 +111,7 @@ pub(super) fn to_records(
 ) -> Result<RecordBatch, BodyError> {
     let key = key(of, sequence);
     let records = columns::to_records(&key, now, fields, values)?;
-    Lake::check_days(&records, now)?;
+    days::check_days(&records, now)?;
     Ok(records)
 }
 

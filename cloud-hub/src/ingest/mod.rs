@@ -10,6 +10,7 @@ mod decode;
 mod collect;
 mod plan;
 mod commit;
+mod hold;
 mod reports;
 mod recover;
 #[cfg(test)]

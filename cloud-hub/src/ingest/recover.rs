@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use anyhow::Context as _;
-use cloud_hub_lake::{BatchKey, FileEntry, Footer, FooterBatch, StreamSchema};
+use cloud_hub_lake::{BatchKey, Differences, FileEntry, Footer, FooterBatch, StreamSchema};
 use tributary_wire::{SequenceNumber, StreamName};
 
 use super::Parts;
 use super::progress::Progress;
 use crate::catalog::batches::{self, Numbering, State};
-use crate::catalog::{devices, files, now, quarantine};
+use crate::catalog::{alerts, devices, files, now, quarantine};
 
 /// What was found at start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -18,6 +18,8 @@ pub struct Recovered {
     pub files: usize,
     /// Files that a crash left behind before they counted; removed.
     pub orphans: usize,
+    /// Files that should be there and are not; an alert says which.
+    pub missing: usize,
     /// Files whose catalog rows were made again from their footers.
     pub rebuilt: usize,
 }
@@ -26,26 +28,35 @@ pub struct Recovered {
 pub async fn recover(parts: &Parts) -> anyhow::Result<Recovered> {
     let mut recovered = Recovered::default();
     resync(parts).await.context("could not read the catalog")?;
-    let there = {
-        let lake = parts.lake.clone();
-        tokio::task::spawn_blocking(move || lake.unregistered()).await??
-    };
+    let there = compare(parts).await?.unregistered;
     let known = files::all(parts.catalog.reader()).await?.len();
     // An empty catalog beside a full lake is a lost catalog, not a lake of orphans.
     if known == 0 && there.iter().any(|path| path.ends_with(".parquet")) {
         recovered.rebuilt = rebuild(parts, &there).await.context("could not rebuild the catalog from the lake")?;
         resync(parts).await?;
     }
+    let Differences { unregistered, missing } = compare(parts).await?;
+    recovered.orphans = unregistered.len();
+    recovered.missing = missing.len();
     let lake = parts.lake.clone();
-    recovered.orphans = tokio::task::spawn_blocking(move || {
-        let orphans = lake.unregistered()?;
-        orphans.iter().for_each(|path| lake.discard(path));
-        Ok::<_, cloud_hub_lake::LakeError>(orphans.len())
-    })
-    .await??;
+    tokio::task::spawn_blocking(move || unregistered.iter().for_each(|path| lake.discard(path))).await?;
+    if !missing.is_empty() {
+        tracing::error!(files = missing.len(), first = missing[0], "files of the lake are missing");
+        let mut transaction = parts.catalog.write().await?;
+        let some: Vec<_> = missing.iter().take(20).collect();
+        let detail = serde_json::json!({ "files": missing.len(), "some": some });
+        let alert = alerts::Raise { kind: "lake-files-missing", subject: "lake", severity: "critical", detail };
+        alerts::raise(&mut transaction, alert, now()).await?;
+        transaction.commit().await?;
+    }
     clear_quarantine(parts).await?;
     recovered.files = files::all(parts.catalog.reader()).await?.len();
     Ok(recovered)
+}
+
+async fn compare(parts: &Parts) -> anyhow::Result<Differences> {
+    let lake = parts.lake.clone();
+    Ok(tokio::task::spawn_blocking(move || lake.compare()).await??)
 }
 
 /// Makes the lake's index what the catalog says.
@@ -54,9 +65,10 @@ pub(super) async fn resync(parts: &Parts) -> Result<(), sqlx::Error> {
         parts.lake.set_schema(&stream, schema);
     }
     let all = files::all(parts.catalog.reader()).await?;
+    let mut last: HashMap<StreamName, i64> = HashMap::new();
     let new = all.into_iter().filter(|file| {
-        let after = parts.lake.files_after(&file.stream, file.number - 1);
-        after.first().is_none_or(|known| known.number != file.number)
+        let last = last.entry(file.stream.clone()).or_insert_with(|| parts.lake.last_number(&file.stream));
+        file.number > *last
     });
     parts.lake.register(new.collect::<Vec<_>>());
     Ok(())

@@ -367,6 +367,25 @@ async fn a_lost_catalog_is_made_again_from_the_files() {
     bench.stop().await;
 }
 
+/// A test of the tests: were a sync left out, the crash below would be seen to lose what was acknowledged.
+#[tokio::test]
+async fn a_disk_that_lies_about_syncing_loses_files_and_the_loss_is_an_alert() {
+    let (folder, storage) = (tempfile::tempdir().unwrap(), MemoryStorage::new());
+    let bench = Bench::open(folder.path(), &storage).await;
+    bench.send("edge-1", batch(1, &[1])).await;
+    bench.until_through(1).await;
+    storage.set_lying(true);
+    bench.send("edge-1", batch(2, &[2])).await;
+    bench.until_through(2).await;
+    bench.crash().await;
+    let bench = Bench::open(folder.path(), &storage).await;
+    let files = bench.parts.lake.files_after(&StreamName::new("events").unwrap(), 0);
+    assert_eq!(bench.parts.lake.read(&files[0]).unwrap().num_rows(), 1);
+    assert!(bench.parts.lake.read(&files[1]).unwrap_err().to_string().starts_with("could not open"));
+    assert_eq!(bench.count("select count(*) from alerts where kind = 'lake-files-missing'").await, 1);
+    bench.stop().await;
+}
+
 /// Two devices send for ever; the hub dies again and again, at any step, and forgets what was not synced.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost_and_nothing_is_doubled_over_many_crashes() {

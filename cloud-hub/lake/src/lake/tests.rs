@@ -108,7 +108,7 @@ fn what_was_written_survives_a_crash_and_what_failed_leaves_nothing() {
     storage.set_full(true);
     let error = lake.write(&events(), &schema, &[portion(2, &[2], None)]).unwrap_err();
     assert!(matches!(&error, LakeError::Storage { source, .. } if source.kind() == std::io::ErrorKind::StorageFull));
-    assert_eq!(lake.unregistered().unwrap(), Vec::<String>::new());
+    assert_eq!(lake.compare().unwrap(), Differences::default());
 }
 
 #[test]
@@ -135,11 +135,4 @@ fn a_cut_or_damaged_file_is_named_and_nothing_panics() {
     }
     std::fs::remove_file(&path).unwrap();
     assert!(lake.read(&entry).unwrap_err().to_string().starts_with("could not open"));
-}
-
-#[test]
-fn days_are_named_by_the_calendar() {
-    for (day, name) in [(0, "1970-01-01"), (-1, "1969-12-31"), (17_622, "2018-04-01"), (19_782, "2024-02-29")] {
-        assert_eq!(day_name(day), name);
-    }
 }

@@ -22,6 +22,7 @@ struct Disk {
     durable_files: BTreeMap<PathBuf, Content>,
     durable_folders: BTreeSet<PathBuf>,
     full: bool,
+    lying: bool,
     steps_left: Option<u64>,
 }
 
@@ -75,6 +76,11 @@ impl MemoryStorage {
         lock(&self.disk).full = full;
     }
 
+    /// Makes syncs succeed without effect, as a bad drive does: what a test calls durable must then be seen to fail.
+    pub fn set_lying(&self, lying: bool) {
+        lock(&self.disk).lying = lying;
+    }
+
     fn change(&self) -> io::Result<MutexGuard<'_, Disk>> {
         let mut disk = lock(&self.disk);
         match &mut disk.steps_left {
@@ -125,6 +131,9 @@ impl Storage for MemoryStorage {
     fn sync(&self, path: &Path) -> io::Result<()> {
         let disk = self.change()?;
         let content = disk.files.get(path).ok_or_else(|| not_found(path))?;
+        if disk.lying {
+            return Ok(());
+        }
         let mut inode = lock(&content.0);
         inode.synced = inode.bytes.clone();
         Ok(())
@@ -140,6 +149,9 @@ impl Storage for MemoryStorage {
     fn sync_folder(&self, folder: &Path) -> io::Result<()> {
         let mut guard = self.change()?;
         let disk = &mut *guard;
+        if disk.lying {
+            return Ok(());
+        }
         let inside = |path: &Path| path.parent() == Some(folder);
         disk.durable_files.retain(|path, _| !inside(path));
         let names = disk.files.iter().filter(|(path, _)| inside(path));

@@ -1,0 +1,95 @@
+//! While the disk refuses: nothing is taken, devices are told to wait, and a probe finds out when to go on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
+
+use cloud_hub_lake::storage::write_durably;
+use tokio::time::Instant;
+
+use super::SubmitError;
+use super::collect::{Item, Origin};
+use super::commit::{Committer, Failure, chain};
+use super::progress::Progress;
+use crate::catalog::batches::{self, Numbering};
+
+/// Written and removed again to find out whether the disk takes anything: as much as a small group needs.
+const PROBE_BYTES: usize = 256 * 1024;
+
+/// When to try again, and who was told to wait.
+pub(super) struct Holding {
+    pub(super) again: Instant,
+    pub(super) told: BTreeSet<Numbering>,
+}
+
+impl Committer {
+    /// While the disk refuses, nothing is kept in memory: devices have it all, and are told to hold.
+    pub(super) async fn turn_away(&mut self, items: Vec<Item>) {
+        let mut receipts = BTreeMap::new();
+        for mut item in items {
+            match &mut item.origin {
+                Origin::Hub(reply) | Origin::Replay { reply, .. } => {
+                    let _ = reply.take().map(|reply| reply.send(Err(SubmitError::Holding)));
+                }
+                Origin::Device(_) => {
+                    let of = item.numbering().cloned();
+                    receipts.extend(of.map(|of| (of, Vec::new())));
+                }
+            }
+        }
+        if let Some(holding) = &mut self.holding {
+            holding.told.extend(receipts.keys().cloned());
+        }
+        match self.look_up(receipts.keys()).await {
+            Ok(()) => self.send(receipts, 0),
+            Err(error) => tracing::error!(error = chain(&error), "devices could not be told to hold"),
+        }
+    }
+
+    /// Learns where numberings stand that are not known yet.
+    async fn look_up(&mut self, numberings: impl Iterator<Item = &Numbering>) -> Result<(), Failure> {
+        let mut catalog = self.parts.catalog.reader().acquire().await?;
+        for of in numberings {
+            if !self.standings.contains_key(of) {
+                let (through, ranges) = batches::progress(&mut catalog, of).await?;
+                self.standings.insert(of.clone(), Progress::new(through, ranges));
+            }
+        }
+        Ok(())
+    }
+
+    /// Tries whether disk and catalog take something again; if so, devices may send.
+    pub(super) async fn probe(&mut self) {
+        match self.try_probe().await {
+            Ok(()) => {
+                let told = self.holding.take().map(|holding| holding.told).unwrap_or_default();
+                self.counters.holding.store(false, Ordering::Relaxed);
+                tracing::info!(streams = told.len(), "the disk takes data again");
+                self.send(told.into_iter().map(|of| (of, Vec::new())).collect(), self.parts.config.window);
+            }
+            Err(error) => {
+                tracing::warn!(error = chain(&error), "the disk still refuses");
+                if let Some(holding) = &mut self.holding {
+                    holding.again = Instant::now() + self.parts.config.retry.0;
+                }
+            }
+        }
+    }
+
+    async fn try_probe(&mut self) -> Result<(), Failure> {
+        let lake = self.parts.lake.clone();
+        tokio::task::spawn_blocking(move || {
+            let path = lake.root().join(".probe");
+            write_durably(&**lake.storage(), &path, &vec![0; PROBE_BYTES]).map_err(Failure::Quarantine)?;
+            lake.storage().remove(&path).map_err(Failure::Quarantine)
+        })
+        .await??;
+        let mut transaction = self.parts.catalog.write().await?;
+        sqlx::query("update devices set last_seen = last_seen").execute(&mut *transaction).await?;
+        transaction.commit().await?;
+        // A commit that failed may have happened: what counts is what the catalog says.
+        super::recover::resync(&self.parts).await?;
+        self.standings.clear();
+        let told = self.holding.as_ref().map(|holding| holding.told.clone()).unwrap_or_default();
+        self.look_up(told.iter()).await
+    }
+}
