@@ -120,6 +120,13 @@ struct AgentConfig {
     hub: HubAddress,
     trust: Trust,
     sources: Sources,
+    link: Link,
+}
+
+/// A person is watching: evidence should not wait for half a minute.
+#[derive(Serialize)]
+struct Link {
+    report_every: &'static str,
 }
 
 #[derive(Serialize)]
@@ -192,6 +199,7 @@ impl Fleet {
                 hub: HubAddress { mqtt: format!("127.0.0.1:{mqtt}"), http: address.clone() },
                 trust: Trust { keys: data_dir.join("keys").join("trust.json") },
                 sources: Sources { api: TimeRules { time: "replay" } },
+                    link: Link { report_every: "1s" },
             })?;
             let mut agent = Program::new(&device, &wish.executable, folder, &["agent", "run", "--config", &file]);
             agent.start()?;

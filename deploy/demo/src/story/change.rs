@@ -37,7 +37,7 @@ impl Story {
         self.alerted = self.display.elapsed();
         self.summary.alerts = self.alerts().await?.len() as u64;
         let days = self.traffic.day - CHANGE_DAY;
-        let what = alert["detail"]["summary"].as_str().or(alert["kind"].as_str()).unwrap_or("alert").to_owned();
+        let what = alert["detail"]["reason"].as_str().unwrap_or("no reason given").to_owned();
         self.display.fact(format!("alert after {days} days: {what}"));
         Ok(())
     }
@@ -148,7 +148,7 @@ impl Story {
             let id = rollout.map(|rollout| rollout.id).unwrap_or_default();
             self.post::<Value>(&format!("rollouts/{id}/pause"), &json!({"reason": "sabotage"})).await?;
         }
-        let rollout = self.roll_out(version, i64::from(DAYS) - COMPARE_DAYS - 8).await?;
+        let rollout = self.roll_out(version, i64::from(DAYS) - COMPARE_DAYS - 20).await?;
         self.summary.alert_to_fleet_s = Some(self.display.elapsed() - self.alerted);
         let mut members = rollout.members.clone();
         members.sort_by_key(|member| (member.wave, member.assigned));

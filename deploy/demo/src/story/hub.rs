@@ -123,7 +123,7 @@ impl Story {
             },
             "rollout": rollout,
             "retrain": "on-drift",
-            "cool_down": "1s",
+            "cool_down": "5s",
             "auto_rollout": true,
         });
         self.tell_hub::<Value>(Method::PUT, &format!("lines/{LINE}"), &settings).await?;

@@ -24,7 +24,7 @@ const STREAM_DAYS: i64 = 35;
 /// The first day of the new fraud pattern; until then the first model decides.
 const CHANGE_DAY: i64 = 49;
 /// The story has no payments after this day.
-const DAYS: u32 = 98;
+const DAYS: u32 = 150;
 /// How many later days both versions are compared on.
 const COMPARE_DAYS: i64 = 10;
 const AGENTS: usize = 3;
