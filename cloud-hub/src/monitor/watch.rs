@@ -22,7 +22,7 @@ use super::verdict::{self, Stale};
 use super::{records, windows};
 use crate::hub::Hub;
 use crate::lines::{self, Line, closed_loop};
-use crate::registry::{versions, views};
+use crate::registry::{aliases, versions, views};
 
 /// How the monitor works.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -60,8 +60,8 @@ struct Watch {
     hub: Arc<Hub>,
     /// Of every package that was looked at; versions never change.
     references: HashMap<(LineName, VersionNumber), Arc<Vec<Reference>>>,
-    /// Lines whose retraining could not begin yet, and why it is wanted.
-    waiting: HashMap<LineName, String>,
+    /// Lines whose retraining could not begin yet: which version is stale, and why.
+    waiting: HashMap<LineName, (VersionNumber, String)>,
     looked: bool,
 }
 
@@ -219,10 +219,9 @@ impl Watch {
             .fetch_all(&mut *reader)
             .await?;
         drop(reader);
-        self.waiting.remove(name);
+        let unanswered = self.waiting.remove(name).map(|(version, _)| version);
         for version in seen {
-            self.judge_inputs(line, version).await?;
-            self.judge_quality(line, version).await?;
+            let new = self.judge_inputs(line, version).await? + self.judge_quality(line, version).await?;
             let now = self.hub.now();
             let mut catalog = self.hub.catalog.write().await?;
             // Where the hub assigned nothing yet, whatever the devices run is watched.
@@ -236,28 +235,34 @@ impl Watch {
             catalog.commit().await?;
             if let Some(stale) = stale {
                 self.tell(&stale, now);
-                self.waiting.insert(name.clone(), stale.reason);
+                // A run is worth asking for when there is news; the same findings would train the same model again.
+                if new > 0 || !stale.opened.is_empty() || unanswered == Some(version) || !self.looked {
+                    self.waiting.insert(name.clone(), (version, stale.reason));
+                }
             }
         }
         Ok(())
     }
 
-    async fn judge_inputs(&mut self, line: &Line, version: VersionNumber) -> anyhow::Result<()> {
-        let Some(references) = self.references(&line.name, version).await? else { return Ok(()) };
+    /// Judges sketches; how many windows are new.
+    async fn judge_inputs(&mut self, line: &Line, version: VersionNumber) -> anyhow::Result<usize> {
+        let Some(references) = self.references(&line.name, version).await? else { return Ok(0) };
         let (settings, now) = (&line.settings.drift, self.hub.now());
         let mut catalog = self.hub.catalog.write().await?;
-        windows::judge_new(&mut catalog, (&line.name, version), settings, &references, now).await?;
+        let new = windows::judge_new(&mut catalog, (&line.name, version), settings, &references, now).await?;
         catalog.commit().await?;
-        Ok(())
+        Ok(new.len())
     }
 
-    async fn judge_quality(&self, line: &Line, version: VersionNumber) -> anyhow::Result<()> {
+    /// Judges labelled observations; how many windows are new.
+    async fn judge_quality(&self, line: &Line, version: VersionNumber) -> anyhow::Result<usize> {
         let settings = &line.settings.drift.quality;
         let mut reader = self.hub.catalog.reader().acquire().await?;
         let due = quality::due(&mut reader, (&line.name, version), settings).await?;
         let trained = trained(&mut reader, &line.name, version).await?;
         let entities = entities(&mut reader, line).await?;
         drop(reader);
+        let new = due.len();
         for (first, last) in due {
             let mut joined = self.join(first, last, entities.clone()).await?;
             let Some(own) = joined.remove(&(line.name.to_string(), i64::from(version.0))) else { continue };
@@ -267,7 +272,7 @@ impl Watch {
             quality::judge_window(&mut catalog, of, settings, trained, (first, last), &own, now).await?;
             catalog.commit().await?;
         }
-        Ok(())
+        Ok(new)
     }
 
     /// Reference bins of a version's package; `None` for a version that the registry does not know.
@@ -303,13 +308,17 @@ impl Watch {
 
     /// Asks for the training that stale lines need, again and again until it begins or nothing is stale any more.
     async fn retrain(&mut self) -> anyhow::Result<()> {
-        let mut begun = Vec::new();
-        for (line, reason) in &self.waiting {
-            if closed_loop::retrain(&self.hub, line, reason, self.hub.now()).await?.is_some() {
-                begun.push(line.clone());
+        let mut settled = Vec::new();
+        for (line, (version, reason)) in &self.waiting {
+            let champion =
+                aliases::version(&mut *self.hub.catalog.reader().acquire().await?, line, aliases::CHAMPION).await?;
+            // A champion that came after it already answers for what was found.
+            let past = champion.is_some_and(|champion| champion != *version);
+            if past || closed_loop::retrain(&self.hub, line, reason, self.hub.now()).await?.is_some() {
+                settled.push(line.clone());
             }
         }
-        begun.iter().for_each(|line| _ = self.waiting.remove(line));
+        settled.iter().for_each(|line| _ = self.waiting.remove(line));
         Ok(())
     }
 }
