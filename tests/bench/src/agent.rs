@@ -65,6 +65,8 @@ pub struct Report {
     pub package: usize,
     /// Resident bytes with the package in place, after the events.
     pub resident: u64,
+    /// Of those, bytes that belong to the process alone; the rest is pages of its file, which the kernel can drop.
+    pub private: u64,
     /// Highest resident bytes.
     pub peak: u64,
     /// Events that the agent accepted.
@@ -108,11 +110,11 @@ pub async fn measure(programs: &Programs, events: usize, python: &Python, scratc
             wait_mean: mean("wait"),
         });
     }
-    let memory = agent.process.memory();
+    let (memory, private) = (agent.process.memory(), agent.process.private());
     drop(agent);
     figures.extend(peer(&package, &trained.later, events, python, scratch)?);
     let (package, resident, peak) = (trained.package.len(), memory.resident, memory.peak);
-    Ok(Report { load, figures, features, model, sync, package, resident, peak, events: sent })
+    Ok(Report { load, figures, features, model, sync, package, resident, private, peak, events: sent })
 }
 
 /// Sends payments one by one; seconds to the answer, and to the decision as the agent tells it.
@@ -225,7 +227,7 @@ fn peer(
 
 /// As a table.
 pub fn table(report: &Report) -> String {
-    let Report { load, figures, features, model, sync, package, resident, peak, events } = report;
+    let Report { load, figures, features, model, sync, package, resident, private, peak, events } = report;
     let mut text = format!(
         "one event over a Unix socket that stays open, to its decision; a package of {package} bytes, load {load:.2}\n\
          {:<15} {:<8} {:<9} {:>6} {:>10} {:>10} {:>10} {:>19} {:>12} {:>10}\n",
@@ -249,8 +251,9 @@ pub fn table(report: &Report) -> String {
     text += &part("model: one row, int8 (in this process)", model);
     text += &part("this disk: append 4 KiB and sync", sync);
     text += &format!(
-        "agent with the package after {events} events: {} resident, highest {}\n",
+        "agent with the package after {events} events: {} resident, of it {} private; highest {}\n",
         megabytes(*resident),
+        megabytes(*private),
         megabytes(*peak)
     );
     text

@@ -135,6 +135,12 @@ impl Process {
         memory_of_process(self.child.id())
     }
 
+    /// Resident bytes that belong to it alone: without the program's own file and libraries.
+    pub fn private(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        private(&status)
+    }
+
     /// Asks again and again until there is an answer; an error if the process ends or time runs out first.
     pub async fn until<T>(&mut self, what: &str, mut ask: impl AsyncFnMut() -> anyhow::Result<T>) -> anyhow::Result<T> {
         let deadline = Instant::now() + PATIENCE;
@@ -154,6 +160,11 @@ impl Process {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
+}
+
+fn private(status: &str) -> u64 {
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap_or_default();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap_or(0) * 1024
 }
 
 impl Drop for Process {
@@ -217,6 +228,12 @@ fn write(folder: &Path, name: &str, config: &impl Serialize) -> anyhow::Result<S
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn private_memory_is_the_kernels_figure() {
+        assert_eq!(private("VmRSS:\t    9 kB\nRssAnon:\t    2048 kB\n"), 2 << 20);
+        assert_eq!(private(""), 0);
+    }
 
     #[test]
     fn a_missing_program_is_named_with_the_command_that_builds_it() {

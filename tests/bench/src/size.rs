@@ -7,7 +7,7 @@ use anyhow::Context;
 use serde::Serialize;
 
 use crate::figures::megabytes;
-use crate::programs::Programs;
+use crate::programs::{Process, Programs};
 
 /// After start, so that what was only needed for it has been given back.
 const SETTLE: Duration = Duration::from_secs(3);
@@ -21,6 +21,8 @@ pub struct Figure {
     pub file: u64,
     /// Resident bytes when idle: started, connected, nothing to do, no package.
     pub idle: u64,
+    /// Of those, bytes that belong to the process alone; the rest is pages of its file, which the kernel can drop.
+    pub private: u64,
     /// Highest resident bytes until then.
     pub peak: u64,
     /// What others report of theirs, for comparison; not measured here.
@@ -32,23 +34,25 @@ pub async fn measure(programs: &Programs, scratch: &Path) -> anyhow::Result<Vec<
     let hub = programs.hub(scratch).await?;
     let agent = programs.agent(scratch, &hub).await?;
     tokio::time::sleep(SETTLE).await;
-    let figure = |program, memory: tributary_process::resources::Memory, others| {
+    let figure = |program, process: &Process, others| {
+        let memory = process.memory();
         let file = std::fs::metadata(programs.path(program)).with_context(|| format!("size of {program}"))?.len();
-        anyhow::Ok(Figure { program, file, idle: memory.resident, peak: memory.peak, others })
+        let (idle, peak) = (memory.resident, memory.peak);
+        anyhow::Ok(Figure { program, file, idle, private: process.private(), peak, others })
     };
     Ok(vec![
-        figure("edge-agent", agent.process.memory(), "Greengrass Lite 14.8 MB without ML; thin-edge 34 MB")?,
-        figure("cloud-hub", hub.process.memory(), "a broker, a registry, a tracker and a database")?,
+        figure("edge-agent", &agent.process, "Greengrass Lite 14.8 MB without ML; thin-edge 34 MB")?,
+        figure("cloud-hub", &hub.process, "a broker, a registry, a tracker and a database")?,
     ])
 }
 
 /// As a table.
 pub fn table(figures: &[Figure]) -> String {
-    let mut text =
-        format!("{:<12} {:>10} {:>14} {:>14}   published of others\n", "program", "file", "memory, idle", "highest");
-    for Figure { program, file, idle, peak, others } in figures {
-        let [file, idle, peak] = [file, idle, peak].map(|bytes| megabytes(*bytes));
-        text += &format!("{program:<12} {file:>10} {idle:>14} {peak:>14}   {others}\n");
+    let columns = ["file", "idle memory", "of it private", "highest"].map(|name| format!("{name:>14}")).join("");
+    let mut text = format!("{:<12}{columns}   published of others\n", "program");
+    for Figure { program, file, idle, private, peak, others } in figures {
+        let sizes = [file, idle, private, peak].map(|bytes| format!("{:>14}", megabytes(*bytes))).join("");
+        text += &format!("{program:<12}{sizes}   {others}\n");
     }
     text
 }
@@ -59,7 +63,8 @@ mod tests {
 
     #[test]
     fn sizes_are_printed_in_megabytes() {
-        let figure = Figure { program: "edge-agent", file: 25_000_000, idle: 12_340_000, peak: 1, others: "-" };
+        let figure =
+            Figure { program: "edge-agent", file: 25_000_000, idle: 12_340_000, private: 2, peak: 1, others: "-" };
         let table = table(&[figure]);
         assert!(table.contains("25.0 MB") && table.contains("12.3 MB"), "{table}");
     }
