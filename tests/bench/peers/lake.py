@@ -45,6 +45,8 @@ def commit(number, waiting):
     return len(table)
 
 
+used = resource.getrusage(resource.RUSAGE_SELF)
+idle = used.ru_utime + used.ru_stime
 rows, files, waiting, seconds = 0, 0, [], 0.0
 with open(messages) as lines:
     for line in lines:
@@ -58,5 +60,8 @@ if waiting:
     begin = time.perf_counter()
     rows += commit(files, waiting)
     seconds += time.perf_counter() - begin
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-print(json.dumps({"seconds": seconds, "rows": rows, "files": files, "peak": peak, "version": pa.__version__}))
+    files += 1
+used = resource.getrusage(resource.RUSAGE_SELF)
+cpu = used.ru_utime + used.ru_stime - idle
+peak = used.ru_maxrss * 1024
+print(json.dumps({"seconds": seconds, "cpu": cpu, "rows": rows, "files": files, "peak": peak, "version": pa.__version__}))

@@ -10,7 +10,6 @@ use std::path::Path;
 use anyhow::{Context, ensure};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde::{Deserialize, Serialize};
-use tributary_process::resources::Memory;
 
 use crate::figures::{Spread, count, megabytes, seconds};
 use crate::machine;
@@ -37,6 +36,8 @@ pub struct Figure {
     pub seconds: Spread,
     /// Observations per second in the fastest repetition.
     pub rows_per_second: f64,
+    /// Seconds of a core that the process used in the cheapest repetition, without the sender.
+    pub cpu: f64,
     /// Highest resident bytes of the process.
     pub peak: u64,
 }
@@ -65,43 +66,47 @@ pub async fn measure(
     let devices = batches::encode(rows, DEVICES)?;
     let sent: usize = devices.iter().map(|device| device.batches.len() * ROWS).sum();
     let bytes: usize = devices.iter().flat_map(|device| &device.batches).map(|batch| batch.len()).sum();
-    let (mut times, mut peak, mut files) = (Vec::new(), 0, 0);
+    let (mut times, mut cpu, mut peak, mut files) = (Vec::new(), f64::INFINITY, 0, 0);
     for round in 0..rounds {
         let folder = scratch.join(format!("ingest-{round}"));
         std::fs::create_dir(&folder)?;
-        let (time, memory, made) = at_hub(programs, &devices, sent, &folder).await?;
-        times.push(time);
-        (peak, files) = (memory.peak.max(peak), made);
+        let done = at_hub(programs, &devices, sent, &folder).await?;
+        times.push(done.seconds);
+        (cpu, peak, files) = (cpu.min(done.cpu), peak.max(done.peak), done.files);
         // A lake of many megabytes is of no use any more.
         std::fs::remove_dir_all(&folder)?;
     }
     let own = Spread::of(times).context("no repetition was asked for")?;
-    let figure = |engine: String, rows: usize, files, seconds: Spread, peak| {
+    let figure = |engine: String, rows: usize, files, seconds: Spread, cpu, peak| {
         let rows_per_second = rows as f64 / seconds.min;
-        Figure { engine, rows, files, seconds, rows_per_second, peak }
+        Figure { engine, rows, files, seconds, rows_per_second, cpu, peak }
     };
-    let mut figures = vec![figure("tributary".to_owned(), sent, files, own, peak)];
+    let mut figures = vec![figure("tributary".to_owned(), sent, files, own, cpu, peak)];
     let group = (sent / ROWS).div_ceil(files.max(1));
     if let Some((engine, answers)) = peer(group, rounds, python, scratch)? {
         let seconds = Spread::of(answers.iter().map(|answer| answer.seconds)).context("no answer of the peer")?;
         let peak = answers.iter().map(|answer| answer.peak).max().unwrap_or(0);
-        figures.push(figure(engine, answers[0].rows, answers[0].files, seconds, peak));
+        let cpu = answers.iter().map(|answer| answer.cpu).fold(f64::INFINITY, f64::min);
+        figures.push(figure(engine, answers[0].rows, answers[0].files, seconds, cpu, peak));
     }
     Ok(Report { load, bytes_per_row: bytes as f64 / sent as f64, figures })
 }
 
-async fn at_hub(
-    programs: &Programs,
-    devices: &[DeviceBatches],
-    sent: usize,
-    folder: &Path,
-) -> anyhow::Result<(f64, Memory, usize)> {
+struct Done {
+    seconds: f64,
+    cpu: f64,
+    peak: u64,
+    files: usize,
+}
+
+async fn at_hub(programs: &Programs, devices: &[DeviceBatches], sent: usize, folder: &Path) -> anyhow::Result<Done> {
     let hub = programs.hub(folder).await?;
+    let before = hub.process.cpu();
     let seconds = device::send(&hub.mqtt, devices).await?;
-    let memory = hub.process.memory();
+    let (cpu, peak) = (hub.process.cpu() - before, hub.process.memory().peak);
     let (files, found) = recount(&hub.data.join("lake").join("observations"))?;
     ensure!(found == sent, "{sent} observations were acknowledged, {found} are in the lake");
-    Ok((seconds, memory, files))
+    Ok(Done { seconds, cpu, peak, files })
 }
 
 /// Files and rows of a stream, by their footers.
@@ -124,6 +129,7 @@ fn recount(folder: &Path) -> anyhow::Result<(usize, usize)> {
 #[derive(Deserialize)]
 struct Answer {
     seconds: f64,
+    cpu: f64,
     rows: usize,
     files: usize,
     peak: u64,
@@ -153,16 +159,20 @@ fn peer(group: usize, rounds: usize, python: &Python, scratch: &Path) -> anyhow:
 /// As a table.
 pub fn table(report: &Report) -> String {
     let Report { load, bytes_per_row, figures } = report;
+    let columns = ["rows", "files", "runs", "min", "p50", "rows/s", "rows/s of CPU", "highest memory"];
+    let columns = columns.map(|name| format!("{name:>15}")).join("");
     let mut text = format!(
         "observations of {DEVICES} devices in batches of {ROWS}, {bytes_per_row:.0} bytes each on the wire, to a receipt for \
-         what is durable; load {load:.2}\n{:<24} {:>10} {:>6} {:>5} {:>10} {:>10} {:>14} {:>14}\n",
-        "engine", "rows", "files", "runs", "min", "p50", "rows/s", "highest memory"
+         what is durable; load {load:.2}\n{:<24}{columns}\n",
+        "engine"
     );
-    for Figure { engine, rows, files, seconds: spread, rows_per_second, peak } in figures {
+    for Figure { engine, rows, files, seconds: spread, rows_per_second, cpu, peak } in figures {
         let [min, p50] = [spread.min, spread.p50].map(seconds);
-        let [rows, rate] = [*rows as f64, *rows_per_second].map(count);
-        let (runs, peak) = (spread.repetitions, megabytes(*peak));
-        text += &format!("{engine:<24} {rows:>10} {files:>6} {runs:>5} {min:>10} {p50:>10} {rate:>14} {peak:>14}\n");
+        let per_cpu = *rows as f64 / cpu;
+        let [rows, rate, per_cpu] = [*rows as f64, *rows_per_second, per_cpu].map(count);
+        let values =
+            [rows, files.to_string(), spread.repetitions.to_string(), min, p50, rate, per_cpu, megabytes(*peak)];
+        text += &format!("{engine:<24}{}\n", values.map(|value| format!("{value:>15}")).join(""));
     }
     if let [ours, theirs, ..] = &figures[..] {
         text += &format!(
@@ -182,11 +192,11 @@ mod tests {
     fn a_report_has_the_ratio_of_both_sides() {
         let figure = |engine: &str, rows_per_second| {
             let (engine, seconds) = (engine.to_owned(), Spread::of([1.0]).unwrap());
-            Figure { engine, rows: 1000, files: 1, seconds, rows_per_second, peak: 1 }
+            Figure { engine, rows: 1000, files: 1, seconds, rows_per_second, cpu: 0.5, peak: 1 }
         };
         let figures = vec![figure("tributary", 1000.0), figure("pyarrow", 400.0)];
         let table = table(&Report { load: 0.0, bytes_per_row: 60.0, figures });
-        assert!(table.contains("ours by 2.5x") && table.contains("1 000"), "{table}");
+        assert!(table.contains("ours by 2.5x") && table.contains("2 000"), "{table}");
     }
 
     #[test]

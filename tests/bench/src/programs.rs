@@ -141,6 +141,12 @@ impl Process {
         private(&status)
     }
 
+    /// Seconds of a core that it has used.
+    pub fn cpu(&self) -> f64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
+        cpu(&stat)
+    }
+
     /// Asks again and again until there is an answer; an error if the process ends or time runs out first.
     pub async fn until<T>(&mut self, what: &str, mut ask: impl AsyncFnMut() -> anyhow::Result<T>) -> anyhow::Result<T> {
         let deadline = Instant::now() + PATIENCE;
@@ -165,6 +171,13 @@ impl Process {
 fn private(status: &str) -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap_or_default();
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap_or(0) * 1024
+}
+
+/// User and system time. The kernel counts in hundredths of a second for programs, whatever its own tick.
+fn cpu(stat: &str) -> f64 {
+    // The program's name stands in brackets and may hold anything.
+    let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
+    fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
 }
 
 impl Drop for Process {
@@ -228,6 +241,13 @@ fn write(folder: &Path, name: &str, config: &impl Serialize) -> anyhow::Result<S
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cpu_time_is_read_behind_any_name() {
+        let stat = "7 (a) b) S 1 7 7 0 -1 4194560 100 0 0 0 150 50 0 0 20 0 1 0 100 1000 10";
+        assert_eq!(cpu(stat), 2.0);
+        assert_eq!(cpu(""), 0.0);
+    }
 
     #[test]
     fn private_memory_is_the_kernels_figure() {
