@@ -9,44 +9,26 @@ use cloud_hub_trainer::RunResult;
 use serde_json::json;
 use sqlx::SqliteConnection;
 use tributary_stats::ranking::Difference;
-use tributary_wire::{LineName, Micros, VersionNumber};
+use tributary_wire::{LineName, Micros, Role, VersionNumber};
 
-use super::{Line, Retrain, story};
+use super::gate::{Gate, Situation, gate};
+use super::{Line, story};
 use crate::hub::Hub;
 use crate::publish;
 use crate::registry::aliases;
 use crate::rollout::{self, RolloutError};
+use crate::training::datasets;
 use crate::training::runs::{self, NewRun, Run, RunOrigin};
 
-/// Whether drift may start a run now.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Gate {
-    /// It may.
-    Open,
-    /// It may not, for this reason.
-    Closed(String),
-}
-
-/// One run at a time, a pause after each, and only where the line's settings say so.
-pub fn gate(line: &Line, unfinished: Option<i64>, last_end: Option<Micros>, now: Micros) -> Gate {
-    if line.settings.retrain == Retrain::Manual {
-        return Gate::Closed("the line's setting `retrain` is `manual`".to_owned());
-    }
-    if let Some(run) = unfinished {
-        return Gate::Closed(format!("run {run} is under way"));
-    }
-    let pause = line.settings.cool_down.0.as_micros() as i64;
-    match last_end {
-        Some(end) if now.since(end) < pause => {
-            let left = (pause - now.since(end)) / Micros::SECOND;
-            Gate::Closed(format!(
-                "the last run that drift asked for ended {} s ago; {left} s of the pause of {} are left",
-                now.since(end) / Micros::SECOND,
-                line.settings.cool_down
-            ))
-        }
-        _ => Gate::Open,
-    }
+async fn situation(catalog: &mut SqliteConnection, line: &Line) -> anyhow::Result<Situation> {
+    let newest = rollout::read::newest(catalog, &line.name, &Role::primary()).await?;
+    Ok(Situation {
+        unfinished: runs::unfinished(catalog, &line.name).await?.map(|run| run.id),
+        rollout: newest.filter(|stored| stored.rollout.state.is_active()).map(|stored| stored.rollout.id),
+        last_end: runs::last_drift_end(catalog, &line.name).await?,
+        last_rows: datasets::last_drift_rows(catalog, &line.name).await?,
+        rows: datasets::labelled_until(catalog, line).await?,
+    })
 }
 
 /// Called when drift is found, again and again as long as it stands: queues a run over the recent past, unless the gate
@@ -56,9 +38,8 @@ pub async fn retrain(hub: &Arc<Hub>, line: &LineName, reason: &str, now: Micros)
     const QUEUED: &str = "run-queued";
     let mut catalog = hub.catalog.write().await?;
     let line = super::get(&mut catalog, line).await?;
-    let unfinished = runs::unfinished(&mut catalog, &line.name).await?.map(|run| run.id);
-    let last_end = runs::last_drift_end(&mut catalog, &line.name).await?;
-    let run = match gate(&line, unfinished, last_end, now) {
+    let situation = situation(&mut catalog, &line).await?;
+    let run = match gate(&line, situation, now) {
         Gate::Closed(why) => {
             // Once until the next run: the story is for people.
             let told = story::last_of(&mut catalog, &line.name, [NOT_STARTED, QUEUED]).await?;
@@ -238,38 +219,4 @@ fn measured(result: &RunResult, champion: Option<VersionNumber>) -> Option<Compa
             upper: precision_gain,
         },
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::lines::LineSettings;
-
-    fn line(settings: LineSettings) -> Line {
-        Line {
-            name: LineName::new("card-fraud").unwrap(),
-            view_name: "card".to_owned(),
-            view_version: 1,
-            settings,
-            revision: 1,
-            created: Micros(0),
-            changed: Micros(0),
-        }
-    }
-
-    #[test]
-    fn drift_starts_one_run_at_a_time_with_a_pause_after_each() {
-        let line = line(LineSettings::default());
-        let minute = |n: i64| Micros(n * 60 * Micros::SECOND);
-        assert_eq!(gate(&line, None, None, minute(0)), Gate::Open);
-        assert!(matches!(gate(&line, Some(3), None, minute(0)), Gate::Closed(why) if why.contains("run 3")));
-        assert!(matches!(gate(&line, None, Some(minute(0)), minute(9)), Gate::Closed(why) if why.contains("60 s")));
-        assert_eq!(gate(&line, None, Some(minute(0)), minute(10)), Gate::Open);
-    }
-
-    #[test]
-    fn a_manual_line_is_left_to_people() {
-        let settings = LineSettings { retrain: Retrain::Manual, ..LineSettings::default() };
-        assert!(matches!(gate(&line(settings), None, None, Micros(0)), Gate::Closed(why) if why.contains("manual")));
-    }
 }

@@ -2,6 +2,7 @@
 
 pub mod settings;
 pub mod story;
+pub mod gate;
 pub mod closed_loop;
 
 use sqlx::SqliteConnection;

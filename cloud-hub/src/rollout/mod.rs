@@ -17,7 +17,7 @@ pub use store::{Counters, Step, Stored};
 /// What the web API reads.
 pub mod read {
     pub use super::engine::outlook;
-    pub use super::store::{get, list, steps};
+    pub use super::store::{get, list, newest, steps};
 }
 
 use cloud_hub_core::drift::SettingsError;

@@ -92,8 +92,7 @@ impl Wish {
         let mut catalog = hub.catalog.reader().acquire().await.map_err(RegistryError::from)?;
         let view = views::get(&mut catalog, &line.view_name, Some(line.view_version)).await?.view()?;
         let training = &line.settings.training;
-        let set = training.label_delay.map(|delay| delay.0.as_micros() as i64);
-        let label_delay = label_delay.or(set).unwrap_or(view.label_delay());
+        let label_delay = label_delay.unwrap_or_else(|| declared_delay(&line, &view));
         let to = match to {
             Some(to) => to,
             None => Micros(newest_event(&mut catalog).await?.ok_or(WishError::NoEvents)?.0 - label_delay),
@@ -111,11 +110,31 @@ impl Wish {
     }
 }
 
+/// The label delay of the line's settings, else of its view.
+fn declared_delay(line: &Line, view: &View) -> i64 {
+    line.settings.training.label_delay.map_or(view.label_delay(), |delay| delay.0.as_micros() as i64)
+}
+
+/// Event time up to which the labels of a line should be known by now; `None` before the first event.
+pub async fn labelled_until(catalog: &mut SqliteConnection, line: &Line) -> Result<Option<Micros>, RegistryError> {
+    let view = views::get(catalog, &line.view_name, Some(line.view_version)).await?.view()?;
+    let newest = newest_event(catalog).await?;
+    Ok(newest.map(|newest| Micros(newest.0 - declared_delay(line, &view))))
+}
+
 /// The newest event time in the lake: the watermark of everything that has arrived.
 pub async fn newest_event(catalog: &mut SqliteConnection) -> Result<Option<Micros>, RegistryError> {
     let query = "select max(max_time) from lake_files where stream = 'events'";
     let newest: Option<i64> = sqlx::query_scalar(query).fetch_one(catalog).await?;
     Ok(newest.map(Micros))
+}
+
+/// Event time before which the rows of the last run lie that drift asked for on this line.
+pub async fn last_drift_rows(catalog: &mut SqliteConnection, line: &LineName) -> Result<Option<Micros>, sqlx::Error> {
+    let query = "select max(datasets.to_time) from runs join datasets on datasets.id = runs.dataset
+                 where runs.line = $1 and runs.origin = 'drift'";
+    let to: Option<i64> = sqlx::query_scalar(query).bind(line.as_str()).fetch_one(catalog).await?;
+    Ok(to.map(Micros))
 }
 
 /// Where the dataset of that hash lies.
