@@ -24,7 +24,7 @@ const STREAMS: [&str; 2] = ["events", "observations"];
 const PATIENCE: Duration = Duration::from_secs(180);
 
 fn kills() -> u32 {
-    std::env::var("TRIBUTARY_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(12)
+    std::env::var("TRIBUTARY_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(25)
 }
 
 fn payments() -> Vec<Transaction> {
