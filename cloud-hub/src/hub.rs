@@ -246,8 +246,12 @@ async fn watch_connections(hub: Arc<Hub>, mut events: mpsc::Receiver<Event>) -> 
             Event::TakenOver(device) => {
                 tracing::warn!(%device, "a second connection of the same device took over");
                 let detail = serde_json::json!({ "problem": "two live connections of the same device" });
-                let alert =
-                    alerts::Raise { kind: "connection-taken-over", subject: device.as_str(), severity: "warning", detail };
+                let alert = alerts::Raise {
+                    kind: "connection-taken-over",
+                    subject: device.as_str(),
+                    severity: "warning",
+                    detail,
+                };
                 let raised = async {
                     let mut transaction = hub.catalog.write().await?;
                     alerts::raise(&mut transaction, alert, hub.now()).await?;

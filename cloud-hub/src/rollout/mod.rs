@@ -10,7 +10,7 @@ mod engine;
 mod driver;
 
 pub use driver::{Config, command, run, start};
-pub use engine::{Command, Changed};
+pub use engine::{Changed, Command};
 pub use fleet::Member;
 pub use store::{Counters, Step, Stored};
 

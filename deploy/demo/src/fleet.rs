@@ -172,12 +172,16 @@ impl Fleet {
         let data_dir = folder.join("hub");
         let view = folder.join("view.toml");
         std::fs::write(&view, wish.view)?;
-        let file = write(folder, "hub", &HubConfig {
-            data_dir: data_dir.clone(),
-            gateway: Listen { listen: format!("127.0.0.1:{mqtt}") },
-            api: Listen { listen: format!("127.0.0.1:{http}") },
-            training: Training { program: wish.executable.clone(), arguments: vec!["hub".into()] },
-        })?;
+        let file = write(
+            folder,
+            "hub",
+            &HubConfig {
+                data_dir: data_dir.clone(),
+                gateway: Listen { listen: format!("127.0.0.1:{mqtt}") },
+                api: Listen { listen: format!("127.0.0.1:{http}") },
+                training: Training { program: wish.executable.clone(), arguments: vec!["hub".into()] },
+            },
+        )?;
         let mut fleet = Self {
             folder: folder.into(),
             hub: Program::new("hub", &wish.executable, folder, &["hub", "serve", "--config", &file]),
@@ -191,16 +195,20 @@ impl Fleet {
             let device = device(index);
             let state_dir = folder.join(&device);
             let mqtt = if wish.misled == Some(index) { nowhere } else { mqtt };
-            let file = write(folder, &device, &AgentConfig {
-                device: device.clone(),
-                state_dir: state_dir.clone(),
-                lines: vec![LINE.into()],
-                view: view.clone(),
-                hub: HubAddress { mqtt: format!("127.0.0.1:{mqtt}"), http: address.clone() },
-                trust: Trust { keys: data_dir.join("keys").join("trust.json") },
-                sources: Sources { api: TimeRules { time: "replay" } },
+            let file = write(
+                folder,
+                &device,
+                &AgentConfig {
+                    device: device.clone(),
+                    state_dir: state_dir.clone(),
+                    lines: vec![LINE.into()],
+                    view: view.clone(),
+                    hub: HubAddress { mqtt: format!("127.0.0.1:{mqtt}"), http: address.clone() },
+                    trust: Trust { keys: data_dir.join("keys").join("trust.json") },
+                    sources: Sources { api: TimeRules { time: "replay" } },
                     link: Link { report_every: "1s" },
-            })?;
+                },
+            )?;
             let mut agent = Program::new(&device, &wish.executable, folder, &["agent", "run", "--config", &file]);
             agent.start()?;
             fleet.agents.push(agent);

@@ -167,7 +167,13 @@ impl Traffic {
 
     fn note(&mut self, answer: EventAnswer, truth: &HashMap<String, bool>) -> Result<()> {
         if answer.status != "accepted" || !answer.durable {
-            bail!("payment {} was answered {} (durable: {}) {}", answer.id, answer.status, answer.durable, answer.error);
+            bail!(
+                "payment {} was answered {} (durable: {}) {}",
+                answer.id,
+                answer.status,
+                answer.durable,
+                answer.error
+            );
         }
         if let Some(latency) = answer.latency_us {
             self.latency.record(latency);

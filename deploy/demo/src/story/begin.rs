@@ -132,7 +132,10 @@ impl Story {
     pub async fn ship(&mut self) -> Result<()> {
         if self.sabotaged(Step::Ship) {
             self.fleet.agents[AGENTS - 1].kill();
-            bail!("agent {AGENTS} was stopped: {}", self.day().await.err().map_or("nothing failed".into(), |e| format!("{e:#}")));
+            bail!(
+                "agent {AGENTS} was stopped: {}",
+                self.day().await.err().map_or("nothing failed".into(), |e| format!("{e:#}"))
+            );
         }
         let rollout = self.roll_out(1, CHANGE_DAY - 7).await?;
         let bytes = self.summary.bytes_shipped.get(&1).copied().unwrap_or(0);

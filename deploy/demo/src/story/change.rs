@@ -86,7 +86,8 @@ impl Story {
             }
             let version = self.finish_run(run.id).await?;
             if self.rollout_begins(version).await? {
-                self.display.fact(format!("version {version} ranks the same later payments better and is champion now"));
+                self.display
+                    .fact(format!("version {version} ranks the same later payments better and is champion now"));
                 return Ok(());
             }
             self.display.fact(format!("version {version} is not better yet; more labels are needed"));
@@ -130,9 +131,11 @@ impl Story {
                 return Ok(true);
             }
             let story: Value = self.ask(&format!("lines/{LINE}/events?limit=20")).await?;
-            let kept = story["items"].as_array().into_iter().flatten().any(|event| {
-                event["kind"] == "champion-kept" && event["detail"]["version"] == version
-            });
+            let kept = story["items"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .any(|event| event["kind"] == "champion-kept" && event["detail"]["version"] == version);
             if kept || Instant::now() > deadline {
                 return Ok(false);
             }
@@ -187,9 +190,8 @@ impl Story {
         let (Some(after), Some(before)) = (after, before) else { bail!("the comparison has no AUC: {found}") };
         let rows = found["rows"].as_u64().unwrap_or(0);
         self.summary.comparison = Some(Comparison { rows, before, after });
-        self.display.fact(format!(
-            "{rows} later payments: version 1 has AUC {before:.3}, version {newest} has {after:.3}"
-        ));
+        self.display
+            .fact(format!("{rows} later payments: version 1 has AUC {before:.3}, version {newest} has {after:.3}"));
         ensure!(after - before >= 0.05, "the old version lost only {:.3}", after - before);
         Ok(())
     }

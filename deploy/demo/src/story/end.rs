@@ -48,7 +48,9 @@ impl Story {
             match rollout.state.as_str() {
                 "stopped" => break rollout,
                 "completed" => bail!("the bad version reached every agent"),
-                _ if Instant::now() > deadline => bail!("the rollout is {}: {}", rollout.state, rollout.waiting.join("; ")),
+                _ if Instant::now() > deadline => {
+                    bail!("the rollout is {}: {}", rollout.state, rollout.waiting.join("; "))
+                }
                 _ => {}
             }
             self.display.progress(format!("{}; {}", rollout.state, rollout.waiting.join("; ")));
@@ -83,7 +85,8 @@ impl Story {
         if self.sabotaged(Step::Reconcile) {
             claimed.push("tx-never-sent");
         }
-        let lost = claimed.iter().filter(|id| !events.contains_key(**id) || !observations.contains_key(**id)).count() as u64;
+        let lost =
+            claimed.iter().filter(|id| !events.contains_key(**id) || !observations.contains_key(**id)).count() as u64;
         let doubled = events.values().chain(observations.values()).filter(|count| **count > 1).count() as u64;
         let summary = &mut self.summary;
         summary.accepted = claimed.len() as u64;

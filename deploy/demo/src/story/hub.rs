@@ -160,12 +160,15 @@ impl Story {
     /// Writes down what a run found.
     pub fn note_version(&mut self, version: u32, result: &RunResult) {
         self.summary.bytes_shipped.insert(version, result.package_bytes);
-        self.summary.versions.insert(version, summary::Version {
-            auc_f32: result.f32.auc_roc,
-            auc_int8: result.int8.auc_roc,
-            average_precision_f32: result.f32.average_precision,
-            average_precision_int8: result.int8.average_precision,
-            serves: result.serve.clone(),
-        });
+        self.summary.versions.insert(
+            version,
+            summary::Version {
+                auc_f32: result.f32.auc_roc,
+                auc_int8: result.int8.auc_roc,
+                average_precision_f32: result.f32.average_precision,
+                average_precision_int8: result.int8.average_precision,
+                serves: result.serve.clone(),
+            },
+        );
     }
 }

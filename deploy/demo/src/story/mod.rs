@@ -155,16 +155,26 @@ impl Story {
         let summary = &self.summary;
         let megabytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
         println!("\n        Summary");
-        println!("        accepted {}, in the lake {}, dropped {}, doubled {}",
-            thousands(summary.accepted), thousands(summary.in_lake), summary.dropped, summary.duplicated);
+        println!(
+            "        accepted {}, in the lake {}, dropped {}, doubled {}",
+            thousands(summary.accepted),
+            thousands(summary.in_lake),
+            summary.dropped,
+            summary.duplicated
+        );
         for (version, found) in &summary.versions {
-            println!("        version {version}: AUC {:.3} as f32, {:.3} as int8; serves {}",
-                found.auc_f32, found.auc_int8, found.serves);
+            println!(
+                "        version {version}: AUC {:.3} as f32, {:.3} as int8; serves {}",
+                found.auc_f32, found.auc_int8, found.serves
+            );
         }
         let latency = summary.decision_latency_us;
         println!("        event to decision inside the agent: p50 {} us, p99 {} us", latency.p50, latency.p99);
-        println!("        peak memory: hub {:.0} MiB, one agent {:.0} MiB (debug build unless --release)",
-            megabytes(summary.hub_memory_bytes), megabytes(summary.agent_memory_bytes));
+        println!(
+            "        peak memory: hub {:.0} MiB, one agent {:.0} MiB (debug build unless --release)",
+            megabytes(summary.hub_memory_bytes),
+            megabytes(summary.agent_memory_bytes)
+        );
         println!("        told in {:.0} s", summary.seconds);
     }
 

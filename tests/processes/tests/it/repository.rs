@@ -23,14 +23,29 @@ fn dependencies() -> BTreeMap<String, Vec<String>> {
     let manifest = read("Cargo.toml");
     let members = manifest.lines().skip_while(|line| !line.starts_with("members")).skip(1);
     let members = members.take_while(|line| !line.starts_with(']'));
-    members.map(|line| line.trim().trim_matches(['"', ','].as_slice()).to_owned()).map(|m| (m.clone(), of(&m))).collect()
+    members
+        .map(|line| line.trim().trim_matches(['"', ','].as_slice()).to_owned())
+        .map(|m| (m.clone(), of(&m)))
+        .collect()
 }
 
 #[test]
 fn a_core_decides_and_does_no_io() {
-    let forbidden =
-        ["tokio", "tokio-util", "axum", "hyper", "hyper-util", "redb", "sled", "rumqttc", "rumqttd", "sqlx", "tributary-process"];
-    let pure = ["shared/wire", "shared/features", "shared/stats", "shared/release", "edge-agent/core", "cloud-hub/core"];
+    let forbidden = [
+        "tokio",
+        "tokio-util",
+        "axum",
+        "hyper",
+        "hyper-util",
+        "redb",
+        "sled",
+        "rumqttc",
+        "rumqttd",
+        "sqlx",
+        "tributary-process",
+    ];
+    let pure =
+        ["shared/wire", "shared/features", "shared/stats", "shared/release", "edge-agent/core", "cloud-hub/core"];
     let dependencies = dependencies();
     for member in pure {
         let found: Vec<_> = dependencies[member].iter().filter(|name| forbidden.contains(&name.as_str())).collect();
