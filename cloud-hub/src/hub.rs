@@ -75,11 +75,13 @@ impl std::fmt::Debug for Starting {
 
 impl Hub {
     /// Opens catalog and lake, clears up after a crash, and takes the ports. Nothing is served yet.
-    pub async fn build(config: Config) -> anyhow::Result<Arc<Self>> {
+    pub async fn build(mut config: Config) -> anyhow::Result<Arc<Self>> {
         anyhow::ensure!(
             config.gateway.insecure_plain_on_loopback,
             "gateway.insecure_plain_on_loopback is false, and there is no other listener to start"
         );
+        // Runs name files for their child process, which takes a relative path from the run's own folder.
+        config.data_dir = std::path::absolute(&config.data_dir).context("where data_dir lies")?;
         let data = &config.data_dir;
         // The folder's own name must survive a power cut too, else all that is durable inside is lost with it.
         let above = data.ancestors().skip(1).find(|above| above.is_dir()).unwrap_or(Path::new(""));

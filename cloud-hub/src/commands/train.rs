@@ -220,7 +220,8 @@ impl Run {
                 ExitCode::SUCCESS
             }
             Err(error) => {
-                eprintln!("error: {}", crate::api::chain(&error));
+                // Its words include those of its causes.
+                eprintln!("error: {error}");
                 ExitCode::from(error.exit_code())
             }
         }

@@ -1,5 +1,7 @@
 //! Runs: from the lake to a registered, promoted, published version; cancelled, interrupted, failed.
 
+use std::path::{Path, PathBuf};
+
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 use tributary_fraud::GeneratorConfig;
@@ -27,6 +29,11 @@ fn is_final(run: &Value) -> bool {
     ["succeeded", "failed", "cancelled"].contains(&run["state"].as_str().unwrap_or_default())
 }
 
+fn from_here(path: &Path) -> PathBuf {
+    let up: PathBuf = std::env::current_dir().unwrap().components().skip(1).map(|_| "..").collect();
+    up.join(path.strip_prefix("/").unwrap())
+}
+
 fn kinds(story: &Value) -> Vec<String> {
     let steps = story["items"].as_array().unwrap();
     steps.iter().rev().map(|step| step["kind"].as_str().unwrap().to_owned()).collect()
@@ -34,7 +41,9 @@ fn kinds(story: &Value) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_ends_in_a_promoted_published_version_and_the_story_says_why() {
-    let hub = TestHub::start().await;
+    // The folder of the data is named relative to the hub's own, as in the README.
+    let folder = tempfile::tempdir().unwrap();
+    let hub = TestHub::start_in(folder, |config| config.data_dir = from_here(&config.data_dir)).await;
     hub.line(settings()).await;
     let events = hub.payments(payments()).await;
     let run = hub.ok(Method::POST, "/runs", json!({"line": "card-fraud", "seed": 3})).await;

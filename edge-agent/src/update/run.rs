@@ -56,8 +56,9 @@ impl Updates {
             }
             self.show();
         }
-        for line in &mut self.lines {
-            line.fetching.take().inspect(|task| task.abort());
+        for index in 0..self.lines.len() {
+            self.lines[index].fetching.take().inspect(|task| task.abort());
+            self.tell(index, Input::Stopping).await;
         }
     }
 

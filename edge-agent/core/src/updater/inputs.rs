@@ -84,6 +84,17 @@ impl Updater {
         }
     }
 
+    /// A trial that ends because the agent was told to end has failed at nothing: after the start it begins anew, as
+    /// staged. Until the process is gone the package goes on serving.
+    pub(super) fn stop(&mut self) {
+        self.stopping = true;
+        if let Candidate::Trial { release, probation, proven: false, .. } = &self.record.candidate {
+            self.record.candidate = Candidate::Staged { release: release.clone(), probation: *probation };
+            self.confirmed = false;
+            self.store();
+        }
+    }
+
     pub(super) fn serving(&mut self, package: Option<Sha256>) {
         if self.ordered.as_ref().map(|release| release.sha256) != package {
             return;

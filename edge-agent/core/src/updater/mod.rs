@@ -108,6 +108,8 @@ pub enum Input {
     Persisted(u64),
     /// The record could not be written.
     PersistFailed,
+    /// The agent is about to end because it was told to. Nothing follows but [`Input::Persisted`].
+    Stopping,
     /// Time passed.
     Woken,
 }
@@ -162,6 +164,7 @@ pub struct Updater {
     out: Vec<Action>,
     now: Now,
 
+    stopping: bool,
     online: bool,
     /// Since when a staged package waits for a hub that is not there.
     offline_since: Duration,
@@ -202,6 +205,7 @@ impl Updater {
             rewrite_at: None,
             out: Vec::new(),
             now,
+            stopping: false,
             online: false,
             offline_since: now.monotonic,
             confirmed: false,
@@ -245,9 +249,12 @@ impl Updater {
             Input::Evidence { sha256, evidence } => self.take_evidence(sha256, evidence),
             Input::Persisted(ticket) => self.persisted(ticket),
             Input::PersistFailed => self.rewrite_at = Some(now.monotonic + self.settings.write_retry),
+            Input::Stopping => self.stop(),
             Input::Woken => {}
         }
-        self.pursue();
+        if !self.stopping {
+            self.pursue();
+        }
         std::mem::take(&mut self.out)
     }
 

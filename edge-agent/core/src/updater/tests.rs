@@ -222,6 +222,15 @@ impl Device {
         assert_eq!(self.serving, Some(release(version).sha256));
     }
 
+    /// Brings a staged package to its trial.
+    fn until_trial_again(&mut self) {
+        self.work();
+        self.tell(Input::Online(true));
+        self.tell(Input::Confirmed(Generation(self.generation)));
+        self.work();
+        assert_eq!(self.state(), UpdaterState::Trial);
+    }
+
     fn until_committed(&mut self, version: u32) {
         self.until_trial(version);
         self.evidence(GOOD);
@@ -274,6 +283,34 @@ fn a_restart_during_the_trial_undoes_it() {
     device.settle();
     assert_eq!((device.state(), device.committed()), (UpdaterState::RolledBack, Some(1)));
     assert_eq!(device.serving, Some(release(1).sha256));
+}
+
+#[test]
+fn an_agent_that_is_told_to_stop_during_a_trial_begins_it_anew() {
+    let mut device = Device::new();
+    device.until_committed(1);
+    device.until_trial(2);
+    device.tell(Input::Stopping);
+    device.persist();
+    device.restart();
+    device.work();
+    assert_eq!((device.state(), device.serving), (UpdaterState::Staged, Some(release(1).sha256)));
+    device.settle();
+    assert_eq!((device.state(), device.committed()), (UpdaterState::Committed, Some(2)));
+}
+
+#[test]
+fn a_trial_begun_anew_after_a_stop_is_still_undone_by_a_crash() {
+    let mut device = Device::new();
+    device.until_committed(1);
+    device.until_trial(2);
+    device.tell(Input::Stopping);
+    device.persist();
+    device.restart();
+    device.until_trial_again();
+    device.restart();
+    device.settle();
+    assert_eq!((device.state(), device.committed()), (UpdaterState::RolledBack, Some(1)));
 }
 
 #[test]
@@ -431,6 +468,7 @@ enum Step {
     Evidence(TrialReport),
     Advance(u64),
     Crash,
+    Stop,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -451,6 +489,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => prop_oneof![4 => Just(GOOD), 1 => Just(BAD), 1 => Just(TrialReport::default())].prop_map(Step::Evidence),
         2 => (1u64..400).prop_map(Step::Advance),
         2 => Just(Step::Crash),
+        1 => Just(Step::Stop),
     ]
 }
 
@@ -485,6 +524,13 @@ impl Device {
             Step::Evidence(evidence) => self.evidence(evidence),
             Step::Advance(seconds) => self.advance(seconds),
             Step::Crash => self.restart(),
+            Step::Stop => {
+                self.tell(Input::Stopping);
+                while !self.persists.is_empty() {
+                    self.persist();
+                }
+                self.restart();
+            }
         }
     }
 }
