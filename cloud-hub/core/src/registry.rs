@@ -123,6 +123,9 @@ pub enum Metric {
 pub struct PromotionPolicy {
     /// The metric that decides.
     pub metric: Metric,
+    /// A challenger below this by that metric is never taken, however bad the champion has become: soon after a change
+    /// there are too few labels of the new kind, and training again on more beats shipping a guess. 0 turns it off.
+    pub min_score: f64,
     /// Gain that the lower confidence limit of the difference must exceed.
     pub min_gain: f64,
     /// Loss by the other metric that is still accepted.
@@ -133,13 +136,14 @@ pub struct PromotionPolicy {
 
 impl Default for PromotionPolicy {
     fn default() -> Self {
-        Self { metric: Metric::Auc, min_gain: 0.0, max_loss: 0.02, min_positives: 20 }
+        Self { metric: Metric::Auc, min_score: 0.0, min_gain: 0.0, max_loss: 0.02, min_positives: 20 }
     }
 }
 
 impl PromotionPolicy {
     /// Refuses a policy that would promote anything or nothing.
     pub fn check(&self) -> Result<(), SettingsError> {
+        require((0.0..1.0).contains(&self.min_score), "promotion.min_score", "0 or more, below 1", self.min_score)?;
         require((0.0..1.0).contains(&self.min_gain), "promotion.min_gain", "0 or more, below 1", self.min_gain)?;
         require((0.0..=1.0).contains(&self.max_loss), "promotion.max_loss", "0 to 1", self.max_loss)?;
         require(self.min_positives > 0, "promotion.min_positives", "1 or more", self.min_positives)
@@ -188,6 +192,9 @@ pub fn promote(policy: &PromotionPolicy, champion: Option<VersionNumber>, found:
         "{name} {:.4} against {:.4} of version {champion} on the same {} rows (difference {:+.4}, 95 % limits {:+.4} to {:+.4})",
         main.challenger, main.champion, found.rows, main.difference, main.lower, main.upper
     );
+    if main.challenger < policy.min_score {
+        return Promotion::Keep(format!("below the floor of {}: {figures}", policy.min_score));
+    }
     // A number that is not a number keeps the champion.
     if main.lower.is_nan() || main.lower <= policy.min_gain {
         return Promotion::Keep(format!("not better beyond noise: {figures}"));
@@ -224,6 +231,14 @@ mod tests {
         assert!(matches!(decide(&noisy), Promotion::Keep(reason) if reason.contains("not better beyond noise")));
         let broken = comparison(difference(f64::NAN, 0.9, 0.0), difference(0.5, 0.6, 0.05));
         assert!(matches!(decide(&broken), Promotion::Keep(_)));
+    }
+
+    #[test]
+    fn a_challenger_below_the_floor_is_not_taken_even_from_a_worse_champion() {
+        let found = comparison(difference(0.30, 0.45, 0.03), difference(0.02, 0.05, 0.05));
+        let policy = PromotionPolicy { min_score: 0.8, ..PromotionPolicy::default() };
+        let decision = promote(&policy, Some(VersionNumber(1)), Some(&found));
+        assert!(matches!(decision, Promotion::Keep(reason) if reason.contains("below the floor of 0.8")));
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub struct Summary {
     pub versions: BTreeMap<u32, Version>,
     /// AUC ROC of the first and the second version on the same later payments.
     pub comparison: Option<Comparison>,
-    /// Bytes of the packages that were shipped.
+    /// Bytes that the agents fetched, by version.
     pub bytes_shipped: BTreeMap<u32, u64>,
     /// Time from event to decision inside the agent, in microseconds.
     pub decision_latency_us: Latency,
@@ -56,6 +56,8 @@ pub struct Version {
     pub average_precision_f32: f64,
     /// Average precision of the int8 graph.
     pub average_precision_int8: f64,
+    /// Size of its package file.
+    pub package_bytes: u64,
     /// Which graph is served.
     pub serves: String,
 }

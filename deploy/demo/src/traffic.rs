@@ -28,6 +28,7 @@ pub struct Traffic {
     /// The day that comes next, 0 the first.
     pub day: i64,
     labels: VecDeque<Transaction>,
+    per_day: Vec<u64>,
     /// Every event id that an agent accepted.
     pub accepted: HashMap<String, Answer>,
     /// Requests that failed.
@@ -108,6 +109,7 @@ impl Traffic {
             start,
             day: 0,
             labels: VecDeque::new(),
+            per_day: Vec::new(),
             accepted: HashMap::new(),
             failed: 0,
             latency: LatencySketch::default(),
@@ -122,6 +124,11 @@ impl Traffic {
     /// Whether payments are left.
     pub fn has_more(&mut self) -> bool {
         self.payments.peek().is_some()
+    }
+
+    /// How many payments of a day were accepted.
+    pub fn payments_of(&self, day: i64) -> u64 {
+        usize::try_from(day).ok().and_then(|day| self.per_day.get(day)).copied().unwrap_or(0)
     }
 
     /// Sends the next day's payments to the agents, then the labels that became known by its end to the hub.
@@ -142,6 +149,7 @@ impl Traffic {
         }
         let frauds = payments.iter().filter(|payment| payment.fraud).count();
         let day = Day { payments: payments.len(), frauds };
+        self.per_day.push(payments.len() as u64);
         self.labels.extend(payments);
         self.send_labels(hub, end).await?;
         self.day += 1;

@@ -159,6 +159,8 @@ impl Story {
             if let Some(rollout) = rollout.clone().filter(|_| done) {
                 let committed = rollout.members.iter().filter(|member| member.state == "committed").count();
                 ensure!(committed == AGENTS, "{committed} of {AGENTS} agents have committed version {version}");
+                let bytes = self.summary.versions.get(&version).map_or(0, |found| found.package_bytes);
+                self.summary.bytes_shipped.insert(version, bytes * AGENTS as u64);
                 return Ok(rollout);
             }
             let stands = rollout.as_ref().map_or("no rollout yet".into(), |rollout| {

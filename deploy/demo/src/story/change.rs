@@ -5,18 +5,22 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail, ensure};
 use serde_json::{Value, json};
 
+use tributary_wire::Micros;
+
 use super::hub::Run;
 use super::{CHANGE_DAY, COMPARE_DAYS, DAYS, Story};
 use crate::fleet::LINE;
 use crate::step::Step;
 use crate::summary::Comparison;
+use crate::traffic::LABEL_DELAY;
+use crate::wait;
 
 /// The last day on which an alert still leaves enough days for the rest of the story.
 const LAST_ALERT_DAY: i64 = CHANGE_DAY + 21;
 /// Retraining may begin at once, but the new pattern needs labelled days before a model can learn it.
 const LAST_RETRAIN_DAY: i64 = LAST_ALERT_DAY + 7;
-/// How long a day's sketches and labels may take to be judged before the next day is sent.
-const SETTLE: Duration = Duration::from_millis(1500);
+/// From a day's counts to their verdict. Too short costs a day of the story, nothing else.
+const VERDICT: Duration = Duration::from_millis(200);
 
 impl Story {
     /// The pattern changes and an alert says so.
@@ -25,14 +29,14 @@ impl Story {
         self.days_until(CHANGE_DAY).await?;
         let early = self.alerts().await?;
         ensure!(early.is_empty(), "there was an alert before anything had changed: {}", early[0]);
-        self.display.fact(format!("day {CHANGE_DAY}: stolen cards are now used for many small payments at night"));
+        self.display.fact(format!("day {CHANGE_DAY}: stolen cards are now used at night, often, for ordinary amounts"));
         let alert = loop {
             if let Some(alert) = self.alerts().await?.into_iter().next() {
                 break alert;
             }
             ensure!(self.traffic.day < LAST_ALERT_DAY, "no alert within {} days", LAST_ALERT_DAY - CHANGE_DAY);
             self.day().await?;
-            self.settle().await?;
+            self.judged().await?;
         };
         self.alerted = self.display.elapsed();
         self.summary.alerts = self.alerts().await?.len() as u64;
@@ -45,10 +49,8 @@ impl Story {
     /// The same days without a change: nothing must happen.
     pub async fn stay_calm(&mut self) -> Result<()> {
         self.set_line(json!({"strategy": "waves", "percent": [30, 60, 100], "min_predictions": 100})).await?;
-        while self.traffic.day < LAST_ALERT_DAY {
-            self.day().await?;
-            self.settle().await?;
-        }
+        self.days_until(LAST_ALERT_DAY).await?;
+        self.judged().await?;
         let alerts = self.alerts().await?;
         self.summary.alerts = alerts.len() as u64;
         let drift_runs = self.runs().await?.into_iter().filter(|run| run.origin == "drift").count();
@@ -63,11 +65,24 @@ impl Story {
         self.model_alerts().await
     }
 
-    /// Lets the hub judge what it has: waits until the lake holds every record, then a moment for the monitor.
-    async fn settle(&mut self) -> Result<()> {
-        let accepted = self.traffic.accepted.len();
-        self.wait_for_lake(accepted).await?;
-        tokio::time::sleep(SETTLE).await;
+    /// Waits until the hub has judged the newest day whose labels are all known.
+    async fn judged(&mut self) -> Result<()> {
+        let day = self.traffic.day - 1 - LABEL_DELAY / Micros::DAY;
+        let (midnight, payments) = (self.traffic.midnight(day).0, self.traffic.payments_of(day));
+        wait::until("the hub has judged a day", self.patience(), async || {
+            self.fleet.check()?;
+            let quality: Value = self.ask(&format!("lines/{LINE}/quality?from={midnight}")).await?;
+            let of_day = quality["days"].as_array().into_iter().flatten().filter(|row| row["day"] == midnight);
+            let labelled: u64 = of_day.filter_map(|row| row["labelled"].as_u64()).sum();
+            Ok(if labelled >= payments {
+                Ok(())
+            } else {
+                Err(format!("{labelled} of {payments} payments of day {day}"))
+            })
+        })
+        .await?;
+        // The verdict follows in the same round of the monitor.
+        tokio::time::sleep(VERDICT).await;
         Ok(())
     }
 
@@ -119,7 +134,7 @@ impl Story {
             if self.traffic.day < LAST_RETRAIN_DAY {
                 self.day().await?;
             }
-            self.settle().await?;
+            self.judged().await?;
         }
     }
 
@@ -181,7 +196,7 @@ impl Story {
         self.days_until(from + COMPARE_DAYS).await?;
         let labels_known = self.traffic.midnight(self.traffic.day + 7);
         self.traffic.send_labels(&self.fleet.api, labels_known).await?;
-        self.settle().await?;
+        self.judged().await?;
         let against = if self.sabotaged(Step::Compare) { newest } else { 1 };
         let (from, to) = (self.traffic.midnight(from).0, self.traffic.midnight(self.traffic.day).0);
         let path = format!("lines/{LINE}/versions/{newest}/compare?against={against}&from={from}&to={to}");

@@ -121,6 +121,7 @@ impl Story {
                 "split": {"validation_days": 3, "test_days": 4},
                 "trial": {"min_predictions": 100, "max_latency_p99_us": 2_000_000, "timeout_s": 600},
             },
+            "promotion": {"min_score": 0.8},
             "rollout": rollout,
             "retrain": "on-drift",
             "cool_down": "5s",
@@ -159,7 +160,6 @@ impl Story {
 
     /// Writes down what a run found.
     pub fn note_version(&mut self, version: u32, result: &RunResult) {
-        self.summary.bytes_shipped.insert(version, result.package_bytes);
         self.summary.versions.insert(
             version,
             summary::Version {
@@ -167,6 +167,7 @@ impl Story {
                 auc_int8: result.int8.auc_roc,
                 average_precision_f32: result.f32.average_precision,
                 average_precision_int8: result.int8.average_precision,
+                package_bytes: result.package_bytes,
                 serves: result.serve.clone(),
             },
         );

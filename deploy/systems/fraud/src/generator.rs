@@ -5,7 +5,7 @@
 //! | 1 | a payment over 220 is a fraud |
 //! | 2 | a terminal is compromised: for 28 days most payments there are frauds |
 //! | 3 | a card's details are stolen: for 14 days a third of the payments are five times as high, and frauds |
-//! | 4 | after the change, instead of 2 and 3: a stolen card is used for many small payments a night, anywhere |
+//! | 4 | after the change, instead of 2 and 3: a stolen card is used for many ordinary payments a night, anywhere |
 
 use serde::{Deserialize, Serialize};
 use tributary_features::Micros;
@@ -69,7 +69,7 @@ const STOLEN_DAYS: u32 = 14;
 /// The same for scenario 4.
 const STOLEN_CARDS_AFTER: f64 = 0.0035;
 const STOLEN_DAYS_AFTER: u32 = 5;
-/// How many small payments a thief makes a night in scenario 4.
+/// How many payments a thief makes a night in scenario 4.
 const PAYMENTS_A_NIGHT: f64 = 7.0;
 
 /// Days before the first on which thieves were at work already: frauds are as frequent on the first day as later.
@@ -191,7 +191,7 @@ impl Generator {
         for number in 0..self.customers.len() {
             self.pay(number, &mut payments);
             if self.stolen_after[number] > self.day {
-                self.steal_small(number, &mut payments);
+                self.steal_at_night(number, &mut payments);
             }
         }
         payments.sort_by_key(|payment| (payment.time, payment.customer_id));
@@ -239,14 +239,15 @@ impl Generator {
         }
     }
 
-    /// Scenario 4: a thief tries a card with small amounts, at night, wherever there is a terminal.
-    fn steal_small(&self, number: usize, payments: &mut Vec<Transaction>) {
+    /// Scenario 4: a thief uses a card at night, wherever there is a terminal, with amounts like the customer's own.
+    fn steal_at_night(&self, number: usize, payments: &mut Vec<Transaction>) {
         let mut chance = self.chance(Stream::ThiefNight, number);
         if self.config.terminals == 0 {
             return;
         }
         for _ in 0..chance.count(PAYMENTS_A_NIGHT) {
-            let (seconds, amount) = (chance.between(0.0, 5.5 * 3_600.0), chance.between(0.5, 6.0));
+            let seconds = chance.between(0.0, 5.5 * 3_600.0);
+            let amount = self.customers[number].amount_mean * chance.between(0.4, 1.6);
             let terminal = chance.index(self.config.terminals);
             payments.push(self.payment(number, terminal, seconds, amount, 4));
         }
