@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::show::{instant, text};
+use super::show::{fold, instant, text};
 use super::{Failure, Remote};
 use tributary_wire::Micros;
 
@@ -106,13 +106,54 @@ impl Line {
                 }
                 for step in steps {
                     let time = Micros(step["time"].as_i64().unwrap_or(0));
-                    println!("{}  {}", instant(time), text(&step["message"]));
+                    let mut told = String::new();
+                    fold(&mut told, &format!("{}  ", instant(time)), &text(&step["message"]), 22);
+                    print!("{told}");
                 }
             }
-            Self::Drift { line } => remote.show(&remote.get(&format!("/lines/{line}/drift")).await?),
+            Self::Drift { line } => {
+                let versions = remote.get(&format!("/lines/{line}/drift")).await?;
+                match remote.json() {
+                    true => remote.show(&versions),
+                    false => remote.show_list(&windows(&versions), &DRIFT_COLUMNS),
+                }
+            }
         }
         Ok(())
     }
+}
+
+const DRIFT_COLUMNS: [(&str, &str); 6] = [
+    ("v", "version"),
+    ("from", "start"),
+    ("to", "end"),
+    ("predictions", "predictions"),
+    ("signals", "signals"),
+    ("drifted", "drifted"),
+];
+
+/// The windows of every version, each with what drifted in it or why it was not judged.
+fn windows(versions: &Value) -> Vec<Value> {
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let mut rows = Vec::new();
+    for version in list(versions) {
+        for window in list(&version["windows"]) {
+            let signals = list(&window["signals"]);
+            let drifted = signals.iter().filter(|signal| signal["drifted"] == true);
+            let drifted: Vec<_> =
+                drifted.map(|signal| format!("{} {}", text(&signal["kind"]), text(&signal["name"]))).collect();
+            let found = match (window["skipped"].as_str(), drifted.is_empty()) {
+                (Some(reason), _) => format!("not judged: {reason}"),
+                (None, true) => "none".to_owned(),
+                (None, false) => drifted.join(", "),
+            };
+            rows.push(json!({
+                "version": version["version"], "start": window["start"], "end": window["end"],
+                "predictions": window["predictions"], "signals": signals.len(), "drifted": found,
+            }));
+        }
+    }
+    rows
 }
 
 fn usage(path: &std::path::Path, error: impl std::fmt::Display) -> Failure {
@@ -132,6 +173,18 @@ pub struct Quality {
     to: Option<String>,
 }
 
+const QUALITY_COLUMNS: [(&str, &str); 9] = [
+    ("day", "day"),
+    ("v", "version"),
+    ("rows", "observations"),
+    ("known", "labelled"),
+    ("true", "positives"),
+    ("alarms", "alarms"),
+    ("hits", "hits"),
+    ("AUC", "auc"),
+    ("AP", "average_precision"),
+];
+
 impl Quality {
     pub(super) async fn run(self, remote: &Remote) -> Result<(), Failure> {
         let limits = [("from", self.from), ("to", self.to)];
@@ -140,7 +193,14 @@ impl Quality {
             .filter_map(|(name, value)| Some(format!("{name}={}", value?.replace('+', "%2B"))))
             .collect();
         let query = if query.is_empty() { String::new() } else { format!("?{}", query.join("&")) };
-        remote.show(&remote.get(&format!("/lines/{}/quality{query}", self.line)).await?);
+        let quality = remote.get(&format!("/lines/{}/quality{query}", self.line)).await?;
+        match remote.json() {
+            true => remote.show(&quality),
+            false => {
+                let days = quality["days"].as_array().map_or(&[][..], Vec::as_slice);
+                remote.show_list(days, &QUALITY_COLUMNS);
+            }
+        }
         Ok(())
     }
 }

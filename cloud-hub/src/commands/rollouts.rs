@@ -7,8 +7,9 @@ use anyhow::Context;
 use clap::{Subcommand, ValueEnum};
 use serde_json::json;
 use tributary_process::config::HumanDuration;
+use tributary_wire::Micros;
 
-use super::show::text;
+use super::show::{instant, text};
 use super::{Failure, Remote};
 
 /// In which steps.
@@ -136,7 +137,16 @@ impl Rollout {
                     ],
                 );
             }
-            Self::Show { rollout } => remote.show(&remote.get(&format!("/rollouts/{rollout}")).await?),
+            Self::Show { rollout } => {
+                let mut rollout = remote.get(&format!("/rollouts/{rollout}")).await?;
+                if let Some(steps) = rollout["steps"].as_array_mut().filter(|_| !remote.json()) {
+                    for step in steps {
+                        let time = instant(Micros(step["time"].as_i64().unwrap_or(0)));
+                        *step = format!("{time} {}", text(&step["message"])).into();
+                    }
+                }
+                remote.show(&rollout);
+            }
             Self::Pause { rollout, reason } => command(remote, rollout, "pause", &reason).await?,
             Self::Resume { rollout, reason } => command(remote, rollout, "resume", &reason).await?,
             Self::Abort { rollout, reason } => command(remote, rollout, "abort", &reason).await?,
@@ -166,7 +176,9 @@ async fn watch(remote: &Remote, id: i64) -> Result<(), Failure> {
                 remote.done(&rollout, &format!("rollout {id} is completed"));
                 return Ok(());
             }
-            "stopped" => return Err(anyhow::anyhow!("rollout {id} is {state}").into()),
+            "stopped" => {
+                return Err(anyhow::anyhow!("rollout {id} is stopped: {}", text(&rollout["stop_reason"])).into());
+            }
             _ => tokio::time::sleep(Duration::from_millis(500)).await,
         }
     }
@@ -198,7 +210,14 @@ impl Alert {
                 let alerts = remote.list("/alerts", most).await?;
                 remote.show_list(
                     &alerts,
-                    &[("id", "id"), ("kind", "kind"), ("about", "subject"), ("state", "state"), ("opened", "opened")],
+                    &[
+                        ("id", "id"),
+                        ("kind", "kind"),
+                        ("about", "subject"),
+                        ("state", "state"),
+                        ("opened", "opened"),
+                        ("why", "detail.reason"),
+                    ],
                 );
             }
             Self::Silence { alert, duration } => {

@@ -1,29 +1,14 @@
 //! Answers for people: tables and lists of fields that fit into 80 columns.
 
-use serde_json::Value;
+use std::ops::Range;
+
+use serde_json::{Map, Value};
 use tributary_wire::Micros;
 
 const WIDTH: usize = 80;
-/// Fields that hold instants.
-const INSTANTS: [&str; 17] = [
-    "created",
-    "changed",
-    "started",
-    "finished",
-    "time",
-    "from",
-    "to",
-    "from_time",
-    "to_time",
-    "first_seen",
-    "last_seen",
-    "received",
-    "replayed",
-    "published",
-    "opened",
-    "updated",
-    "report_at",
-];
+/// Numbers between these (the years 2001 and 2100 in microseconds) are instants: nothing else that the hub counts comes
+/// near them, but for what chance decides.
+const INSTANTS: Range<i64> = 1_000_000_000_000_000..4_102_444_800_000_000;
 
 /// A value on one line.
 pub fn text(value: &Value) -> String {
@@ -35,8 +20,9 @@ pub fn text(value: &Value) -> String {
             _ => number.to_string(),
         },
         Value::Array(items) if items.iter().all(|item| !item.is_object()) => {
-            items.iter().map(text).collect::<Vec<_>>().join(",")
+            items.iter().map(text).collect::<Vec<_>>().join(", ")
         }
+        Value::Object(fields) => pairs(fields),
         other => other.to_string(),
     }
 }
@@ -44,9 +30,14 @@ pub fn text(value: &Value) -> String {
 /// A value under its name: instants become readable.
 fn named(name: &str, value: &Value) -> String {
     match value.as_i64() {
-        Some(micros) if INSTANTS.contains(&name.rsplit('.').next().unwrap_or(name)) => instant(Micros(micros)),
+        Some(micros) if INSTANTS.contains(&micros) && name != "seed" => instant(Micros(micros)),
         _ => text(value),
     }
+}
+
+/// Fields on one line.
+fn pairs(fields: &Map<String, Value>) -> String {
+    fields.iter().map(|(name, value)| format!("{name}={}", named(name, value))).collect::<Vec<_>>().join(" ")
 }
 
 /// An instant to the second.
@@ -74,36 +65,56 @@ pub fn table(items: &[Value], columns: &[(&str, &str)]) -> String {
     if items.is_empty() {
         return "nothing\n".to_owned();
     }
-    let heading: Vec<String> = columns.iter().map(|(heading, _)| heading.to_uppercase()).collect();
-    let rows = items.iter().map(|item| columns.iter().map(|(_, path)| named(path, field(item, path))).collect());
-    let rows: Vec<Vec<String>> = std::iter::once(heading).chain(rows).collect();
-    let mut widths: Vec<usize> = (0..columns.len())
-        .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
-        .collect();
-    let gaps = 2 * (columns.len() - 1);
-    while widths.iter().sum::<usize>() + gaps > WIDTH {
+    let (rows, mut widths) = cells(items, columns);
+    while total(&widths) > WIDTH {
         let Some(widest) = widths.iter_mut().max() else { break };
         *widest -= 1;
     }
+    draw(&rows, &widths)
+}
+
+type Cells = Vec<Vec<String>>;
+
+/// Headings and rows, and how wide each column is.
+fn cells(items: &[Value], columns: &[(&str, &str)]) -> (Cells, Vec<usize>) {
+    let heading: Vec<String> = columns.iter().map(|(heading, _)| heading.to_uppercase()).collect();
+    let rows = items.iter().map(|item| columns.iter().map(|(_, path)| named(path, field(item, path))).collect());
+    let rows: Vec<Vec<String>> = std::iter::once(heading).chain(rows).collect();
+    let widths = (0..columns.len())
+        .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
+        .collect();
+    (rows, widths)
+}
+
+/// Width of a table: its columns with two spaces between.
+fn total(widths: &[usize]) -> usize {
+    widths.iter().map(|width| width + 2).sum::<usize>().saturating_sub(2)
+}
+
+fn draw(rows: &Cells, widths: &[usize]) -> String {
     let mut table = String::new();
-    for row in &rows {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{:<width$}", cut(cell, *width)));
+    for row in rows {
+        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{:<width$}", cut(cell, *width)));
         table += cells.collect::<Vec<_>>().join("  ").trim_end();
         table.push('\n');
     }
     table
 }
 
-/// One line per field; objects within are indented. Long values are folded at the end only: nothing is left out.
+/// One line per field; objects within are indented, lists of them are tables where they fit. Nothing is left out: what
+/// is longer goes on in the next line.
 pub fn lines(item: &Value) -> String {
     let mut out = String::new();
-    write_lines(&mut out, item, 0);
+    match item {
+        Value::Array(items) => write_list(&mut out, items, 0),
+        item => write_lines(&mut out, item, 0),
+    }
     out
 }
 
 fn write_lines(out: &mut String, item: &Value, depth: usize) {
     let Some(fields) = item.as_object() else {
-        *out += &format!("{:depth$}{}\n", "", text(item));
+        fold(out, &" ".repeat(depth), &text(item), depth);
         return;
     };
     let width = fields.keys().map(String::len).max().unwrap_or(0);
@@ -113,19 +124,72 @@ fn write_lines(out: &mut String, item: &Value, depth: usize) {
                 *out += &format!("{:depth$}{name}\n", "");
                 write_lines(out, value, depth + 2);
             }
-            Value::Array(items) if items.iter().any(Value::is_object) => {
+            Value::Array(items) if items.iter().any(is_long) => {
                 *out += &format!("{:depth$}{name}\n", "");
-                for item in items {
-                    let line = item.as_object().map(|fields| {
-                        let parts = fields.iter().map(|(name, value)| format!("{name}={}", named(name, value)));
-                        parts.collect::<Vec<_>>().join(" ")
-                    });
-                    *out += &format!("{:depth$}  - {}\n", "", line.unwrap_or_else(|| text(item)));
-                }
+                write_list(out, items, depth + 2);
             }
-            value => *out += &format!("{:depth$}{name:<width$}  {}\n", "", named(name, value)),
+            value => {
+                let value = match value {
+                    Value::Object(_) => "-".to_owned(),
+                    Value::Array(items) if items.is_empty() => "-".to_owned(),
+                    value => named(name, value),
+                };
+                fold(out, &format!("{:depth$}{name:<width$}  ", ""), &value, depth + width + 2);
+            }
         }
     }
+}
+
+/// Whether a list of such items needs a line for each.
+fn is_long(item: &Value) -> bool {
+    item.is_object() || item.as_str().is_some_and(|text| text.contains(' '))
+}
+
+fn write_list(out: &mut String, items: &[Value], depth: usize) {
+    if items.is_empty() {
+        *out += &format!("{:depth$}nothing\n", "");
+        return;
+    }
+    let objects: Option<Vec<&Map<String, Value>>> = items.iter().map(Value::as_object).collect();
+    let mut columns: Vec<(&str, &str)> = Vec::new();
+    for name in objects.iter().flatten().flat_map(|fields| fields.keys()) {
+        if !columns.contains(&(name, name)) {
+            columns.push((name, name));
+        }
+    }
+    let (rows, widths) = cells(items, &columns);
+    if objects.is_some() && total(&widths) + depth <= WIDTH {
+        for line in draw(&rows, &widths).lines() {
+            *out += &format!("{:depth$}{line}\n", "");
+        }
+        return;
+    }
+    for item in items {
+        fold(out, &format!("{:depth$}- ", ""), &text(item), depth + 4);
+    }
+}
+
+/// Writes words after `head`, and goes on `indent` spaces into the next line when the line is full.
+pub fn fold(out: &mut String, head: &str, words: &str, indent: usize) {
+    let (mut column, mut first) = (head.chars().count(), true);
+    *out += head.trim_end();
+    let mut blank = head.len() - head.trim_end().len();
+    for word in words.split_whitespace() {
+        let length = word.chars().count();
+        if first && column + length > WIDTH && length + 4 <= WIDTH {
+            *out += "\n";
+            (column, blank) = (4, 4);
+        } else if !first && column + 1 + length > WIDTH {
+            *out += "\n";
+            (column, blank) = (indent, indent);
+        } else if !first {
+            (column, blank) = (column + 1, 1);
+        }
+        *out += &" ".repeat(blank);
+        *out += word;
+        (column, first) = (column + length, false);
+    }
+    *out += "\n";
 }
 
 #[cfg(test)]
@@ -144,9 +208,28 @@ mod tests {
     }
 
     #[test]
+    fn long_values_and_lists_of_things_fit_too_and_nothing_is_left_out() {
+        let item = json!({
+            "sha256": "7b897e9e949a7b82219ab5013d95b3b416f5b7f0a94790f4be5ee390068cfb85",
+            "steps": [{"time": 1_769_860_800_000_000_i64, "message": "a version is rolled out because ".repeat(9)}],
+            "members": {"reference.postcard": "621ab13bd187400ddea4f03b00f3112d621e64f1b7f654435a7a104db918a0d4"},
+            "days": [{"day": 1_769_860_800_000_000_i64, "auc": 0.5}, {"day": null, "rows": 3}],
+            "waiting": ["1 device has not committed yet", "no prediction"],
+            "empty": [],
+            "seed": 1_769_860_800_000_000_i64,
+        });
+        let shown = lines(&item);
+        assert!(shown.lines().all(|line| line.chars().count() <= 80), "{shown}");
+        assert_eq!(shown.matches("because").count(), 9, "{shown}");
+        assert!(shown.contains("  DAY                   AUC     ROWS\n  2026-01-31T12:00:00Z  0.5000  -\n"), "{shown}");
+        assert!(shown.contains("  - 1 device has not committed yet\n"), "{shown}");
+        assert!(shown.contains("seed     1769860800000000\n"), "{shown}");
+    }
+
+    #[test]
     fn fields_are_listed_with_those_within() {
         let shown =
             lines(&json!({"name": "edge-1", "report": {"generation": 3}, "lines": [{"line": "a"}], "group": null}));
-        assert_eq!(shown, "name    edge-1\nreport\n  generation  3\nlines\n  - line=a\ngroup   -\n");
+        assert_eq!(shown, "name    edge-1\nreport\n  generation  3\nlines\n  LINE\n  a\ngroup   -\n");
     }
 }

@@ -116,7 +116,13 @@ impl Train {
                     ],
                 );
             }
-            Self::Show { run } => remote.show(&remote.get(&format!("/runs/{run}")).await?),
+            Self::Show { run } => {
+                let mut run = remote.get(&format!("/runs/{run}")).await?;
+                if let Some(steps) = run["progress"].as_array_mut().filter(|_| !remote.json()) {
+                    steps.iter_mut().for_each(|step| *step = step_line(step).into());
+                }
+                remote.show(&run);
+            }
             Self::Wait { run } => watch(remote, run).await?,
             Self::Cancel { run } => {
                 let cancelled = remote.post(&format!("/runs/{run}/cancel"), &Value::Null).await?;
