@@ -124,7 +124,7 @@ impl Updates {
             };
             self.tell(index, input).await;
         }
-        // A role that nobody wants any more is scored no more; the primary keeps what it has.
+        // A role that nobody wants any more is scored no more; the primary stays, to answer with the fallback.
         let unwanted = |line: &super::Line| {
             line.role != Role::primary() && !assignment.lines.iter().any(|wish| line.is(&wish.line, &wish.role))
         };

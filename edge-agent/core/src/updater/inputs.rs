@@ -26,6 +26,12 @@ impl Updater {
             self.record.undone = None;
             self.record.wanted = None;
             self.forget_attempts();
+            // A rollout that was stopped and had nothing to go back to takes the package away: the fallback answers.
+            self.record.previous = None;
+            if self.record.committed.take().is_some() {
+                self.serve_committed();
+                self.emit(Action::Collect);
+            }
             self.store();
         }
     }

@@ -66,7 +66,7 @@ impl Default for UpdaterSettings {
 pub enum Input {
     /// A verified assignment, not older than the last, wants this. The one that is known already changes nothing.
     Assigned(Wanted),
-    /// A verified assignment of this generation wants nothing of this line and role.
+    /// A verified assignment of this generation wants nothing of this line and role: it gives up what it has.
     Unassigned(Generation),
     /// The hub sent the assignment of this generation again: the answer to a question.
     Confirmed(Generation),

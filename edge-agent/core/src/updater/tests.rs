@@ -118,6 +118,13 @@ impl Device {
         self.tell(input);
     }
 
+    fn unassign(&mut self) {
+        self.generation += 1;
+        self.may_lower = true;
+        self.assigned = Some(Input::Unassigned(Generation(self.generation)));
+        self.tell(Input::Unassigned(Generation(self.generation)));
+    }
+
     fn persist(&mut self) {
         if let Some((ticket, record)) = self.persists.pop_front() {
             self.disk = record;
@@ -362,6 +369,18 @@ fn a_stop_that_arrives_while_the_device_asks_keeps_the_package_from_its_trial() 
 }
 
 #[test]
+fn a_newer_assignment_that_wants_nothing_takes_the_package_away() {
+    let mut device = Device::new();
+    device.until_committed(1);
+    device.unassign();
+    assert_eq!(device.serves.back(), Some(&None), "the fallback answers before the disk has");
+    device.restart();
+    device.settle();
+    assert_eq!((device.state(), device.committed(), device.serving), (UpdaterState::Idle, None, None));
+    device.until_committed(2);
+}
+
+#[test]
 fn an_order_back_to_the_previous_package_needs_no_second_trial() {
     let mut device = Device::new();
     device.until_committed(1);
@@ -499,11 +518,7 @@ impl Device {
             Step::Assign { version, allow_lower, lives } => {
                 self.assign(version, allow_lower, if lives { 86_400 * Micros::SECOND } else { Micros::SECOND });
             }
-            Step::Unassign => {
-                self.generation += 1;
-                self.assigned = Some(Input::Unassigned(Generation(self.generation)));
-                self.tell(Input::Unassigned(Generation(self.generation)));
-            }
+            Step::Unassign => self.unassign(),
             Step::Confirm => self.tell(Input::Confirmed(Generation(self.generation))),
             Step::Online(online) => self.tell(Input::Online(online)),
             Step::Persist => self.persist(),
