@@ -2,27 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 use tributary_stats::ranking::Difference;
-use tributary_wire::{Micros, VersionNumber};
+use tributary_wire::VersionNumber;
 
 use crate::drift::{SettingsError, require};
 
 /// The alias of the version that serves unless a rollout says otherwise.
 pub const CHAMPION: &str = "champion";
 
-/// One movement of an alias. History is only appended to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AliasChange {
-    /// Which alias.
-    pub alias: String,
-    /// Where it points from then on.
-    pub version: VersionNumber,
-    /// When.
-    pub changed: Micros,
-    /// Why.
-    pub reason: String,
-}
-
-/// Why an alias cannot be moved.
+/// Why an alias cannot be had.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AliasError {
     /// Not a usable name.
@@ -31,73 +18,6 @@ pub enum AliasError {
         /// What was given.
         found: String,
     },
-    /// The line has no such version.
-    #[error("the line has no version {version}")]
-    NoVersion {
-        /// What was given.
-        version: VersionNumber,
-    },
-    /// History does not run backwards.
-    #[error("the alias was last moved at {last}, after {now}")]
-    Past {
-        /// Last movement.
-        last: Micros,
-        /// The present as given.
-        now: Micros,
-    },
-}
-
-/// The whole history of the aliases of one line, oldest first.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct AliasHistory {
-    changes: Vec<AliasChange>,
-}
-
-impl AliasHistory {
-    /// From stored changes, oldest first.
-    pub fn new(changes: Vec<AliasChange>) -> Self {
-        Self { changes }
-    }
-
-    /// All movements of an alias, oldest first.
-    pub fn of<'a>(&'a self, alias: &'a str) -> impl DoubleEndedIterator<Item = &'a AliasChange> {
-        self.changes.iter().filter(move |change| change.alias == alias)
-    }
-
-    /// Where the alias points.
-    pub fn current(&self, alias: &str) -> Option<VersionNumber> {
-        self.of(alias).next_back().map(|change| change.version)
-    }
-
-    /// Where the alias pointed at an instant.
-    pub fn at(&self, alias: &str, instant: Micros) -> Option<VersionNumber> {
-        self.of(alias).rfind(|change| change.changed <= instant).map(|change| change.version)
-    }
-
-    /// Moves an alias to one of the line's `versions`. `None` when it already points there: nothing to store.
-    pub fn point(
-        &mut self,
-        alias: &str,
-        version: VersionNumber,
-        versions: &[VersionNumber],
-        reason: &str,
-        now: Micros,
-    ) -> Result<Option<AliasChange>, AliasError> {
-        check_alias(alias)?;
-        if !versions.contains(&version) {
-            return Err(AliasError::NoVersion { version });
-        }
-        let last = self.of(alias).next_back();
-        if let Some(last) = last.filter(|last| last.changed > now) {
-            return Err(AliasError::Past { last: last.changed, now });
-        }
-        if last.is_some_and(|last| last.version == version) {
-            return Ok(None);
-        }
-        let change = AliasChange { alias: alias.to_owned(), version, changed: now, reason: reason.to_owned() };
-        self.changes.push(change.clone());
-        Ok(Some(change))
-    }
 }
 
 /// Refuses a name that no alias may have.
@@ -257,25 +177,9 @@ mod tests {
     }
 
     #[test]
-    fn an_alias_keeps_its_whole_history() {
-        let versions = [VersionNumber(1), VersionNumber(2)];
-        let mut history = AliasHistory::default();
-        for (at, version) in [(10, 1), (20, 2), (30, 2), (40, 1)] {
-            history.point(CHAMPION, VersionNumber(version), &versions, "test", Micros(at)).unwrap();
-        }
-        assert_eq!(history.of(CHAMPION).count(), 3, "pointing where it points changes nothing");
-        assert_eq!(history.current(CHAMPION), Some(VersionNumber(1)));
-        let at = |instant| history.at(CHAMPION, Micros(instant)).map(|version| version.0);
-        assert_eq!([at(9), at(10), at(35), at(99)], [None, Some(1), Some(2), Some(1)]);
-        assert_eq!(history.current("shadow"), None);
-    }
-
-    #[test]
-    fn an_alias_cannot_point_at_nothing_or_be_called_anything() {
-        let mut history = AliasHistory::default();
-        let mut point =
-            |alias, version| history.point(alias, VersionNumber(version), &[VersionNumber(1)], "", Micros(1));
-        assert!(matches!(point(CHAMPION, 7), Err(AliasError::NoVersion { .. })));
-        assert!(matches!(point("No Name", 1), Err(AliasError::Name { .. })));
+    fn an_alias_cannot_be_called_anything() {
+        assert_eq!(check_alias(CHAMPION), Ok(()));
+        let error = check_alias("No Name").unwrap_err().to_string();
+        assert!(error.contains("\"No Name\" does not match"), "{error}");
     }
 }

@@ -199,7 +199,6 @@ pub async fn rollout_aborted(
 fn measured(result: &RunResult, champion: Option<VersionNumber>) -> Option<Comparison> {
     let found = result.comparison.as_ref().filter(|found| Some(found.champion) == champion)?;
     let (challenger, before) = (result.served(), &found.champion_scores);
-    let precision_gain = found.average_precision_gain;
     Some(Comparison {
         rows: before.rows as u64,
         positives: before.positives as u64,
@@ -210,13 +209,12 @@ fn measured(result: &RunResult, champion: Option<VersionNumber>) -> Option<Compa
             lower: found.auc_roc_gain_interval.0,
             upper: found.auc_roc_gain_interval.1,
         },
-        // The trainer gives no interval here: the point stands for both limits.
         average_precision: Difference {
             champion: before.average_precision,
             challenger: challenger.average_precision,
-            difference: precision_gain,
-            lower: precision_gain,
-            upper: precision_gain,
+            difference: found.average_precision_gain,
+            lower: found.average_precision_gain_interval.0,
+            upper: found.average_precision_gain_interval.1,
         },
     })
 }

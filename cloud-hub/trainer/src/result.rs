@@ -64,6 +64,8 @@ pub struct Comparison {
     pub average_precision_gain: f64,
     /// 95 % interval of the AUC difference.
     pub auc_roc_gain_interval: (f64, f64),
+    /// 95 % interval of the difference of average precision.
+    pub average_precision_gain_interval: (f64, f64),
     /// Whether the challenger ranks the same rows better.
     pub better: bool,
 }

@@ -61,28 +61,6 @@ pub fn ln_within(canary: Arm, tolerated: f64) -> f64 {
     if (canary.failures as f64) < tolerated * canary.trials as f64 { e } else { e.min(0.0) }
 }
 
-/// Mixture sequential probability ratio test of a difference of means (Robbins; Johari, Pekelis and Walsh).
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Msprt {
-    /// Variance of the normal prior over the true difference: about the square of a difference worth finding.
-    pub mixing_variance: f64,
-}
-
-impl Msprt {
-    /// Logarithm of the e-value for a difference `difference` estimated with variance `variance`.
-    pub fn ln_e_value(&self, difference: f64, variance: f64) -> f64 {
-        assert!(variance > 0.0 && self.mixing_variance > 0.0, "variances are positive");
-        let (v, t2) = (variance, self.mixing_variance);
-        0.5 * (v / (v + t2)).ln() + t2 * difference * difference / (2.0 * v * (v + t2))
-    }
-
-    /// Half the width of the interval around the estimate that covers the truth at all times with confidence `1-α`.
-    pub fn radius(&self, variance: f64, alpha: f64) -> f64 {
-        let (v, t2) = (variance, self.mixing_variance);
-        (2.0 * v * (v + t2) / t2 * ((1.0 / alpha).ln() + 0.5 * ((v + t2) / v).ln())).sqrt()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -140,25 +118,5 @@ mod tests {
         });
         let rate = proved.count() as f64 / f64::from(rounds);
         assert!(rate <= 0.05, "{rate}");
-    }
-
-    #[test]
-    fn peeking_at_the_mixture_test_keeps_its_rate() {
-        let mut rng = SmallRng::seed_from_u64(13);
-        let test = Msprt { mixing_variance: 0.01 };
-        let rounds = 500;
-        let alarms = (0..rounds).filter(|_| {
-            let mut sum = 0.0;
-            (1..=2_000).any(|n| {
-                // Uniform on (-√3, √3): mean 0, variance 1.
-                sum += rng.random_range(-1.0..1.0) * 3f64.sqrt();
-                n >= 30 && test.ln_e_value(sum / f64::from(n), 1.0 / f64::from(n)) >= 20f64.ln()
-            })
-        });
-        let rate = alarms.count() as f64 / f64::from(rounds);
-        assert!(rate <= 0.05, "{rate}");
-        // The interval and the test say the same: at the radius the e-value is 1/α.
-        let radius = test.radius(0.004, 0.05);
-        assert!((test.ln_e_value(radius, 0.004) - 20f64.ln()).abs() < 1e-9);
     }
 }

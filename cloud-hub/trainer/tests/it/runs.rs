@@ -103,7 +103,12 @@ fn a_challenger_is_compared_with_the_champion_on_the_same_later_rows() {
     assert_eq!(comparison.champion.0, 2);
     assert_eq!(comparison.champion_scores.rows, result.served().rows);
     assert!(comparison.better && comparison.auc_roc_gain > 0.2, "{comparison:?}");
-    assert!(comparison.auc_roc_gain_interval.0 > 0.0, "{comparison:?}");
+    for ((lower, upper), gain) in [
+        (comparison.auc_roc_gain_interval, comparison.auc_roc_gain),
+        (comparison.average_precision_gain_interval, comparison.average_precision_gain),
+    ] {
+        assert!(0.0 < lower && lower < gain && gain < upper, "{comparison:?}");
+    }
 
     // Against itself there is nothing to gain.
     let mut again = Folder::new(&rows(16, 300, 5, fraud));
