@@ -96,7 +96,7 @@ pub(crate) async fn follow<S: AsyncRead + AsyncWrite + Unpin>(
     };
     let ending = relay(&mut to_router, &mut from_router, keep_alive, packets, rim).await;
     // The router learns of an ending only by this packet.
-    let _ = to_router.send(packets::disconnect(DisconnectReasonCode::NormalDisconnection)).await;
+    let _ = to_router.send(packets::disconnect(DisconnectReasonCode::NormalDisconnection, "the client left")).await;
     ending
 }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use rumqttd::protocol::v5::V5;
 use rumqttd::protocol::{
-    ConnAck, ConnAckProperties, ConnectReturnCode, Disconnect, DisconnectReasonCode, Error, Packet, PingResp, Protocol,
-    PubAck, PubAckReason, Publish, SubAck, SubscribeReasonCode, UnsubAck, UnsubAckReason,
+    ConnAck, ConnAckProperties, ConnectReturnCode, Disconnect, DisconnectProperties, DisconnectReasonCode, Error,
+    Packet, PingResp, Protocol, PubAck, PubAckReason, Publish, SubAck, SubscribeReasonCode, UnsubAck, UnsubAckReason,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -162,6 +162,14 @@ pub(crate) fn ping_resp() -> Packet {
     Packet::PingResp(PingResp)
 }
 
-pub(crate) fn disconnect(reason_code: DisconnectReasonCode) -> Packet {
-    Packet::Disconnect(Disconnect { reason_code }, None)
+/// A DISCONNECT that says why. Without properties the codec writes a byte more than it announces, which clients cannot
+/// read.
+pub(crate) fn disconnect(reason_code: DisconnectReasonCode, why: &str) -> Packet {
+    let properties = DisconnectProperties {
+        session_expiry_interval: None,
+        reason_string: Some(why.to_owned()),
+        user_properties: Vec::new(),
+        server_reference: None,
+    };
+    Packet::Disconnect(Disconnect { reason_code }, Some(properties))
 }

@@ -49,7 +49,7 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, rim: &Ri
     };
     if let Ending::Refused(refusal, reason) = ending {
         rim.connections.tally().count(refusal);
-        packets.put(packets::disconnect(reason));
+        packets.put(packets::disconnect(reason, refusal.name()));
         let _ = packets.flush().await;
     }
 }
@@ -180,12 +180,13 @@ impl Session {
             tokio::select! {
                 biased;
                 () = self.place.taken_over.cancelled() => {
-                    packets.put(packets::disconnect(DisconnectReasonCode::SessionTakenOver));
+                    let reason = DisconnectReasonCode::SessionTakenOver;
+                    packets.put(packets::disconnect(reason, "another connection with this client id took over"));
                     let _ = packets.flush().await;
                     return Ending::Closed;
                 }
                 () = rim.shutdown.given() => {
-                    packets.put(packets::disconnect(DisconnectReasonCode::ServerShuttingDown));
+                    packets.put(packets::disconnect(DisconnectReasonCode::ServerShuttingDown, "the hub is stopping"));
                     let _ = packets.flush().await;
                     return Ending::Closed;
                 }

@@ -57,7 +57,7 @@ impl Refusal {
             Self::Row(RowError::TooLarge { .. }) => "too-large",
             Self::Row(RowError::KeyTooLong { .. }) => "key-too-long",
             Self::TooLong { .. } => "too-long",
-            Self::Time(TimeError::Future { .. }) => "future",
+            Self::Time(TimeError::Future { .. } | TimeError::Leap { .. }) => "future",
             Self::Time(TimeError::BehindWatermark { .. }) => "behind-watermark",
             Self::Time(TimeError::OutOfRange { .. }) => "time-out-of-range",
         }

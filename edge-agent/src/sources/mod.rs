@@ -62,6 +62,16 @@ pub enum TimeError {
         /// How far ahead is fine, in microseconds.
         tolerated: i64,
     },
+    /// A replayed event from the future, far from all others.
+    #[error("time {} is in the future and more than {} days ahead of the newest event of source {source_name:?}, {}", rfc3339(.time), LEAP.as_secs() / 86_400, rfc3339(.newest))]
+    Leap {
+        /// The event's.
+        time: Micros,
+        /// The newest of its source.
+        newest: Micros,
+        /// Which source.
+        source_name: String,
+    },
     /// An event behind the watermark of its source.
     #[error("time {} is behind the watermark {} of source {source_name:?}", rfc3339(.time), rfc3339(.watermark))]
     BehindWatermark {
@@ -88,6 +98,10 @@ pub fn rfc3339(time: &Micros) -> String {
 /// 1900-01-01 and 9999-01-01. Beyond, calendars and file formats begin to fail.
 const RANGE: std::ops::Range<i64> = -2_208_988_800_000_000..253_370_764_800_000_000;
 
+/// How far ahead of a source's newest event a replayed one may be that lies in the future. A single wrong time would
+/// otherwise put everything after it behind the watermark.
+const LEAP: Duration = Duration::from_secs(366 * 86_400);
+
 impl TimeRules {
     /// The time before which nothing is taken any more, when `newest` is the newest there was.
     pub fn watermark(&self, newest: Option<Micros>) -> Option<Micros> {
@@ -101,6 +115,9 @@ impl TimeRules {
         }
         if self.time == TimeDomain::Live && time > now + self.ahead.0 {
             return Err(TimeError::Future { time, now, tolerated: self.ahead.0.as_micros() as i64 });
+        }
+        if let Some(newest) = newest.filter(|newest| time > now + self.ahead.0 && time > *newest + LEAP) {
+            return Err(TimeError::Leap { time, newest, source_name: name.to_owned() });
         }
         match self.watermark(newest) {
             Some(watermark) if time < watermark => {
@@ -125,6 +142,18 @@ mod tests {
         assert!(error.to_string().contains("in the future"), "{error}");
         assert!(live.check("api", None, NOW + Duration::from_secs(299), NOW).is_ok());
         assert!(TimeRules::default().check("file", None, late, NOW).is_ok());
+    }
+
+    #[test]
+    fn one_replayed_time_from_the_far_future_is_refused_and_does_not_stop_the_rest() {
+        let rules = TimeRules::default();
+        let day = Duration::from_secs(86_400);
+        let error = rules.check("file", Some(NOW - day), NOW + 400 * day, NOW).unwrap_err();
+        assert!(matches!(error, TimeError::Leap { .. }));
+        assert!(error.to_string().contains("more than 366 days ahead of the newest event"), "{error}");
+        // Old files may have holes, and simulated ones may go on into the future.
+        assert!(rules.check("file", Some(NOW - 4000 * day), NOW - day, NOW).is_ok());
+        assert!(rules.check("file", Some(NOW + 300 * day), NOW + 600 * day, NOW).is_ok());
     }
 
     #[test]

@@ -149,8 +149,15 @@ async fn a_second_connection_with_the_same_id_takes_over_and_is_told_of() {
     pub_ack(&mut second_events).await;
     let device = DeviceId::new("edge-1").unwrap();
     assert_eq!(timeout(PATIENCE, hub.events.recv()).await.unwrap(), Some(Event::TakenOver(device.clone())));
-    let ended = timeout(PATIENCE, async { while first_events.poll().await.is_ok() {} }).await;
-    assert!(ended.is_ok(), "the first connection is ended");
+    let ending = async {
+        loop {
+            if let Err(error) = first_events.poll().await {
+                return format!("{error:?}");
+            }
+        }
+    };
+    let ended = timeout(PATIENCE, ending).await.expect("the first connection is ended");
+    assert!(ended.contains("SessionTakenOver") && ended.contains("took over"), "the client reads why: {ended}");
     assert!(hub.connections.is_connected(&device));
 }
 

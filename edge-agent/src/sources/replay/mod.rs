@@ -138,16 +138,17 @@ impl Replay {
     pub async fn run(self, serving: Arc<Serving>, stored: Option<SourceState>, shutdown: Shutdown) {
         let of = self.config.file.display().to_string();
         let begin = stored.as_ref().filter(|stored| stored.of == of).map_or(0, |stored| stored.offset);
-        if stored.is_some_and(|stored| stored.of == of && stored.finished) {
+        if stored.as_ref().is_some_and(|stored| stored.of == of && stored.finished) {
             let mut status = self.status_mut();
             (status.rows, status.finished) = (begin, true);
             return;
         }
         self.status_mut().rows = begin;
+        let newest = stored.and_then(|stored| stored.newest);
         let (chunks, queue) = mpsc::channel(CHUNKS_AHEAD);
         let (config, view, most) = (self.config.clone(), serving.view(), serving.limit().min(CHUNK_ROWS));
         let reading = tokio::task::spawn_blocking(move || read(&config, &view, begin, most, &chunks));
-        let played = shutdown.unless_given(self.play(&serving, &of, queue)).await;
+        let played = shutdown.unless_given(self.play(&serving, &of, newest, queue)).await;
         if played == Some(true)
             && let Ok(Err(error)) = reading.await
         {
@@ -157,29 +158,36 @@ impl Replay {
     }
 
     /// Sends chunk after chunk; whether the reader came to its end (else the agent is stopping).
-    async fn play(&self, serving: &Serving, of: &str, mut queue: mpsc::Receiver<Chunk>) -> bool {
+    async fn play(
+        &self,
+        serving: &Serving,
+        of: &str,
+        mut newest: Option<Micros>,
+        mut queue: mpsc::Receiver<Chunk>,
+    ) -> bool {
         let mut pace: Option<(tokio::time::Instant, Micros)> = None;
         while let Some(chunk) = queue.recv().await {
             self.note_problems(&chunk);
             for part in self.parts(chunk) {
-                self.keep_pace(&mut pace, part.events.first().map(|event| event.time)).await;
-                let position = part.events.last().map(|event| event.time);
+                self.keep_pace(&mut pace, newest, part.events.first().map(|event| event.time)).await;
                 let rows = part.next;
                 let finished = part.finished;
                 let Some(outcomes) = self.send(serving, of, part).await else { return false };
                 let mut status = self.status_mut();
                 (status.rows, status.finished) = (rows, finished);
-                status.position = status.position.max(position);
-                for (id, outcome) in outcomes {
+                for (event, outcome) in outcomes {
                     match outcome {
                         Outcome::Accepted { .. } => status.accepted += 1,
                         Outcome::Duplicate { .. } => status.duplicates += 1,
                         Outcome::Refused(refusal) => {
                             status.refused += 1;
-                            status.last_refusal = Some(format!("{of}: event {id}: {refusal}"));
+                            status.last_refusal = Some(format!("{of}: event {}: {refusal}", event.id));
+                            continue;
                         }
                     }
+                    newest = newest.max(Some(event.time));
                 }
+                status.position = status.position.max(newest);
             }
         }
         true
@@ -206,7 +214,7 @@ impl Replay {
             match parts.last_mut() {
                 Some(part)
                     if self.config.speed <= 0.0
-                        || part.events.first().is_some_and(|first| event.time.since(first.time) <= step) =>
+                        || part.events.first().is_some_and(|first| event.time.since(first.time).abs() <= step) =>
                 {
                     part.next = row + 1;
                     part.events.push(event);
@@ -221,8 +229,18 @@ impl Replay {
         parts
     }
 
-    async fn keep_pace(&self, pace: &mut Option<(tokio::time::Instant, Micros)>, time: Option<Micros>) {
+    /// Waits until a time is due. One that will be refused is not waited for: it may lie millennia ahead.
+    async fn keep_pace(
+        &self,
+        pace: &mut Option<(tokio::time::Instant, Micros)>,
+        newest: Option<Micros>,
+        time: Option<Micros>,
+    ) {
         let Some(time) = time.filter(|_| self.config.speed > 0.0) else { return };
+        let now = Micros(tributary_process::clock::wall_now());
+        if self.config.rules().check(&self.config.name, newest, time, now).is_err() {
+            return;
+        }
         let (begun, first) = *pace.get_or_insert_with(|| (tokio::time::Instant::now(), time));
         let seconds = time.since(first).max(0) as f64 / Micros::SECOND as f64 / self.config.speed;
         if let Some(due) = Duration::try_from_secs_f64(seconds).ok().and_then(|wait| begun.checked_add(wait)) {
@@ -231,7 +249,7 @@ impl Replay {
     }
 
     /// Sends one part until it is stored; `None` when the agent stops.
-    async fn send(&self, serving: &Serving, of: &str, part: Part) -> Option<Vec<(tributary_wire::EventId, Outcome)>> {
+    async fn send(&self, serving: &Serving, of: &str, part: Part) -> Option<Vec<(Event, Outcome)>> {
         let submission = Submission {
             source: self.config.name.as_str().into(),
             rules: self.config.rules(),
@@ -247,7 +265,7 @@ impl Replay {
         loop {
             match serving.submit(submission.clone()).await {
                 Ok(outcomes) => {
-                    return Some(submission.events.into_iter().map(|event| event.id).zip(outcomes).collect());
+                    return Some(submission.events.into_iter().zip(outcomes).collect());
                 }
                 // Nothing of it was kept, so the same part may come again.
                 Err(SubmitError::Storage(_)) => tokio::time::sleep(RETRY).await,

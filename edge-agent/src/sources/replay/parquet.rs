@@ -28,10 +28,31 @@ pub(super) struct ParquetRows {
 
 /// The columns of one batch, as the types that events have.
 struct Columns {
-    id: ArrayRef,
-    time: ArrayRef,
-    entities: Vec<ArrayRef>,
-    values: Vec<ArrayRef>,
+    id: Cast,
+    time: Cast,
+    entities: Vec<Cast>,
+    values: Vec<Cast>,
+}
+
+/// A column as the type that is needed, and as it was: a cast makes null of what does not fit.
+struct Cast {
+    column: ArrayRef,
+    before: ArrayRef,
+}
+
+impl Cast {
+    /// Whether there is a value in a row; an error when there is one of another type.
+    fn has(&self, name: &str, at: usize) -> Result<bool, String> {
+        if !self.column.is_null(at) {
+            return Ok(true);
+        }
+        if self.before.is_null(at) {
+            return Ok(false);
+        }
+        let found = arrow::util::display::array_value_to_string(&self.before, at).unwrap_or_default();
+        let found: String = found.chars().take(80).collect();
+        Err(format!("`{name}` should be {}, found {found:?}", self.column.data_type()))
+    }
 }
 
 impl ParquetRows {
@@ -73,19 +94,21 @@ impl ParquetRows {
 
     fn columns(&self, batch: &RecordBatch) -> Result<Columns, String> {
         let find = |name: &str| batch.column_by_name(name).ok_or_else(|| format!("column {name:?} is missing"));
-        let as_type = |name: &str, kind: &DataType| -> Result<ArrayRef, String> {
+        let as_type = |name: &str, kind: &DataType| -> Result<Cast, String> {
             let column = find(name)?;
             // A fraction must not be cut off silently on its way to a whole number.
             let loses = *kind == DataType::Int64 && !column.data_type().is_integer();
             if loses {
                 return Err(format!("column {name:?} is {}, expected a whole number", column.data_type()));
             }
-            cast(column, kind).map_err(|error| format!("column {name:?}: {error}"))
+            let cast = cast(column, kind).map_err(|error| format!("column {name:?}: {error}"))?;
+            Ok(Cast { column: cast, before: column.clone() })
         };
         let time = find(&self.time)?;
         let micros = DataType::Timestamp(TimeUnit::Microsecond, None);
         let time = if time.data_type().is_integer() {
-            cast(time, &DataType::Int64).and_then(|time| cast(&time, &micros)).map_err(|error| error.to_string())?
+            let whole = cast(time, &DataType::Int64).and_then(|time| cast(&time, &micros));
+            Cast { column: whole.map_err(|error| error.to_string())?, before: time.clone() }
         } else {
             as_type(&self.time, &micros)?
         };
@@ -113,19 +136,20 @@ impl ParquetRows {
 
     fn event(&self, columns: &Columns, at: usize) -> Result<Event, String> {
         let missing = |name: &str| format!("`{name}` is null");
-        if columns.id.is_null(at) {
+        if !columns.id.has(&self.id, at)? {
             return Err(missing(&self.id));
         }
-        let id = EventId::new(columns.id.as_string::<i32>().value(at)).map_err(|error| error.to_string())?;
-        if columns.time.is_null(at) {
+        let id = EventId::new(columns.id.column.as_string::<i32>().value(at)).map_err(|error| error.to_string())?;
+        if !columns.time.has(&self.time, at)? {
             return Err(missing(&self.time));
         }
-        let time = Micros(columns.time.as_primitive::<TimestampMicrosecondType>().value(at));
+        let time = Micros(columns.time.column.as_primitive::<TimestampMicrosecondType>().value(at));
         let mut entities = Vec::with_capacity(self.entities.len());
-        for ((name, kind), column) in self.entities.iter().zip(&columns.entities) {
-            if column.is_null(at) {
+        for ((name, kind), cast) in self.entities.iter().zip(&columns.entities) {
+            if !cast.has(name, at)? {
                 return Err(missing(name));
             }
+            let column = &cast.column;
             let key = match kind {
                 EntityKind::Int => EntityKey::Int(column.as_primitive::<Int64Type>().value(at)),
                 EntityKind::Text => EntityKey::Text(column.as_string::<i32>().value(at).to_owned()),
@@ -133,8 +157,11 @@ impl ParquetRows {
             entities.push((name.clone(), key));
         }
         let mut values = Vec::with_capacity(self.values.len());
-        for ((name, kind), column) in self.values.iter().zip(&columns.values).filter(|(_, column)| !column.is_null(at))
-        {
+        for ((name, kind), cast) in self.values.iter().zip(&columns.values) {
+            if !cast.has(name, at)? {
+                continue;
+            }
+            let column = &cast.column;
             let value = match kind {
                 ValueKind::Bool => Value::Bool(column.as_boolean().value(at)),
                 ValueKind::Int => Value::Int(column.as_primitive::<Int64Type>().value(at)),

@@ -2,7 +2,7 @@ use std::sync::Arc as StdArc;
 use std::time::Instant;
 
 use ::parquet::arrow::ArrowWriter;
-use arrow::array::{Float64Array, Int32Array, Int64Array, RecordBatch, TimestampMicrosecondArray};
+use arrow::array::{Float64Array, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use tempfile::TempDir;
 
 use super::*;
@@ -181,5 +181,39 @@ fn a_chosen_speed_is_kept() {
     let status = play(&running, ReplayConfig { speed: 1200.0, ..config(file) });
     assert_eq!(status.accepted, 5);
     assert!(begun.elapsed() >= Duration::from_millis(100), "{:?}", begun.elapsed());
+    running.stop();
+}
+
+#[test]
+fn one_time_from_the_far_future_neither_stops_a_paced_replay_nor_spoils_the_rest() {
+    let rig = Rig::new();
+    let running = rig.start();
+    let file = csv(&rig.folder, &format!("{}t-far,9998-01-01T00:00:00Z,1,1.5,x\n{}", lines(0..3), lines(3..6)));
+    let status = play(&running, ReplayConfig { speed: 12_000.0, ..config(file) });
+    assert_eq!((status.accepted, status.refused, status.finished), (6, 1, true));
+    assert_eq!(status.position, Some(Micros(START.0 + 5 * 60_000_000)));
+    assert!(status.last_refusal.unwrap().contains("event t-far: time 9998-01-01T00:00:00Z is in the future"));
+    running.stop();
+}
+
+#[test]
+fn a_parquet_column_of_another_type_is_read_where_it_fits_and_named_where_not() {
+    let rig = Rig::new();
+    let running = rig.start();
+    let file = rig.folder.path().join("texts.parquet");
+    let batch = RecordBatch::try_from_iter([
+        ("event_id", StdArc::new(StringArray::from(vec!["a", "b"])) as arrow::array::ArrayRef),
+        ("event_time", StdArc::new(Int64Array::from(vec![START.0, START.0 + 1]))),
+        ("customer_id", StdArc::new(Int32Array::from(vec![1, 2]))),
+        ("amount", StdArc::new(StringArray::from(vec!["1.5", "much"]))),
+    ])
+    .unwrap();
+    let mut writer = ArrowWriter::try_new(std::fs::File::create(&file).unwrap(), batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    let status = play(&running, config(file));
+    assert_eq!((status.accepted, status.refused, status.finished), (1, 1, true));
+    let refusal = status.last_refusal.unwrap();
+    assert!(refusal.contains("row 2: `amount` should be Float64, found \"much\""), "{refusal}");
     running.stop();
 }
