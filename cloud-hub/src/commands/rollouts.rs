@@ -9,7 +9,7 @@ use serde_json::json;
 use tributary_process::config::HumanDuration;
 use tributary_wire::Micros;
 
-use super::show::{instant, text};
+use super::show::{fold, instant, text};
 use super::{Failure, Remote};
 
 /// In which steps.
@@ -208,17 +208,18 @@ impl Alert {
         match self {
             Self::List { most } => {
                 let alerts = remote.list("/alerts", most).await?;
-                remote.show_list(
-                    &alerts,
-                    &[
-                        ("id", "id"),
-                        ("kind", "kind"),
-                        ("about", "subject"),
-                        ("state", "state"),
-                        ("opened", "opened"),
-                        ("why", "detail.reason"),
-                    ],
-                );
+                if remote.json() || alerts.is_empty() {
+                    remote.show_list(&alerts, &[]);
+                    return Ok(());
+                }
+                for alert in alerts {
+                    let opened = instant(Micros(alert["opened"].as_i64().unwrap_or(0)));
+                    let [id, kind, subject, state] = ["id", "kind", "subject", "state"].map(|name| text(&alert[name]));
+                    println!("{id}  {state}  {kind}  {subject}  {opened}");
+                    let mut why = String::new();
+                    fold(&mut why, "  ", &text(&alert["detail"]["reason"]), 2);
+                    print!("{why}");
+                }
             }
             Self::Silence { alert, duration } => {
                 let silenced =

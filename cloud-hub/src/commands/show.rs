@@ -29,10 +29,11 @@ pub fn text(value: &Value) -> String {
 
 /// A value under its name: instants become readable.
 fn named(name: &str, value: &Value) -> String {
-    match value.as_i64() {
-        Some(micros) if INSTANTS.contains(&micros) && name != "seed" => instant(Micros(micros)),
-        _ => text(value),
-    }
+    moment(name, value).map_or_else(|| text(value), instant)
+}
+
+fn moment(name: &str, value: &Value) -> Option<Micros> {
+    value.as_i64().filter(|micros| INSTANTS.contains(micros) && name != "seed").map(Micros)
 }
 
 /// Fields on one line.
@@ -44,6 +45,15 @@ fn pairs(fields: &Map<String, Value>) -> String {
 pub fn instant(time: Micros) -> String {
     let seconds = jiff::Timestamp::from_second(time.0.div_euclid(Micros::SECOND));
     seconds.map_or_else(|_| time.to_string(), |seconds| seconds.to_string())
+}
+
+/// An instant to the minute, or its day when it is midnight.
+fn short_instant(time: Micros) -> String {
+    let full = instant(time);
+    match full.strip_suffix("T00:00:00Z") {
+        Some(day) => day.to_owned(),
+        None => format!("{}Z", full.get(..16).unwrap_or(&full)),
+    }
 }
 
 fn field<'a>(item: &'a Value, path: &str) -> &'a Value {
@@ -60,15 +70,29 @@ fn cut(text: &str, width: usize) -> String {
     }
 }
 
-/// A table of these columns (heading, path of the field). The widest columns give way until it fits.
+/// Before the last column gets narrower than this, the others give way.
+const LAST: usize = 16;
+/// Narrower than this no column gets, whatever the others need.
+const LEAST: usize = 4;
+
+/// A table of these columns (heading, path of the field). Where it does not fit, instants become shorter, then the last
+/// column gives way, then the widest. The first never does: it is what commands ask for.
 pub fn table(items: &[Value], columns: &[(&str, &str)]) -> String {
     if items.is_empty() {
         return "nothing\n".to_owned();
     }
-    let (rows, mut widths) = cells(items, columns);
+    let (mut rows, mut widths) = cells(items, columns, instant);
+    if total(&widths) > WIDTH {
+        (rows, widths) = cells(items, columns, short_instant);
+    }
     while total(&widths) > WIDTH {
-        let Some(widest) = widths.iter_mut().max() else { break };
-        *widest -= 1;
+        let Some((last, others)) = widths.split_last_mut() else { break };
+        let widest = others.iter_mut().skip(1).max().filter(|widest| **widest > LEAST);
+        match widest {
+            Some(widest) if *last <= LAST => *widest -= 1,
+            None if *last <= LEAST => break,
+            _ => *last -= 1,
+        }
     }
     draw(&rows, &widths)
 }
@@ -76,9 +100,13 @@ pub fn table(items: &[Value], columns: &[(&str, &str)]) -> String {
 type Cells = Vec<Vec<String>>;
 
 /// Headings and rows, and how wide each column is.
-fn cells(items: &[Value], columns: &[(&str, &str)]) -> (Cells, Vec<usize>) {
+fn cells(items: &[Value], columns: &[(&str, &str)], show: impl Fn(Micros) -> String) -> (Cells, Vec<usize>) {
+    let cell = |(_, path): &(&str, &str), item| {
+        let value = field(item, path);
+        moment(path, value).map_or_else(|| text(value), &show)
+    };
     let heading: Vec<String> = columns.iter().map(|(heading, _)| heading.to_uppercase()).collect();
-    let rows = items.iter().map(|item| columns.iter().map(|(_, path)| named(path, field(item, path))).collect());
+    let rows = items.iter().map(|item| columns.iter().map(|column| cell(column, item)).collect());
     let rows: Vec<Vec<String>> = std::iter::once(heading).chain(rows).collect();
     let widths = (0..columns.len())
         .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
@@ -157,7 +185,7 @@ fn write_list(out: &mut String, items: &[Value], depth: usize) {
             columns.push((name, name));
         }
     }
-    let (rows, widths) = cells(items, &columns);
+    let (rows, widths) = cells(items, &columns, instant);
     if objects.is_some() && total(&widths) + depth <= WIDTH {
         for line in draw(&rows, &widths).lines() {
             *out += &format!("{:depth$}{line}\n", "");
@@ -203,8 +231,12 @@ mod tests {
             [json!({"id": 1, "reason": "x".repeat(200), "created": 1_769_860_800_000_000_i64, "at": {"auc": 0.5}})];
         let table = table(&items, &[("id", "id"), ("reason", "reason"), ("created", "created"), ("auc", "at.auc")]);
         assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
-        assert!(table.contains("2026-01-31T12:00:00Z") && table.contains("0.5000") && table.contains('…'));
+        assert!(table.contains("2026-01-31T12:00Z") && table.contains("0.5000") && table.contains('…'));
         assert_eq!(super::table(&[], &[("id", "id")]), "nothing\n");
+        let id = "01M7XW8A8HGCG1B0".repeat(2);
+        let alert = json!({"id": id, "kind": "drift", "subject": "card-fraud/3", "reason": "x y ".repeat(30)});
+        let columns = [("id", "id"), ("kind", "kind"), ("about", "subject"), ("why", "reason")];
+        assert!(super::table(&[alert], &columns).contains(&id), "an id is never cut");
     }
 
     #[test]

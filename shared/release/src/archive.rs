@@ -46,7 +46,12 @@ pub(crate) fn read(bytes: &[u8], limits: Limits) -> Result<Vec<Member<'_>>, Arch
     if bytes.len() > limits.bytes {
         return Err(ArchiveError::TooLong { found: bytes.len(), limit: limits.bytes });
     }
-    let not_tar = |source| ArchiveError::NotTar { source };
+    // The reader quotes what it found, which may be anything: only what can be printed is repeated.
+    let not_tar = |error: io::Error| {
+        let printable = |c: char| if c.is_ascii_graphic() || c == ' ' { c } else { '?' };
+        let words: String = error.to_string().chars().take(120).map(printable).collect();
+        ArchiveError::NotTar { source: io::Error::new(error.kind(), words) }
+    };
     let mut archive = tar::Archive::new(io::Cursor::new(bytes));
     let mut members = Vec::new();
     for entry in archive.entries_with_seek().map_err(not_tar)? {

@@ -175,6 +175,10 @@ fn bytes_that_are_no_archive_are_refused() {
     for bytes in [&b""[..], b"PK\x03\x04", &[0; 1024], &[0xff; 4096]] {
         assert!(Package::read(bytes).is_err());
     }
+    // What is said of them can be printed, whatever they are.
+    let error = Package::read(&[0x9b; 4096]).unwrap_err();
+    let cause = std::error::Error::source(&error).unwrap().to_string();
+    assert!(cause.chars().all(|c| c.is_ascii_graphic() || c == ' '), "{cause:?}");
 }
 
 #[test]
