@@ -95,7 +95,8 @@ pub fn judge(spec: QuantizationSpec, f32_outputs: &[f32], int8_outputs: &[f32], 
     let passed = lost <= spec.accuracy_limit;
     let name = spec.metric.name();
     let reason = if passed {
-        format!("int8 ships: it loses {lost:.4} {name} on the validation rows, allowed is {}", spec.accuracy_limit)
+        let change = if lost > 0.0 { format!("loses {lost:.4}") } else { format!("loses no ({:+.4})", -lost) };
+        format!("int8 ships: it {change} {name} on the validation rows, allowed is {}", spec.accuracy_limit)
     } else {
         format!(
             "f32 ships: int8 would lose {lost:.4} {name} on the validation rows, allowed is {}",

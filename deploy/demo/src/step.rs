@@ -19,6 +19,9 @@ pub enum Step {
     Decide,
     /// The fraud pattern changes and the hub notices. Sabotage: it does not change.
     Detect,
+    /// The pattern stays as it is, and the hub stays calm (`--no-change`).
+    #[value(skip)]
+    Calm,
     /// A better model is trained without anyone asking. Sabotage: the run is cancelled.
     Retrain,
     /// It reaches every agent in waves. Sabotage: the rollout is paused.
@@ -41,6 +44,7 @@ impl Step {
             Self::Ship => "The signed package goes to every agent",
             Self::Decide => "The agents decide by themselves",
             Self::Detect => "Fraudsters change their pattern",
+            Self::Calm => "Weeks go by, and nothing changes",
             Self::Retrain => "The hub retrains without being asked",
             Self::Waves => "The new version rolls out in waves",
             Self::Compare => "Both versions, same later payments",

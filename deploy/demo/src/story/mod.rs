@@ -97,7 +97,7 @@ impl Story {
         self.step(Step::Decide, Self::decide).await?;
         if self.options.transactions.is_none() {
             if self.options.no_change {
-                self.step(Step::Detect, Self::stay_calm).await?;
+                self.step(Step::Calm, Self::stay_calm).await?;
             } else {
                 self.step(Step::Detect, Self::detect).await?;
                 self.step(Step::Retrain, Self::retrain).await?;
