@@ -12,6 +12,7 @@ use crate::step::Step;
 #[command(
     name = "tributary",
     version,
+    max_term_width = 80,
     after_help = "The two programs are here too:\n  tributary hub --help      the hub and its operators' commands\n  \
                   tributary agent --help    the agent\n\nExit code 0 only if every step truly happened, else 1."
 )]

@@ -15,7 +15,7 @@ pub enum Step {
     Train,
     /// Every agent runs it. Sabotage: one agent is stopped.
     Ship,
-    /// The agents decide by it. Sabotage: the agents are told to go back to nothing.
+    /// The agents decide by it. Sabotage: one agent loses its package.
     Decide,
     /// The fraud pattern changes and the hub notices. Sabotage: it does not change.
     Detect,
