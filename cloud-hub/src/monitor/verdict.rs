@@ -88,8 +88,10 @@ fn describe(version: VersionNumber, strongest: &Signal, signals: usize, consecut
         1 => String::new(),
         more => format!(" and {} more signals", more - 1),
     };
+    // Below this nothing is left of it but a zero that it is not.
+    let p = if *p_value < 1e-300 { "p < 1e-300".to_owned() } else { format!("p = {p_value:.1e}") };
     format!(
-        "version {version}: {kind} {name} changed by {effect:.3} (tolerated {threshold:.3}, p = {p_value:.1e}) in \
-         {consecutive} consecutive windows{more}"
+        "version {version}: {kind} {name} changed by {effect:.3} (tolerated {threshold:.3}, {p}) in {consecutive} \
+         consecutive windows{more}"
     )
 }
