@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::frame::message;
 use crate::{DeviceId, Generation, LineName, Micros, Role, Sha256, VersionNumber};
 
-/// An assignment as it travels: bytes, and a signature over exactly those bytes.
+/// An assignment as it travels: bytes, and a signature over `"tributary assignment\0"` followed by exactly those bytes
+/// (the release crate makes and checks it; the prefix keeps a signature from passing for one of another kind).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SignedAssignment {
     /// [`Assignment`] in its byte form.
