@@ -1,4 +1,7 @@
 //! `Idempotency-Key`: a POST that carries one takes effect once; the same request again gets the same answer.
+//!
+//! The key is durable before the effect, its answer after it. A hub that was stopped between the two does not know
+//! whether there was an effect, says so, and does not repeat it.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
@@ -20,6 +23,8 @@ const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 /// How long an answer can be asked for again.
 const KEPT_MICROS: i64 = Micros::DAY;
+/// Instead of a status, while there is no answer yet.
+const BEGUN: i64 = 0;
 /// Answers are small; a larger one is passed on but not kept.
 const ANSWER_LIMIT: usize = 1 << 20;
 
@@ -96,16 +101,40 @@ async fn answer(hub: Arc<Hub>, key: String, request: Request, next: Next) -> Res
             let detail = format!("Idempotency-Key {key:?} was used for another request; every request needs its own");
             return Err(Problem::unacceptable(detail));
         }
+        if known.status == BEGUN {
+            let detail = format!(
+                "a request with Idempotency-Key {key:?} was interrupted; look whether it took effect, then use another key"
+            );
+            return Err(Problem::conflict(detail));
+        }
         return Ok(replay(known));
     }
+    begin(&hub, &key, &request_hash, now).await?;
     let path = parts.uri.path().to_owned();
     let response = next.run(Request::from_parts(parts, HttpBody::from(bytes))).await;
     let response = with_instance(response, &path);
     // The hub's own failures are not answers to keep: the same request may pass later.
     if response.status().is_server_error() || response.status() == StatusCode::TOO_MANY_REQUESTS {
+        let mut catalog = hub.catalog.write().await?;
+        sqlx::query("delete from idempotency_keys where key = $1").bind(&key).execute(&mut *catalog).await?;
+        catalog.commit().await?;
         return Ok(response);
     }
-    keep(&hub, &key, &request_hash, response, now).await
+    keep(&hub, &key, response).await
+}
+
+async fn begin(hub: &Hub, key: &str, request: &str, now: Micros) -> Result<(), Problem> {
+    let mut catalog = hub.catalog.write().await?;
+    sqlx::query("delete from idempotency_keys where created <= $1")
+        .bind(now.0 - KEPT_MICROS)
+        .execute(&mut *catalog)
+        .await?;
+    let query = "insert into idempotency_keys (key, request, status, content_type, body, created)
+                 values ($1, $2, $3, '', $4, $5)";
+    let insert = sqlx::query(query).bind(key).bind(request).bind(BEGUN).bind(Vec::<u8>::new()).bind(now.0);
+    insert.execute(&mut *catalog).await?;
+    catalog.commit().await?;
+    Ok(())
 }
 
 fn replay(known: Known) -> Response {
@@ -117,29 +146,20 @@ fn replay(known: Known) -> Response {
     response
 }
 
-async fn keep(hub: &Hub, key: &str, request: &str, response: Response, now: Micros) -> Result<Response, Problem> {
+async fn keep(hub: &Hub, key: &str, response: Response) -> Result<Response, Problem> {
     let (parts, body) = response.into_parts();
     let bytes =
         to_bytes(body, ANSWER_LIMIT).await.map_err(|error| anyhow::Error::new(error).context("read an answer"))?;
     let content_type =
         parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let mut catalog = hub.catalog.write().await?;
-    sqlx::query("delete from idempotency_keys where created <= $1")
-        .bind(now.0 - KEPT_MICROS)
+    sqlx::query("update idempotency_keys set status = $2, content_type = $3, body = $4 where key = $1")
+        .bind(key)
+        .bind(i64::from(parts.status.as_u16()))
+        .bind(content_type)
+        .bind(bytes.to_vec())
         .execute(&mut *catalog)
         .await?;
-    sqlx::query(
-        "insert into idempotency_keys (key, request, status, content_type, body, created) values ($1, $2, $3, $4, $5, $6)
-         on conflict (key) do nothing",
-    )
-    .bind(key)
-    .bind(request)
-    .bind(i64::from(parts.status.as_u16()))
-    .bind(content_type)
-    .bind(bytes.to_vec())
-    .bind(now.0)
-    .execute(&mut *catalog)
-    .await?;
     catalog.commit().await?;
     Ok(Response::from_parts(parts, HttpBody::from(bytes)))
 }

@@ -79,6 +79,13 @@ async fn a_post_with_an_idempotency_key_takes_effect_once() {
     let refused = hub.with_headers((Method::POST, "/runs"), &key, json!({"line": "none"})).await;
     let again = hub.with_headers((Method::POST, "/runs"), &key, json!({"line": "none"})).await;
     assert_eq!((refused.0, &refused.2), (again.0, &again.2));
+    // A hub that stopped between effect and answer left the key without one: nothing is done a second time.
+    let mut catalog = hub.hub.catalog.write().await.unwrap();
+    sqlx::query("update idempotency_keys set status = 0").execute(&mut *catalog).await.unwrap();
+    catalog.commit().await.unwrap();
+    let interrupted = hub.with_headers((Method::POST, "/runs"), &key, json!({"line": "none"})).await;
+    assert_eq!(interrupted.0, StatusCode::CONFLICT);
+    assert!(interrupted.2["detail"].as_str().unwrap().contains("was interrupted"), "{:#}", interrupted.2);
     hub.stop().await;
 }
 
