@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use cloud_hub_trainer::benchmark::{Figures, Report, Transactions, card_fraud, settings, validate};
 use tributary_features::View;
+use tributary_process::{out, outln};
 
 /// Benchmarks that the command knows.
 #[derive(Debug, clap::Subcommand)]
@@ -58,9 +59,9 @@ pub fn run(benchmark: &Benchmark) -> anyhow::Result<ExitCode> {
     let report = card_fraud(&transactions, &view, &seeds, |line| eprintln!("{line}"))
         .with_context(|| format!("benchmark on {}", path.display()))?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        outln!("{}", serde_json::to_string_pretty(&report)?);
     } else {
-        print!("{}", table(&report));
+        out!("{}", table(&report));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -78,12 +79,12 @@ fn choices(args: &CardFraud, transactions: &Transactions, view: &View) -> anyhow
         runs.push(validate(transactions, view, &settings(), seed).context("validate the settings")?);
     }
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&runs)?);
+        outln!("{}", serde_json::to_string_pretty(&runs)?);
         return Ok(ExitCode::SUCCESS);
     }
-    println!("The settings on pairs of weeks before 2018-07-25 (int8), one line per seed, mean over the pairs:");
+    outln!("The settings on pairs of weeks before 2018-07-25 (int8), one line per seed, mean over the pairs:");
     for (seed, pairs) in (1..).zip(&runs) {
-        println!("  seed {seed:<3} {}", row(&Figures::mean(pairs)));
+        outln!("  seed {seed:<3} {}", row(&Figures::mean(pairs)));
     }
     Ok(ExitCode::SUCCESS)
 }

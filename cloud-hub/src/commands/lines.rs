@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::show::{fold, instant, text};
 use super::{Failure, Remote};
+use tributary_process::out;
 use tributary_wire::Micros;
 
 /// Model lines
@@ -108,7 +109,7 @@ impl Line {
                     let time = Micros(step["time"].as_i64().unwrap_or(0));
                     let mut told = String::new();
                     fold(&mut told, &format!("{}  ", instant(time)), &text(&step["message"]), 22);
-                    print!("{told}");
+                    out!("{told}");
                 }
             }
             Self::Drift { line } => {

@@ -53,7 +53,6 @@ enum Command {
     /// Run a hub
     Serve(serve::Serve),
     /// Print settings or the description of the web API
-    #[command(subcommand)]
     Config(serve::Config),
     /// Devices: list, show, set labels and group
     #[command(subcommand)]
@@ -120,7 +119,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
     // These run without the operator's runtime: they bring their own or need none.
     let command = match command {
         Command::Serve(serve) => return serve.run(),
-        Command::Config(config) => return config.run(),
+        Command::Config(config) => return config.run(global.json),
         Command::Benchmark(benchmark) => return Ok(benchmark::run(&benchmark)?),
         Command::Train(train::Train::Run(run)) => return Ok(run.run()),
         other => other,

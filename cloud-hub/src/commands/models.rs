@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::Subcommand;
 use serde_json::{Value, json};
+use tributary_process::outln;
 
 use super::show::text;
 use super::{Failure, Remote};
@@ -153,7 +154,7 @@ impl Model {
                 );
                 let [rows, positives, difference] =
                     ["rows", "positives", "auc_difference"].map(|name| text(&found[name]));
-                println!("on {rows} rows, {positives} positive; AUC difference {difference}");
+                outln!("on {rows} rows, {positives} positive; AUC difference {difference}");
             }
         }
         Ok(())

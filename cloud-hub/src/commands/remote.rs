@@ -7,6 +7,7 @@ use bytes::Bytes;
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 use tributary_process::http::{Client, ClientError};
+use tributary_process::{out, outln};
 
 use super::Global;
 use super::show;
@@ -124,24 +125,24 @@ impl Remote {
     /// Shows a list: as JSON, or as a table of these columns (heading, path of the field).
     pub fn show_list(&self, items: &[Value], columns: &[(&str, &str)]) {
         match self.json {
-            true => println!("{:#}", Value::from(items.to_vec())),
-            false => print!("{}", show::table(items, columns)),
+            true => outln!("{:#}", Value::from(items.to_vec())),
+            false => out!("{}", show::table(items, columns)),
         }
     }
 
     /// Shows one thing: as JSON, or as lines of name and value.
     pub fn show(&self, item: &Value) {
         match self.json {
-            true => println!("{item:#}"),
-            false => print!("{}", show::lines(item)),
+            true => outln!("{item:#}"),
+            false => out!("{}", show::lines(item)),
         }
     }
 
     /// Shows what was done: as JSON, or as one sentence.
     pub fn done(&self, item: &Value, sentence: &str) {
         match self.json {
-            true => println!("{item:#}"),
-            false => println!("{sentence}"),
+            true => outln!("{item:#}"),
+            false => outln!("{sentence}"),
         }
     }
 }

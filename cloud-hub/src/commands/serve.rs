@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use tributary_process::config::{Sources, print};
+use tributary_process::{out, outln};
 
 use super::Failure;
 
@@ -14,7 +15,7 @@ pub struct Settings {
     /// Settings file (TOML)
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// One setting, such as data_dir=/var/lib/hub or mqtt.listen=127.0.0.1:0
+    /// One setting, such as data_dir=/var/lib/hub or gateway.listen=127.0.0.1:0
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
 }
@@ -48,10 +49,20 @@ impl Serve {
     }
 }
 
-/// What a hub would run with
+/// Settings or the description of the web API
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Config {
+    #[command(subcommand)]
+    what: Option<What>,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+/// What to print
 #[derive(Debug, Subcommand)]
-pub enum Config {
-    /// Print all effective settings as TOML
+enum What {
+    /// Print all effective settings as TOML; so does `config` alone
     Show(Settings),
     /// Print the description of the web API (OpenAPI, JSON)
     Openapi,
@@ -59,13 +70,16 @@ pub enum Config {
 
 impl Config {
     /// Prints to standard output.
-    pub fn run(self) -> Result<ExitCode, Failure> {
-        match self {
-            Self::Show(settings) => {
+    pub fn run(self, json: bool) -> Result<ExitCode, Failure> {
+        match self.what.unwrap_or(What::Show(self.settings)) {
+            What::Show(settings) => {
                 let config = settings.load()?;
-                print!("{}", print(&config).map_err(anyhow::Error::from)?);
+                match json {
+                    true => outln!("{:#}", serde_json::to_value(&config).map_err(anyhow::Error::from)?),
+                    false => out!("{}", print(&config).map_err(anyhow::Error::from)?),
+                }
             }
-            Self::Openapi => print!("{}", crate::api::openapi_text()),
+            What::Openapi => out!("{}", crate::api::openapi_text()),
         }
         Ok(ExitCode::SUCCESS)
     }

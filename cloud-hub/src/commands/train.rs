@@ -11,6 +11,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use cloud_hub_trainer::Step;
 use serde_json::{Value, json};
+use tributary_process::outln;
 
 use super::show::text;
 use super::{Failure, Remote};
@@ -108,7 +109,6 @@ impl Train {
                         ("run", "id"),
                         ("line", "line"),
                         ("state", "state"),
-                        ("step", "step"),
                         ("version", "version"),
                         ("auc", "result.int8.auc_roc"),
                         ("created", "created"),
@@ -222,7 +222,7 @@ impl Run {
         };
         match cloud_hub_trainer::run(&self.folder, &mut progress) {
             Ok(result) => {
-                println!("version {} of line {}: AUC {:.4}", result.version, result.line, result.served().auc_roc);
+                outln!("version {} of line {}: AUC {:.4}", result.version, result.line, result.served().auc_roc);
                 ExitCode::SUCCESS
             }
             Err(error) => {

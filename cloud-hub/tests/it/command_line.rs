@@ -1,6 +1,6 @@
 //! The program as an operator types it.
 
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::{Value, json};
 
@@ -86,4 +86,24 @@ fn settings_are_shown_and_unknown_ones_refused() {
     let output = run("", &["config", "show", "--set", "training.atempts=7"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("atempts"));
+}
+
+#[test]
+fn settings_are_printed_as_toml_or_json_and_a_reader_that_leaves_causes_no_panic() {
+    let out = run("", &["config", "--set", "ingest.window=7"]);
+    assert!(String::from_utf8(out.stdout).unwrap().contains("window = 7\n"));
+    let out = run("", &["--json", "config", "show"]);
+    let settings: Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!(settings["gateway"]["enrol"], "open");
+    let out = run("", &["config", "--set", "mqtt.listen=127.0.0.1:0"]);
+    assert_eq!(out.status.code(), Some(2));
+    assert!(String::from_utf8(out.stderr).unwrap().contains("unknown field `mqtt`"));
+
+    let mut program = Command::new(env!("CARGO_BIN_EXE_cloud-hub"));
+    let program = program.args(["config", "openapi"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut program = program.spawn().unwrap();
+    // The description is longer than a pipe holds.
+    drop(program.stdout.take());
+    let out = program.wait_with_output().unwrap();
+    assert_eq!((out.status.code(), String::from_utf8(out.stderr).unwrap().as_str()), (Some(141), ""));
 }

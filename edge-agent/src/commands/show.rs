@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use serde_json::Value;
 use tributary_process::config;
+use tributary_process::{out, outln};
 
 use super::{Failure, Settings};
 
@@ -12,7 +13,7 @@ const WIDTH: usize = 80;
 
 /// Prints a value as JSON, or as `human` shows it.
 pub(super) fn print(json: bool, value: &Value, human: impl Fn(&Value) -> String) {
-    if json { println!("{value:#}") } else { print!("{}", human(value)) }
+    if json { outln!("{value:#}") } else { out!("{}", human(value)) }
 }
 
 /// The effective settings, each explicit one with its source in front.
@@ -20,21 +21,21 @@ pub(super) fn config(settings: &Settings) -> Result<ExitCode, Failure> {
     let effective = settings.load()?;
     if settings.json {
         let value = serde_json::to_value(&effective).map_err(anyhow::Error::from)?;
-        println!("{value:#}");
+        outln!("{value:#}");
         return Ok(ExitCode::SUCCESS);
     }
     let sources = settings.sources();
     if let Some(path) = &sources.file {
-        println!("# from {}: whatever it sets", path.display());
+        outln!("# from {}: whatever it sets", path.display());
     }
     for (name, _) in &sources.environment {
-        println!("# from the environment: {}", name.to_lowercase().replace("__", "."));
+        outln!("# from the environment: {}", name.to_lowercase().replace("__", "."));
     }
     for flag in &sources.flags {
-        println!("# from a flag: {}", flag.split('=').next().unwrap_or(flag));
+        outln!("# from a flag: {}", flag.split('=').next().unwrap_or(flag));
     }
-    println!("# everything else: defaults\n");
-    print!("{}", config::print(&effective)?);
+    outln!("# everything else: defaults\n");
+    out!("{}", config::print(&effective)?);
     Ok(ExitCode::SUCCESS)
 }
 

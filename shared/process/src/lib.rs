@@ -7,5 +7,6 @@ pub mod config;
 pub mod durable;
 pub mod http;
 pub mod logging;
+pub mod output;
 pub mod resources;
 pub mod shutdown;
