@@ -29,6 +29,8 @@ use crate::update::Handle;
 use crate::words::in_words;
 
 pub use connection::LinkError;
+#[cfg(feature = "simulation")]
+pub use session::choose;
 
 /// How the connection is kept.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]

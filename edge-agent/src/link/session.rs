@@ -94,7 +94,8 @@ async fn send_batches(link: &Link, outbox: &SharedOutbox, connection: &Connectio
     Ok(wait)
 }
 
-fn choose(store: &Store, outbox: &mut Outbox, now: Duration) -> Result<(Vec<Vec<u8>>, Duration), StoreError> {
+/// The batches that may leave now, as they travel, at most a burst of them; when to ask again.
+pub fn choose(store: &Store, outbox: &mut Outbox, now: Duration) -> Result<(Vec<Vec<u8>>, Duration), StoreError> {
     for stream in store.outbox_streams()? {
         outbox.add_stream(stream);
     }

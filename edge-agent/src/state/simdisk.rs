@@ -101,8 +101,8 @@ impl SimDisk {
     }
 }
 
-/// One power cycle's handle to a [`SimDisk`].
-#[derive(Debug)]
+/// One power cycle's handle to a [`SimDisk`]; clones are of the same cycle.
+#[derive(Debug, Clone)]
 pub struct SimBackend {
     disk: SimDisk,
     cycle: u64,

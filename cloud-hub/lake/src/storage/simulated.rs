@@ -11,6 +11,8 @@ use super::{ReadAt, Storage};
 #[derive(Debug, Clone, Default)]
 pub struct MemoryStorage {
     disk: Arc<Mutex<Disk>>,
+    /// The one power cycle in which this handle can change anything; `None`: in all.
+    cycle: Option<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -24,6 +26,7 @@ struct Disk {
     full: bool,
     lying: bool,
     steps_left: Option<u64>,
+    crashes: u64,
 }
 
 /// Content is shared between names, as an inode is.
@@ -46,6 +49,12 @@ impl MemoryStorage {
         Self::default()
     }
 
+    /// A handle for a program that dies with the power: after the next [`MemoryStorage::crash`] it changes nothing any
+    /// more, whatever of that program still runs.
+    pub fn until_crash(&self) -> Self {
+        Self { disk: self.disk.clone(), cycle: Some(lock(&self.disk).crashes) }
+    }
+
     /// Power cut: what was not synced is gone, content and names alike.
     pub fn crash(&self) {
         let mut disk = lock(&self.disk);
@@ -64,6 +73,7 @@ impl MemoryStorage {
         disk.durable_files = left;
         disk.folders = folders;
         disk.steps_left = None;
+        disk.crashes += 1;
     }
 
     /// After this many further changing steps every step fails, as if the power were already gone; `None`: never.
@@ -83,6 +93,9 @@ impl MemoryStorage {
 
     fn change(&self) -> io::Result<MutexGuard<'_, Disk>> {
         let mut disk = lock(&self.disk);
+        if self.cycle.is_some_and(|cycle| cycle != disk.crashes) {
+            return Err(io::Error::other("the power was cut"));
+        }
         match &mut disk.steps_left {
             Some(0) => return Err(io::Error::other("the power is gone")),
             Some(left) => *left -= 1,
@@ -198,6 +211,17 @@ mod tests {
         disk.crash();
         assert_eq!(read(&disk, &folder.join("b")).unwrap(), b"");
         assert!(disk.open(&folder.join("c")).is_err());
+    }
+
+    #[test]
+    fn what_still_runs_of_a_dead_program_changes_nothing() {
+        let disk = MemoryStorage::new();
+        let (dead, path) = (disk.until_crash(), Path::new("/a"));
+        write_durably(&dead, path, b"before").unwrap();
+        disk.crash();
+        assert!(write_durably(&dead, path, b"after").is_err());
+        assert_eq!(read(&disk, path).unwrap(), b"before");
+        write_durably(&disk.until_crash(), path, b"next life").unwrap();
     }
 
     #[test]
