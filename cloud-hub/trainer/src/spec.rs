@@ -139,6 +139,16 @@ pub enum PositiveWeight {
     Balanced,
 }
 
+impl std::fmt::Display for PositiveWeight {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Fixed(weight) => write!(f, "{weight}"),
+            Self::Root => f.write_str("root of negatives per positive"),
+            Self::Balanced => f.write_str("negatives per positive"),
+        }
+    }
+}
+
 /// Which features the net sees a second time, bent, so that a long tail keeps its order without ruling the scale.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -220,7 +230,7 @@ pub struct TrialLimits {
     pub max_latency_p99_us: u64,
     /// How far the mean output on the device may lie from that on the test rows, as a factor up or down.
     pub output_mean_factor: f64,
-    /// Seconds until a trial without enough predictions ends.
+    /// Seconds from the first prediction until a trial without enough of them is undone.
     pub timeout_s: u64,
 }
 

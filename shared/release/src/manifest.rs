@@ -132,7 +132,7 @@ pub struct Probation {
     pub output_mean_low: f64,
     /// The mean output must not be higher.
     pub output_mean_high: f64,
-    /// A trial that has not passed after this many seconds is undone.
+    /// A trial that has not passed so many seconds after its first prediction is undone.
     pub timeout_s: u64,
 }
 

@@ -106,13 +106,10 @@ impl Updater {
             return;
         }
         self.active = true;
-        if let Candidate::Trial { release, probation, proven, .. } = &self.record.candidate
+        if let Candidate::Trial { release, proven: true, .. } = &self.record.candidate
             && Some(release.sha256) == package
         {
-            self.probation_ends = self.now.monotonic + Duration::from_secs(probation.timeout_s);
-            if *proven {
-                self.commit();
-            }
+            self.commit();
         }
         self.emit(Action::Report);
     }
@@ -129,9 +126,16 @@ impl Updater {
     }
 
     pub(super) fn take_evidence(&mut self, sha256: Sha256, evidence: TrialReport) {
-        if self.ordered.as_ref().is_some_and(|release| release.sha256 == sha256) {
-            self.evidence = evidence;
+        if self.ordered.as_ref().is_none_or(|release| release.sha256 != sha256) {
+            return;
         }
+        // The time of a trial runs from its first prediction.
+        if let Candidate::Trial { probation, .. } = &self.record.candidate
+            && self.evidence.predictions == 0
+        {
+            self.probation_ends = self.now.monotonic + Duration::from_secs(probation.timeout_s);
+        }
+        self.evidence = evidence;
     }
 
     pub(super) fn persisted(&mut self, ticket: u64) {

@@ -179,6 +179,7 @@ pub struct Updater {
     /// … and whether it does.
     active: bool,
     evidence: TrialReport,
+    /// Counted from the first prediction of the trial.
     probation_ends: Duration,
     error: Option<String>,
 }
@@ -270,6 +271,7 @@ impl Updater {
             Candidate::Fetching { .. } => expiry,
             Candidate::Staged { .. } if self.online => expiry.min(Some(self.ask_at)),
             Candidate::Staged { .. } => expiry.min(Some(self.offline_since + self.settings.offline_wait)),
+            Candidate::Trial { .. } if self.evidence.predictions == 0 => None,
             Candidate::Trial { .. } => Some(self.probation_ends),
         };
         [due, self.rewrite_at].into_iter().flatten().min()

@@ -321,6 +321,22 @@ fn a_trial_begun_anew_after_a_stop_is_still_undone_by_a_crash() {
 }
 
 #[test]
+fn a_trial_without_traffic_goes_on_and_its_time_runs_from_the_first_prediction() {
+    let mut device = Device::new();
+    device.until_trial(1);
+    device.advance(10_000);
+    assert_eq!(device.updater.next_wake(), None);
+    device.evidence(TrialReport { predictions: 1, ..GOOD });
+    device.advance(59);
+    assert_eq!(device.state(), UpdaterState::Trial);
+    device.advance(1);
+    device.persist();
+    assert_eq!(device.state(), UpdaterState::RolledBack);
+    let (_, reason) = device.updater.report("tract").undone.unwrap();
+    assert!(reason.contains("timed out after 1 of 10"), "{reason}");
+}
+
+#[test]
 fn an_online_device_waits_for_the_hub_and_repeats_its_question() {
     let mut device = Device::new();
     device.tell(Input::Online(true));

@@ -1,7 +1,5 @@
 //! From which state to which, and the actions that take it there.
 
-use std::time::Duration;
-
 use tributary_release::Probation;
 use tributary_wire::{Generation, ReleaseRef, TrialReport};
 
@@ -94,7 +92,6 @@ impl Updater {
     }
 
     pub(super) fn begin_trial(&mut self, release: ReleaseRef, probation: Probation, crashes: u32, proven: bool) {
-        self.probation_ends = self.now.monotonic + Duration::from_secs(probation.timeout_s);
         self.record.candidate = Candidate::Trial { release: release.clone(), probation, crashes, proven };
         self.store();
         self.serve(release);
@@ -104,7 +101,8 @@ impl Updater {
         if self.ordered.as_ref() != Some(release) {
             return;
         }
-        let timed_out = self.now.monotonic >= self.probation_ends;
+        // Without traffic there is nothing to judge, and a quiet device must not end a rollout.
+        let timed_out = self.evidence.predictions > 0 && self.now.monotonic >= self.probation_ends;
         match judge(probation, &self.evidence, timed_out) {
             Verdict::Passed if self.active => self.commit(),
             Verdict::Open | Verdict::Passed => {}
