@@ -34,12 +34,16 @@ pub struct CardFraud {
 }
 
 const SOURCE: &str = "\
-This benchmark needs the transactions that the Fraud Detection Handbook published, in one Parquet file.
+This benchmark needs the transactions that the Fraud Detection Handbook
+published, in one Parquet file.
 
-  Data:     https://github.com/Fraud-Detection-Handbook/simulated-data-raw (one pickle per day, 2018-04-01 to 2018-09-30)
-  Book:     https://fraud-detection-handbook.github.io/fraud-detection-handbook (chapters 3 and 7)
-  Columns:  transaction_id, event_time (timestamp, UTC), customer_id, terminal_id, amount, fraud (0 or 1);
-            rows in time order; other columns are ignored
+  Data:     https://github.com/Fraud-Detection-Handbook/simulated-data-raw
+            (one pickle per day, 2018-04-01 to 2018-09-30)
+  Book:     https://fraud-detection-handbook.github.io/fraud-detection-handbook
+            (chapters 3 and 7)
+  Columns:  transaction_id, event_time (timestamp, UTC), customer_id,
+            terminal_id, amount, fraud (0 or 1); rows in time order; other
+            columns are ignored
 
 Then: cloud-hub benchmark card-fraud --transactions FILE";
 
@@ -82,9 +86,10 @@ fn choices(args: &CardFraud, transactions: &Transactions, view: &View) -> anyhow
         outln!("{}", serde_json::to_string_pretty(&runs)?);
         return Ok(ExitCode::SUCCESS);
     }
-    outln!("The settings on pairs of weeks before 2018-07-25 (int8), one line per seed, mean over the pairs:");
+    outln!("The settings on pairs of weeks before 2018-07-25 (int8), mean over the pairs:");
+    outln!("{:<32} AUC ROC  average precision  card precision@100", "");
     for (seed, pairs) in (1..).zip(&runs) {
-        outln!("  seed {seed:<3} {}", row(&Figures::mean(pairs)));
+        outln!("{:<32} {}", format!("seed {seed}"), row(&Figures::mean(pairs)));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -93,17 +98,20 @@ fn choices(args: &CardFraud, transactions: &Transactions, view: &View) -> anyhow
 fn table(report: &Report) -> String {
     let mut text = String::new();
     let model = &report.settings;
+    let hidden = model.hidden.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ");
     // Writing to a string cannot fail.
     let _ = writeln!(
         text,
-        "Card fraud, trained on 2018-07-25..07-31 ({} rows), tested on 2018-08-08..08-14 ({} rows)\n\n\
-         Chosen on weeks that end before 2018-07-25 (see --choices): {} nets of {:?} hidden units in one graph,\n\
-         {} epochs of batches of {}, learning rate {}, weight decay {}, dropout {}, positive weight {:?},\n\
-         skewed features also as logarithm or root, clipped at {} deviations; threshold by best F1.\n",
+        "Card fraud, trained on 2018-07-25..07-31 ({} rows),\n\
+         tested on 2018-08-08..08-14 ({} rows).\n\n\
+         Chosen on weeks that end before 2018-07-25 (see --choices):\n\
+         {} nets of {hidden} hidden units in one graph, {} epochs of batches of {},\n\
+         learning rate {}, weight decay {}, dropout {}, weight of a positive {};\n\
+         skewed features also as logarithm or root, clipped at {} deviations;\n\
+         threshold by best F1.\n",
         report.training_rows,
         report.test_rows,
         model.members,
-        model.hidden,
         model.epochs,
         model.batch,
         model.learning_rate,
@@ -112,34 +120,71 @@ fn table(report: &Report) -> String {
         model.positive_weight,
         model.clip,
     );
-    let _ = writeln!(text, "{:<34} AUC ROC   avg. precision   card precision@100", "");
+    let _ = writeln!(text, "{:<32} AUC ROC  average precision  card precision@100", "");
     for (name, auc, average, card) in report.published {
-        let _ = writeln!(text, "{name:<34} {auc:.3}     {average:.3}            {card:.3}        (published)");
+        let name = format!("{name} (published)");
+        let _ = writeln!(text, "{name:<32} {auc:<7.3}  {average:<17.3}  {card:.3}");
     }
     for seed in &report.seeds {
-        let name = format!("{} package, seed {}", seed.serve, seed.seed);
-        let _ = writeln!(text, "{name:<34} {}", row(&seed.test));
+        let _ = writeln!(text, "{:<32} {}", format!("{} package, seed {}", seed.serve, seed.seed), row(&seed.test));
     }
-    let _ = writeln!(text, "{:<34} {}", "mean over seeds", row(&report.mean));
-    let _ = writeln!(text, "{:<34} {}", "standard deviation over seeds", row(&report.spread));
-    let _ = writeln!(text, "\nThe packages were read back and run by the device's engine. Per seed:");
+    let _ = writeln!(text, "{:<32} {}", "mean over seeds", row(&report.mean));
+    let _ = writeln!(text, "{:<32} {}", "standard deviation over seeds", row(&report.spread));
     for seed in &report.seeds {
-        let _ = writeln!(
-            text,
-            "  seed {}: {} bytes; f32 graph {}; threshold {:.3} from the earlier week: alarms on {:.2} % of payments, \
-             {:.0} % of them right, {:.0} % of frauds found",
-            seed.seed,
-            seed.package_bytes,
-            row(&seed.test_f32),
-            seed.threshold,
-            100.0 * seed.alarm_share,
-            100.0 * seed.precision,
-            100.0 * seed.recall,
-        );
+        let _ = writeln!(text, "{:<32} {}", format!("f32 graph, seed {}", seed.seed), row(&seed.test_f32));
+    }
+    let _ = writeln!(
+        text,
+        "\nThe packages were read back and run by the device's engine. With the threshold\n\
+         from the earlier week:\n\n  seed   bytes  threshold  alarms  right  frauds found"
+    );
+    for seed in &report.seeds {
+        let [alarms, right, found] = [seed.alarm_share, seed.precision, seed.recall].map(|share| 100.0 * share);
+        let (number, bytes, threshold) = (seed.seed, seed.package_bytes, seed.threshold);
+        let _ =
+            writeln!(text, "  {number:<4}  {bytes:>6}  {threshold:<9.3}  {alarms:.2} %  {right:.0} %   {found:.0} %");
     }
     text
 }
 
 fn row(figures: &Figures) -> String {
-    format!("{:.4}    {:.4}           {:.4}", figures.auc_roc, figures.average_precision, figures.card_precision)
+    let Figures { auc_roc, average_precision, card_precision, .. } = figures;
+    format!("{auc_roc:<7.4}  {average_precision:<17.4}  {card_precision:.4}")
+}
+
+#[cfg(test)]
+mod tests {
+    use cloud_hub_trainer::benchmark::{PUBLISHED, SeedResult};
+
+    use super::*;
+
+    #[test]
+    fn the_report_fits_into_eighty_columns() {
+        let figures = Figures { auc_roc: 0.87, average_precision: 0.67, card_precision: 0.29 };
+        let seed = |seed| SeedResult {
+            seed,
+            test: figures,
+            test_f32: figures,
+            validation: figures,
+            threshold: 0.25,
+            alarm_share: 0.0044,
+            precision: 1.0,
+            recall: 0.57,
+            serve: "int8".to_owned(),
+            package_bytes: 317_952,
+        };
+        let report = Report {
+            training_rows: 67_240,
+            test_rows: 58_264,
+            settings: settings(),
+            seeds: vec![seed(1), seed(100)],
+            mean: figures,
+            spread: Figures::default(),
+            published: PUBLISHED,
+        };
+        let text = table(&report);
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        assert!(text.contains("weight of a positive 1;"), "{text}");
+        assert!(text.contains("int8 package, seed 100           0.8700   0.6700             0.2900\n"), "{text}");
+    }
 }

@@ -134,7 +134,7 @@ pub fn card_fraud(
     for seed in seeds {
         let result = one(transactions, view, *seed, (&training, &test), (&earlier.0, &earlier.1))?;
         told(&format!(
-            "seed {seed}: {} of {} bytes, AUC ROC {:.4}, average precision {:.4}, card precision@{CARDS} {:.4}",
+            "seed {seed}: {} of {} bytes, AUC {:.4}, AP {:.4}, card precision@{CARDS} {:.4}",
             result.serve,
             result.package_bytes,
             result.test.auc_roc,
