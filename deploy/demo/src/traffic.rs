@@ -17,6 +17,8 @@ use tributary_wire::Micros;
 
 /// Payments per request to an agent.
 const CHUNK: usize = 200;
+/// A request that fails is counted and sent again so often, under the same ids.
+const RETRIES: u32 = 3;
 /// Frauds are reported by customers; the bank knows the truth after seven days.
 pub const LABEL_DELAY: i64 = 7 * Micros::DAY;
 
@@ -144,8 +146,9 @@ impl Traffic {
         }
         let sent = agents.iter().zip(&routed).map(|(agent, payments)| send(agent, payments));
         let truth: HashMap<String, bool> = payments.iter().map(|p| (event_id(p), p.fraud)).collect();
-        for answer in try_join_all(sent).await?.into_iter().flatten() {
-            self.note(answer, &truth)?;
+        for (answers, failed) in try_join_all(sent).await? {
+            self.failed += failed;
+            answers.into_iter().try_for_each(|answer| self.note(answer, &truth))?;
         }
         let frauds = payments.iter().filter(|payment| payment.fraud).count();
         let day = Day { payments: payments.len(), frauds };
@@ -174,7 +177,8 @@ impl Traffic {
     }
 
     fn note(&mut self, answer: EventAnswer, truth: &HashMap<String, bool>) -> Result<()> {
-        if answer.status != "accepted" || !answer.durable {
+        // A duplicate is the second answer to a request whose first was lost.
+        if !matches!(answer.status.as_str(), "accepted" | "duplicate") || !answer.durable {
             bail!(
                 "payment {} was answered {} (durable: {}) {}",
                 answer.id,
@@ -204,8 +208,9 @@ impl Traffic {
     }
 }
 
-async fn send(agent: &Client, payments: &[&Transaction]) -> Result<Vec<EventAnswer>> {
-    let mut answers = Vec::with_capacity(payments.len());
+/// Sends payments in order; also how many requests failed on the way.
+async fn send(agent: &Client, payments: &[&Transaction]) -> Result<(Vec<EventAnswer>, u64)> {
+    let (mut answers, mut failed) = (Vec::with_capacity(payments.len()), 0);
     for chunk in payments.chunks(CHUNK) {
         let ids: Vec<String> = chunk.iter().map(|payment| event_id(payment)).collect();
         let events: Vec<Event> = chunk
@@ -218,8 +223,15 @@ async fn send(agent: &Client, payments: &[&Transaction]) -> Result<Vec<EventAnsw
                 values: [("amount", payment.amount)].into(),
             })
             .collect();
-        let answer: Answers = agent.call(Method::POST, "/v1/events?durable=true", &events).await?;
+        let mut tries = 0;
+        let answer: Answers = loop {
+            match agent.call(Method::POST, "/v1/events?durable=true", &events).await {
+                Ok(answer) => break answer,
+                Err(error) if tries == RETRIES => return Err(error.into()),
+                Err(_) => (tries, failed) = (tries + 1, failed + 1),
+            }
+        };
         answers.extend(answer.results);
     }
-    Ok(answers)
+    Ok((answers, failed))
 }
