@@ -1,5 +1,6 @@
 //! The hub as a whole: its parts, how they are put together, and how they end.
 
+use std::fs::{File, TryLockError};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -65,11 +66,24 @@ struct Starting {
     gateway: Gateway,
     http: TcpListener,
     ingest: ingest::Worker,
+    lock: File,
 }
 
 impl std::fmt::Debug for Starting {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Starting").finish_non_exhaustive()
+    }
+}
+
+/// Makes this hub the only one in its folder: a second one would clear away files that the first is about to commit.
+/// The system lets go of the lock when the process ends, however it ends.
+fn lock(data: &Path) -> anyhow::Result<File> {
+    let path = data.join("lock");
+    let file = File::create(&path).with_context(|| format!("could not create {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => anyhow::bail!("another hub works in {}", data.display()),
+        Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("could not lock {}", path.display())),
     }
 }
 
@@ -87,6 +101,7 @@ impl Hub {
         let above = data.ancestors().skip(1).find(|above| above.is_dir()).unwrap_or(Path::new(""));
         let made = storage::create_folder_durably(&FileStorage, above, data);
         made.with_context(|| format!("could not create {}", data.display()))?;
+        let lock = lock(data)?;
         let catalog = Catalog::open(&data.join("catalog.db")).await.context("could not open the catalog")?;
         let lake = Lake::open(Arc::new(FileStorage), data.join("lake")).context("could not open the lake")?;
         let packages = PackageStore::open(&data.join("packages")).context("could not open the package store")?;
@@ -119,7 +134,7 @@ impl Hub {
             in_flight: Arc::default(),
             http_address: http.local_addr()?,
             mqtt_address: gateway.local_addr(),
-            starting: Mutex::new(Some(Starting { gateway, http, ingest: worker })),
+            starting: Mutex::new(Some(Starting { gateway, http, ingest: worker, lock })),
             config,
         }))
     }
@@ -128,7 +143,8 @@ impl Hub {
     /// and the catalog is closed.
     pub async fn run(self: Arc<Self>, shutdown: Shutdown) -> anyhow::Result<()> {
         let starting = self.starting.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Starting { gateway, http, ingest } = starting.context("the hub was run before")?;
+        // The lock is held to the end.
+        let Starting { gateway, http, ingest, lock: _lock } = starting.context("the hub was run before")?;
         let (up, queue) = mpsc::channel(QUEUE);
         let (events, coming) = mpsc::channel(QUEUE);
         let admission = Arc::new(ByCatalog::new(self.catalog.clone(), self.config.gateway.enrol));

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::Subcommand;
 use serde_json::{Value, json};
+use tributary_process::out;
 
-use super::show::text;
+use super::show::{fold, text};
 use super::{Failure, Remote};
 
 /// Streams of the lake
@@ -60,10 +61,20 @@ impl Quarantine {
         match self {
             Self::List { most } => {
                 let items = remote.list("/quarantine", most).await?;
-                remote.show_list(
-                    &items,
-                    &[("id", "id"), ("device", "device"), ("stream", "stream"), ("state", "state"), ("why", "detail")],
-                );
+                if remote.json() || items.is_empty() {
+                    remote.show_list(&items, &[]);
+                    return Ok(());
+                }
+                for item in items {
+                    let [id, state, device] = ["id", "state", "device"].map(|name| text(&item[name]));
+                    let what = match (item["stream"].as_str(), item["sequence"].as_i64()) {
+                        (Some(stream), Some(number)) => format!("{stream} {number}"),
+                        _ => format!("{} bytes", text(&item["bytes"])),
+                    };
+                    let mut told = format!("{id}  {state}  {device}  {what}\n");
+                    fold(&mut told, "  ", &text(&item["detail"]), 2);
+                    out!("{told}");
+                }
             }
             Self::Replay { id, stream } => {
                 let query = stream.map(|stream| format!("?stream={stream}")).unwrap_or_default();

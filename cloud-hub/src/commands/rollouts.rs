@@ -7,6 +7,7 @@ use anyhow::Context;
 use clap::{Subcommand, ValueEnum};
 use serde_json::json;
 use tributary_process::config::HumanDuration;
+use tributary_process::out;
 use tributary_wire::Micros;
 
 use super::show::{fold, instant, text};
@@ -215,10 +216,11 @@ impl Alert {
                 for alert in alerts {
                     let opened = instant(Micros(alert["opened"].as_i64().unwrap_or(0)));
                     let [id, kind, subject, state] = ["id", "kind", "subject", "state"].map(|name| text(&alert[name]));
-                    println!("{id}  {state}  {kind}  {subject}  {opened}");
-                    let mut why = String::new();
-                    fold(&mut why, "  ", &text(&alert["detail"]["reason"]), 2);
-                    print!("{why}");
+                    let mut told = format!("{id}  {state}  {kind}  {subject}  {opened}\n");
+                    let detail = &alert["detail"];
+                    let why = ["reason", "problem"].into_iter().find(|name| detail[name].is_string());
+                    fold(&mut told, "  ", &text(why.map_or(detail, |name| &detail[name])), 2);
+                    out!("{told}");
                 }
             }
             Self::Silence { alert, duration } => {

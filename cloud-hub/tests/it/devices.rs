@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use cloud_hub::config::Enrol;
+use cloud_hub::{Config, Hub};
 use hyper::{Method, StatusCode};
 use rumqttc::mqttbytes::QoS;
 use rumqttc::mqttbytes::v5::{ConnectReturnCode, Packet};
@@ -163,4 +164,15 @@ async fn an_unknown_device_is_refused_by_name_until_it_is_added() {
     assert!(status == StatusCode::OK || status == StatusCode::CREATED, "{status}");
     timeout(Duration::from_secs(30), Device::connected(&hub, "edge-9")).await.expect("it is let in now");
     hub.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_hub_in_the_same_folder_is_refused_until_the_first_has_ended() {
+    let hub = TestHub::start().await;
+    let mut config = Config { data_dir: hub.folder.path().join("hub"), ..Config::default() };
+    config.api.listen = "127.0.0.1:0".parse().unwrap();
+    config.gateway.listen = "127.0.0.1:0".parse().unwrap();
+    let refused = Hub::build(config).await.unwrap_err().to_string();
+    assert!(refused.contains("another hub works in"), "{refused}");
+    TestHub::start_in(hub.stop().await, |_| {}).await;
 }
