@@ -61,7 +61,7 @@ impl Default for Config {
         Self {
             device: DeviceId::new("device").expect("a valid id"),
             state_dir: "edge-agent-state".into(),
-            lines: vec![LineName::new("fraud").expect("a valid name")],
+            lines: vec![LineName::new("card-fraud").expect("a valid name")],
             view: None,
             labels: BTreeMap::new(),
             listen: Listen::default(),

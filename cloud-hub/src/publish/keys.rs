@@ -31,6 +31,7 @@ impl Keys {
             tributary_process::durable::write(&path, trust.as_bytes())
                 .with_context(|| format!("write {}", path.display()))?;
         }
+        tracing::info!(trust = %path.display(), "devices need this file of public keys");
         Ok(keys)
     }
 

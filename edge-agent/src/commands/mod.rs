@@ -26,13 +26,26 @@ struct Cli {
 const AFTER_HELP: &str = "\
 Examples:
   edge-agent run --config agent.toml       run an agent
-  edge-agent run --set device=edge-7 --set hub.mqtt=hub:1883
+  edge-agent run --set view=view.toml --set device=edge-7
   edge-agent status --config agent.toml    how the agent of these settings is
   edge-agent predict --config agent.toml events.json
   edge-agent config --config agent.toml    every setting with its value
 
 Exit codes: 0 done, 1 failed, 2 wrong usage or settings,
 3 no agent answers, 4 some events were refused.";
+
+const RUN_HELP: &str = "\
+A settings file that is enough beside a hub on this machine:
+
+  device = \"edge-1\"
+  lines = [\"card-fraud\"]       # what the hub calls the model line
+  view = \"view.toml\"           # features until a package brings its own
+
+  [trust]
+  keys = \"hub-data/keys/trust.json\"   # of the hub: whose packages may run here
+
+  [listen]
+  tcp = \"127.0.0.1:7070\"       # for POST /v1/events";
 
 /// Where settings come from: defaults < file < environment < flags.
 #[derive(Debug, Clone, Args)]
@@ -52,6 +65,7 @@ struct Settings {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run an agent until it gets SIGTERM or SIGINT
+    #[command(after_help = RUN_HELP)]
     Run,
     /// Show how a running agent is
     Status(local::Address),
