@@ -87,22 +87,22 @@ impl Remote {
 
     /// GET.
     pub async fn get(&self, path: &str) -> Result<Value, Failure> {
-        Ok(self.client.get(&format!("/api/v1{path}")).await?)
+        Ok(self.client.get(&address(path)).await?)
     }
 
     /// POST with a JSON body.
     pub async fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
-        Ok(self.client.call(Method::POST, &format!("/api/v1{path}"), body).await?)
+        Ok(self.client.call(Method::POST, &address(path), body).await?)
     }
 
     /// PUT with a JSON body.
     pub async fn put(&self, path: &str, body: &Value) -> Result<Value, Failure> {
-        Ok(self.client.call(Method::PUT, &format!("/api/v1{path}"), body).await?)
+        Ok(self.client.call(Method::PUT, &address(path), body).await?)
     }
 
     /// POST with any body.
     pub async fn send(&self, path: &str, content_type: &str, body: Bytes) -> Result<Value, Failure> {
-        let answer = self.client.send(Method::POST, &format!("/api/v1{path}"), content_type, body).await?;
+        let answer = self.client.send(Method::POST, &address(path), content_type, body).await?;
         Ok(answer.accepted()?.json()?)
     }
 
@@ -144,5 +144,31 @@ impl Remote {
             true => outln!("{item:#}"),
             false => outln!("{sentence}"),
         }
+    }
+}
+
+/// The path within the API. What people type may hold anything; the hub says whether it is a name.
+fn address(path: &str) -> String {
+    let mut address = "/api/v1".to_owned();
+    for byte in path.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'/' | b'?' | b'&' | b'=' | b'%' | b':' | b'-' | b'_' | b'.' => {
+                address.push(byte.into());
+            }
+            other => address.push_str(&format!("%{other:02X}")),
+        }
+    }
+    address
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_people_type_becomes_an_address() {
+        let path = "/lines/card-fraud/aliases/Bad Name/é?from=2026-02-01T00:00:00%2B01:00";
+        let expected = "/api/v1/lines/card-fraud/aliases/Bad%20Name/%C3%A9?from=2026-02-01T00:00:00%2B01:00";
+        assert_eq!(address(path), expected);
     }
 }
