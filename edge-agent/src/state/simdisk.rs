@@ -81,6 +81,11 @@ impl SimDisk {
         self.lock().fuse = Some(operations);
     }
 
+    /// Ends what [`SimDisk::fail_after`] began without a power cut: a fault that passed.
+    pub fn mend(&self) {
+        self.lock().fuse = None;
+    }
+
     /// Lets the disk be full at `bytes`; `None` makes room again.
     pub fn set_capacity(&self, bytes: Option<usize>) {
         self.lock().capacity = bytes;
