@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -19,9 +20,23 @@ use rand::Rng;
 use rand::rngs::StdRng;
 use tempfile::TempDir;
 use tributary_features::{Event, FleetTable, View};
-use tributary_process::clock::{Clock, SystemClock};
+use tributary_process::clock::Clock;
 use tributary_process::config::HumanDuration;
 use tributary_wire::{AckV1, DeviceId, LineName, Micros};
+
+/// A clock that only [`Device::wait`] moves.
+#[derive(Default)]
+struct StoryClock(AtomicU64);
+
+impl Clock for StoryClock {
+    fn wall(&self) -> i64 {
+        1_767_571_200_000_000 + self.monotonic() as i64
+    }
+
+    fn monotonic(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
 
 /// The device, over all its lives.
 pub struct Device {
@@ -37,9 +52,10 @@ pub struct Device {
     folder: TempDir,
     batch_rows: usize,
     life: Option<Life>,
-    /// The link's clock: nobody waits for it.
-    now: Duration,
+    clock: Arc<StoryClock>,
     pub power_cuts: u32,
+    /// Failures of the disk that passed.
+    pub faults: u32,
 }
 
 /// From one power cut to the next.
@@ -62,8 +78,9 @@ impl Device {
             folder: tempfile::tempdir()?,
             batch_rows: chance.random_range(4..24),
             life: None,
-            now: Duration::ZERO,
+            clock: Arc::default(),
             power_cuts: 0,
+            faults: 0,
         };
         device.begin(chance)?;
         Ok(device)
@@ -102,7 +119,7 @@ impl Device {
             sketch_window: Micros::DAY,
             prediction_cache: 16,
             fleet: Box::new(FleetTable::new),
-            clock: Arc::new(SystemClock::start()) as Arc<dyn Clock>,
+            clock: self.clock.clone(),
             metrics: Arc::new(Metrics::default()),
         }
     }
@@ -155,22 +172,26 @@ impl Device {
 
     /// Batches that leave now; `None`: the disk failed.
     pub fn outgoing(&mut self) -> Option<Vec<Vec<u8>>> {
-        let now = self.now;
+        let now = self.now();
         let life = self.life();
         link::choose(&life.store, &mut life.outbox, now).ok().map(|(batches, _)| batches)
     }
 
     /// Takes in a receipt; `false`: the disk failed.
     pub fn hear(&mut self, ack: &AckV1) -> bool {
-        let now = self.now;
+        let now = self.now();
         let life = self.life();
         let freed = life.outbox.acknowledged(now, ack);
         freed.into_iter().all(|freed| life.store.outbox_free(&freed.stream, freed.through, &freed.scattered).is_ok())
     }
 
-    /// Time passes for the link.
+    fn now(&self) -> Duration {
+        Duration::from_micros(self.clock.monotonic())
+    }
+
+    /// Time passes.
     pub fn wait(&mut self, time: Duration) {
-        self.now += time;
+        self.clock.0.fetch_add(time.as_micros() as u64, Ordering::Relaxed);
     }
 
     /// The connection breaks and stands again.
@@ -178,6 +199,17 @@ impl Device {
         let outbox = &mut self.life().outbox;
         outbox.disconnected();
         outbox.connected();
+    }
+
+    /// Something failed: the power, or the disk for a moment, in which case the same life goes on.
+    pub fn fail(&mut self, chance: &mut StdRng) -> Result<()> {
+        if chance.random_bool(0.5) {
+            return self.lose_power(chance);
+        }
+        self.disk.mend();
+        self.faults += 1;
+        self.reconnect();
+        Ok(())
     }
 
     /// The power goes and comes back. What was not synced is lost, or half of it.

@@ -26,6 +26,8 @@ use tributary_wire::topic::Channel;
 use tributary_wire::{Ack, AckV1, DeviceId, Micros, StreamName};
 
 const LAKE: &str = "/data/lake";
+/// Messages that may wait.
+const ROOM: usize = 1 << 20;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Receipts on their way out.
@@ -47,6 +49,8 @@ pub struct Hub {
     /// The furthest that each stream was acknowledged; never taken back.
     through: BTreeMap<(DeviceId, StreamName), u64>,
     pub power_cuts: u32,
+    /// Failures of the disk that passed.
+    pub faults: u32,
 }
 
 /// From one power cut to the next.
@@ -88,7 +92,7 @@ impl Life {
         let (queue, messages) = mpsc::channel(1024);
         let shutdown = Shutdown::new();
         let working = tokio::spawn(worker.run(messages, shutdown.clone()));
-        let room = Arc::new(Semaphore::new(1 << 20));
+        let room = Arc::new(Semaphore::new(ROOM));
         Ok(Self { catalog, lake, ingest, queue, room, receipts, shutdown, working, taken: 0 })
     }
 }
@@ -97,7 +101,7 @@ impl Hub {
     pub async fn new() -> Result<Self> {
         let (disk, folder) = (MemoryStorage::new(), tempfile::tempdir()?);
         let life = Life::begin(&disk, folder.path()).await?;
-        Ok(Self { disk, folder, life, through: BTreeMap::new(), power_cuts: 0 })
+        Ok(Self { disk, folder, life, through: BTreeMap::new(), power_cuts: 0, faults: 0 })
     }
 
     pub async fn take(&mut self, device: &DeviceId, batch: Vec<u8>) -> Result<()> {
@@ -113,7 +117,7 @@ impl Hub {
         self.life.taken
     }
 
-    /// Waits until so many messages of this life are dealt with. `false`: the disk failed.
+    /// Waits until so many messages of this life are dealt with, receipts included. `false`: the disk failed.
     pub async fn until(&self, dealt_with: u64) -> Result<bool> {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -122,12 +126,26 @@ impl Hub {
                 return Ok(false);
             }
             ensure!((status.conflicts, status.quarantined, status.dropped) == (0, 0, 0), "{status:?}");
-            if status.batches + status.duplicates >= dealt_with {
+            // Each message holds its place until its group is done.
+            let waiting = ROOM - self.life.room.available_permits();
+            if self.life.taken - waiting as u64 >= dealt_with {
                 return Ok(true);
             }
             ensure!(Instant::now() < deadline, "{dealt_with} messages are not dealt with: {status:?}");
             sleep(Duration::from_millis(1)).await;
         }
+    }
+
+    /// The disk works again, and nobody lost power; ingest finds that out.
+    pub async fn mend(&mut self) -> Result<()> {
+        self.disk.fail_after(None);
+        self.faults += 1;
+        let deadline = Instant::now() + PATIENCE;
+        while self.life.ingest.status().holding {
+            ensure!(Instant::now() < deadline, "ingest holds although the disk works");
+            sleep(Duration::from_millis(1)).await;
+        }
+        Ok(())
     }
 
     /// Receipts that left since the last call.

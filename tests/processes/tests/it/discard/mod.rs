@@ -33,6 +33,8 @@ struct Tally {
     accepted: BTreeSet<String>,
     device_power_cuts: u32,
     hub_power_cuts: u32,
+    /// Failures of a disk that passed.
+    faults: u32,
 }
 
 /// Payments of one device in the order of their times, but that some come late.
@@ -45,7 +47,8 @@ fn payments(seed: u64, device: usize, view: &View, chance: &mut StdRng) -> Vec<E
     }
     for at in 0..events.len() {
         let to = (at + chance.random_range(1..6)).min(events.len() - 1);
-        if chance.random_bool(0.1) && events[to].time.0 - events[at].time.0 < view.lateness() {
+        let newest = events[..=to].iter().map(|event| event.time.0).max().unwrap_or_default();
+        if chance.random_bool(0.1) && newest - events[at].time.0 < view.lateness() {
             events[at..=to].rotate_left(1);
         }
     }
@@ -98,7 +101,9 @@ impl Story {
             if self.chance.random_bool(0.1) {
                 device.weaken(&mut self.chance);
             }
-            if !device.bring(&mut self.chance).await? || self.chance.random_bool(0.04) {
+            if !device.bring(&mut self.chance).await? {
+                device.fail(&mut self.chance)?;
+            } else if self.chance.random_bool(0.04) {
                 device.lose_power(&mut self.chance)?;
             }
             if self.chance.random_bool(0.04) {
@@ -119,9 +124,11 @@ impl Story {
         }
         let stands = self.hub.until(before + cut.unwrap_or(total)).await?;
         self.collect()?;
-        if cut.is_some() || !stands {
+        if cut.is_some() || !stands && self.chance.random_bool(0.5) {
             self.hub.lose_power().await?;
             self.devices.iter_mut().for_each(Device::reconnect);
+        } else if !stands {
+            self.hub.mend().await?;
         }
         let arrived = carry(&mut self.down, &mut self.chance);
         self.deliver(arrived)
@@ -133,7 +140,7 @@ impl Story {
             device.wait(Duration::from_millis(self.chance.random_range(100..6000)));
             match device.outgoing() {
                 Some(batches) => self.up.extend(batches.into_iter().map(|batch| (place, batch))),
-                None => device.lose_power(&mut self.chance)?,
+                None => device.fail(&mut self.chance)?,
             }
         }
         Ok(())
@@ -151,7 +158,7 @@ impl Story {
         for (place, ack) in acks {
             let device = &mut self.devices[place];
             if !device.hear(&ack) {
-                device.lose_power(&mut self.chance)?;
+                device.fail(&mut self.chance)?;
             }
         }
         Ok(())
@@ -197,7 +204,8 @@ impl Story {
             "features as served are not those of a replay: {summary:?}"
         );
         let device_power_cuts = self.devices.iter().map(|device| device.power_cuts).sum();
-        Ok(Tally { accepted, device_power_cuts, hub_power_cuts: self.hub.power_cuts })
+        let faults = self.devices.iter().map(|device| device.faults).sum::<u32>() + self.hub.faults;
+        Ok(Tally { accepted, device_power_cuts, hub_power_cuts: self.hub.power_cuts, faults })
     }
 }
 
@@ -236,12 +244,12 @@ async fn storage_that_discards_unsynced_writes_loses_and_doubles_nothing_from_th
         all.accepted.extend(tally.accepted);
         all.device_power_cuts += tally.device_power_cuts;
         all.hub_power_cuts += tally.hub_power_cuts;
+        all.faults += tally.faults;
     }
-    let (devices, hub) = (all.device_power_cuts, all.hub_power_cuts);
-    eprintln!("{} events, devices lost power {devices} times, the hub {hub} times", all.accepted.len());
-    if wanted.is_none() {
-        assert!(devices > 100 && hub > 60, "too few power cuts: devices {devices}, hub {hub}");
-    }
+    let (devices, hub, faults) = (all.device_power_cuts, all.hub_power_cuts, all.faults);
+    let happened = format!("devices lost power {devices} times, the hub {hub} times, disks failed {faults} times");
+    eprintln!("{} events; {happened}", all.accepted.len());
+    assert!(wanted.is_some() || devices > 80 && hub > 60 && faults > 40, "too little happened: {happened}");
     let Some(python) = tools::python("the recount after power cuts") else { return };
     for stream in STREAMS {
         let counts = tools::recount(&python, lake.path(), stream);
