@@ -48,7 +48,7 @@ async fn ready(hub: State) -> Result<Json<Health>, Problem> {
 }
 
 /// Counters in the text form of Prometheus.
-#[utoipa::path(get, path = "/metrics", tag = "hub", responses((status = 200, body = String, content_type = "text/plain")))]
+#[utoipa::path(get, path = "/metrics", tag = "hub", responses((status = 200, body = String, content_type = "application/openmetrics-text")))]
 async fn metrics(hub: State) -> Result<Response, Problem> {
     let text = hub.metrics_text().await?;
     Ok(([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response())

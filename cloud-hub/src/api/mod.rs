@@ -43,6 +43,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tributary_process::config::{ByteSize, HumanDuration};
 use utoipa::OpenApi;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::path::Operation;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::hub::Hub;
@@ -83,10 +85,13 @@ impl Default for ApiConfig {
 }
 
 #[derive(OpenApi)]
-#[openapi(info(
-    title = "Tributary hub",
-    description = "Devices, models, training and rollouts of one fleet. Instants are UTC microseconds; errors are problem documents.",
-))]
+#[openapi(
+    info(
+        title = "Tributary hub",
+        description = "Devices, models, training and rollouts of one fleet. Instants are UTC microseconds; errors are problem documents.",
+    ),
+    components(schemas(alerts::AlertStateName))
+)] // parameters do not bring their types along
 struct Description;
 
 /// The routes of each group: groups differ in how large a body and how long an answer may be.
@@ -121,7 +126,40 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
     let Groups { quick, labels, uploads, work } = groups();
     let all = quick.merge(labels).merge(uploads).merge(work);
     let described = OpenApiRouter::with_openapi(Description::openapi()).nest("/api/v1", all);
-    described.split_for_parts().1
+    let mut api = described.split_for_parts().1;
+    for (path, item) in &mut api.paths.paths {
+        let of_methods =
+            [("get", &mut item.get), ("put", &mut item.put), ("post", &mut item.post), ("delete", &mut item.delete)];
+        for (method, operation) in of_methods {
+            operation.iter_mut().for_each(|operation| complete(method, path, operation));
+        }
+    }
+    api
+}
+
+/// What all operations have in common and no handler repeats: OpenAPI wants each named once and each answer described,
+/// and every error is a problem document.
+fn complete(method: &str, path: &str, operation: &mut Operation) {
+    let words = path.trim_start_matches("/api/v1").split(['/', '{', '}', '.']).filter(|word| !word.is_empty());
+    operation.operation_id = Some(words.fold(method.to_owned(), |id, word| format!("{id}-{word}")));
+    for (status, response) in &mut operation.responses.responses {
+        let RefOr::T(response) = response else { continue };
+        if response.description.is_empty() {
+            response.description = match status.as_str() {
+                "default" => "What was wrong",
+                "201" => "It was made",
+                "202" => "It was begun",
+                "204" => "It was done",
+                _ => "The answer",
+            }
+            .to_owned();
+        }
+        if status == "default"
+            && let Some(problem) = response.content.shift_remove("application/json")
+        {
+            response.content.insert("application/problem+json".to_owned(), problem);
+        }
+    }
 }
 
 /// The description as text; exactly the content of the committed file.
