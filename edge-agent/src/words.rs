@@ -5,7 +5,11 @@ pub(crate) fn in_words(error: &dyn std::error::Error) -> String {
     let mut words = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        words = format!("{words}: {error}");
+        let more = error.to_string();
+        // Some errors quote their cause themselves.
+        if !words.ends_with(&more) {
+            words = format!("{words}: {more}");
+        }
         cause = error.source();
     }
     words

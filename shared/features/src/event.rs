@@ -128,6 +128,11 @@ pub enum RowError {
 /// The longest text that may name an entity: a key is held in memory for as long as its windows are.
 const MAX_KEY_BYTES: usize = 128;
 
+/// The beginning of a name that somebody else chose: it is repeated in answers and logs.
+fn clip(name: &str) -> String {
+    name.chars().take(80).collect()
+}
+
 impl View {
     /// Checks an event against the view and puts its fields in the view's order.
     pub fn row(&self, event: &Event) -> Result<Row, RowError> {
@@ -136,7 +141,7 @@ impl View {
             let kind = "entity";
             let Some(at) = self.entities().iter().position(|field| field.name == *name) else {
                 let known = names(self.entities().iter().map(|field| field.name.as_str()));
-                return Err(RowError::Unknown { kind, name: name.clone(), known });
+                return Err(RowError::Unknown { kind, name: clip(name), known });
             };
             let (expected, found) = match (self.entities()[at].kind, key) {
                 (EntityKind::Int, EntityKey::Int(_)) | (EntityKind::Text, EntityKey::Text(_)) => ("", ""),
@@ -171,7 +176,7 @@ impl View {
         for (name, value) in &event.values {
             let Some(at) = self.values().iter().position(|field| field.name == *name) else {
                 let known = names(self.values().iter().map(|field| field.name.as_str()));
-                return Err(RowError::Unknown { kind, name: name.clone(), known });
+                return Err(RowError::Unknown { kind, name: clip(name), known });
             };
             if std::mem::replace(&mut given[at], true) {
                 return Err(RowError::Twice { kind, name: name.clone() });

@@ -79,6 +79,7 @@ impl CsvRows {
             let text = wanted.at.map_or("", cell);
             let key = match wanted.kind {
                 EntityKind::Int => EntityKey::Int(parse(&wanted.name, text, "a whole number")?),
+                EntityKind::Text if text.is_empty() => return Err(format!("`{}` is missing", wanted.name)),
                 EntityKind::Text => EntityKey::Text(text.to_owned()),
             };
             entities.push((wanted.name.clone(), key));
@@ -93,7 +94,7 @@ impl CsvRows {
                 ValueKind::Bool => Value::Bool(match text {
                     "true" | "True" | "1" => true,
                     "false" | "False" | "0" => false,
-                    _ => return Err(format!("`{}` should be true or false, found {text:?}", wanted.name)),
+                    _ => return Err(wrong(&wanted.name, "true or false", text)),
                 }),
                 ValueKind::Int => Value::Int(parse(&wanted.name, text, "a whole number")?),
                 ValueKind::Double => Value::Double(parse(&wanted.name, text, "a number")?),
@@ -105,8 +106,13 @@ impl CsvRows {
     }
 }
 
+fn wrong(name: &str, expected: &str, found: &str) -> String {
+    let found: String = found.chars().take(80).collect();
+    format!("`{name}` should be {expected}, found {found:?}")
+}
+
 fn parse<T: std::str::FromStr>(name: &str, text: &str, expected: &str) -> Result<T, String> {
-    text.parse().map_err(|_| format!("`{name}` should be {expected}, found {text:?}"))
+    text.parse().map_err(|_| wrong(name, expected, text))
 }
 
 impl Rows for CsvRows {

@@ -35,6 +35,8 @@ fn an_event_that_does_not_fit_is_refused_by_field() {
         refusal(|event| event.entities.push(("shop".into(), EntityKey::Int(1)))),
         r#"unknown entity "shop"; the view has customer, place"#
     );
+    let long = refusal(|event| event.values.push(("x".repeat(1 << 20), Value::Int(1))));
+    assert!(long.len() < 200, "a caller's name is not repeated at any length");
     assert_eq!(refusal(|event| event.values.truncate(1)), r#"value "amount" is missing"#);
     assert_eq!(refusal(|event| event.entities.truncate(1)), r#"entity "customer" is missing"#);
     assert_eq!(
