@@ -15,15 +15,26 @@ use crate::schema::SchemaConflict;
 /// One batch may touch this many days; a year of nightly rows still passes, a file per row does not.
 pub const MAX_DAYS_PER_BATCH: usize = 400;
 
+/// Event time may be this far ahead of the hub's clock: simulated data goes on into the future, a broken clock further.
+pub(crate) const MAX_DAYS_AHEAD: i64 = 1000;
+
+/// 2026-01-01: the hub's own clock was never before this.
+const CLOCK_FLOOR: Micros = Micros(1_767_225_600_000_000);
+
 /// The part of a group that lies on one day.
 pub(crate) struct DaySlice {
     pub(crate) footer: Footer,
     pub(crate) records: Vec<RecordBatch>,
 }
 
-/// Checks that a batch does not touch more days than allowed.
+/// Checks that a batch touches neither more days than allowed nor a day that is too far ahead: windows, snapshots and
+/// datasets all follow the newest event time, so one wrong one would stand in the way of every right one.
 pub fn check_days(records: &RecordBatch, ingest_time: Micros) -> Result<(), SchemaConflict> {
     let days: HashSet<i64> = event_times(records, ingest_time).into_iter().map(|t| Micros(t).day()).collect();
+    let limit = ingest_time.max(CLOCK_FLOOR).day() + MAX_DAYS_AHEAD;
+    if let Some(day) = days.iter().copied().filter(|day| *day > limit).max() {
+        return Err(SchemaConflict::Future { found: day_name(day) });
+    }
     match days.len() {
         found if found > MAX_DAYS_PER_BATCH => Err(SchemaConflict::Days { found, limit: MAX_DAYS_PER_BATCH }),
         _ => Ok(()),

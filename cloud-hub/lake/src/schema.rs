@@ -71,6 +71,12 @@ pub enum SchemaConflict {
         /// How many there would be.
         found: usize,
     },
+    /// Times so far ahead that they would hide everything else from whoever asks for the newest.
+    #[error("event time {found} is more than {} days ahead of the hub's clock", crate::days::MAX_DAYS_AHEAD)]
+    Future {
+        /// The latest.
+        found: String,
+    },
     /// The rows lie on more days than one batch may touch.
     #[error("the rows lie on {found} different days, at most {limit} are allowed in one batch")]
     Days {

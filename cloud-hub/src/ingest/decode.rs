@@ -50,6 +50,7 @@ impl BodyError {
     /// The reason for programs.
     pub(super) fn reason(&self) -> &'static str {
         match self {
+            Self::Schema(SchemaConflict::Future { .. }) => "future",
             Self::Schema(_) => "schema",
             _ => "undecodable-body",
         }

@@ -242,6 +242,23 @@ async fn what_cannot_be_read_is_kept_named_and_does_not_stop_the_rest() {
 }
 
 #[tokio::test]
+async fn a_time_from_the_far_future_goes_to_quarantine_and_the_rest_goes_on() {
+    let (folder, storage) = (tempfile::tempdir().unwrap(), MemoryStorage::new());
+    let bench = Bench::open(folder.path(), &storage).await;
+    let year_9998 = 253_339_228_800_000_000 / Micros::HOUR;
+    bench.send("edge-1", batch(1, &[7])).await;
+    bench.send("edge-1", batch(2, &[8, year_9998])).await;
+    bench.send("edge-1", batch(3, &[9])).await;
+    bench.until_through(3).await;
+    assert_eq!(bench.ids("events"), [7, 9]);
+    let (reason, detail): (String, String) =
+        sqlx::query_as("select reason, detail from quarantine").fetch_one(bench.parts.catalog.reader()).await.unwrap();
+    assert_eq!(reason, "future");
+    assert!(detail.starts_with("event time 9998-01-01 is more than 1000 days ahead"), "{detail}");
+    bench.stop().await;
+}
+
+#[tokio::test]
 async fn a_column_that_changes_its_type_waits_until_it_is_replayed_into_a_new_stream() {
     let (folder, storage) = (tempfile::tempdir().unwrap(), MemoryStorage::new());
     let bench = Bench::open(folder.path(), &storage).await;
