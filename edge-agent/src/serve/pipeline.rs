@@ -76,7 +76,7 @@ pub enum StartError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// There is no view to read events by.
-    #[error("no feature view: set `view` to a file, or let a package bring one")]
+    #[error("no feature view: set `view` to a file (a package brings its own later)")]
     NoView,
     /// The stored view is not one.
     #[error("the stored feature view")]
