@@ -63,11 +63,11 @@ pub enum TimeError {
         tolerated: i64,
     },
     /// A replayed event from the future, far from all others.
-    #[error("time {} is in the future and more than {} days ahead of the newest event of source {source_name:?}, {}", rfc3339(.time), LEAP.as_secs() / 86_400, rfc3339(.newest))]
+    #[error("time {} is in the future and more than {} days ahead of {}, as far as source {source_name:?} has come", rfc3339(.time), LEAP.as_secs() / 86_400, rfc3339(.newest))]
     Leap {
         /// The event's.
         time: Micros,
-        /// The newest of its source.
+        /// The newest of its source; the clock's before its first.
         newest: Micros,
         /// Which source.
         source_name: String,
@@ -102,6 +102,9 @@ const RANGE: std::ops::Range<i64> = -2_208_988_800_000_000..253_370_764_800_000_
 /// otherwise put everything after it behind the watermark.
 const LEAP: Duration = Duration::from_secs(366 * 86_400);
 
+/// 2026-01-01: a clock that says less is wrong, and recorded events are not refused for it.
+const CLOCK_FLOOR: Micros = Micros(1_767_225_600_000_000);
+
 impl TimeRules {
     /// The time before which nothing is taken any more, when `newest` is the newest there was.
     pub fn watermark(&self, newest: Option<Micros>) -> Option<Micros> {
@@ -116,8 +119,9 @@ impl TimeRules {
         if self.time == TimeDomain::Live && time > now + self.ahead.0 {
             return Err(TimeError::Future { time, now, tolerated: self.ahead.0.as_micros() as i64 });
         }
-        if let Some(newest) = newest.filter(|newest| time > now + self.ahead.0 && time > *newest + LEAP) {
-            return Err(TimeError::Leap { time, newest, source_name: name.to_owned() });
+        let come = newest.unwrap_or(now.max(CLOCK_FLOOR));
+        if time > now + self.ahead.0 && time > come + LEAP {
+            return Err(TimeError::Leap { time, newest: come, source_name: name.to_owned() });
         }
         match self.watermark(newest) {
             Some(watermark) if time < watermark => {
@@ -150,7 +154,9 @@ mod tests {
         let day = Duration::from_secs(86_400);
         let error = rules.check("file", Some(NOW - day), NOW + 400 * day, NOW).unwrap_err();
         assert!(matches!(error, TimeError::Leap { .. }));
-        assert!(error.to_string().contains("more than 366 days ahead of the newest event"), "{error}");
+        assert!(error.to_string().contains("more than 366 days ahead of 2023-11-13"), "{error}");
+        assert!(rules.check("file", None, CLOCK_FLOOR + 4000 * day, NOW).is_err());
+        assert!(rules.check("file", None, CLOCK_FLOOR, Micros(0)).is_ok(), "a clock that was never set");
         // Old files may have holes, and simulated ones may go on into the future.
         assert!(rules.check("file", Some(NOW - 4000 * day), NOW - day, NOW).is_ok());
         assert!(rules.check("file", Some(NOW + 300 * day), NOW + 600 * day, NOW).is_ok());
