@@ -109,7 +109,8 @@ impl Story {
         }
     }
 
-    async fn set_retrain_manual(&self) -> Result<()> {
+    /// From now on only a person starts a run.
+    pub async fn set_retrain_manual(&self) -> Result<()> {
         let mut line: Value = self.ask(&format!("lines/{LINE}")).await?;
         let fields = line.as_object_mut().expect("a line is an object");
         for shown_only in ["name", "revision", "created", "changed", "aliases"] {

@@ -9,7 +9,7 @@ use tributary_inference::onnx::Graph;
 use tributary_release::Package;
 use tributary_wire::VersionNumber;
 
-use super::hub::{Page, Version};
+use super::hub::{Page, Rollout, Version};
 use super::{AGENTS, DAYS, Story};
 use crate::display::thousands;
 use crate::fleet::LINE;
@@ -23,6 +23,7 @@ impl Story {
     /// A package that is signed and passes its golden cases, but fails on payments at night: the first agent undoes
     /// it by itself, no other agent gets it, and the rollout stops.
     pub async fn bad_release(&mut self) -> Result<()> {
+        self.rest().await?;
         let versions: Page<Version> = self.ask(&format!("lines/{LINE}/versions")).await?;
         let newest = versions.items.iter().map(|version| version.version).max().context("no versions")?;
         let history: Value = self.ask(&format!("lines/{LINE}/aliases/champion/history")).await?;
@@ -71,6 +72,30 @@ impl Story {
         self.display.fact(format!("{} undid it by itself; the rollout stopped: {why}", members[0]));
         self.display.fact(format!("all {AGENTS} agents run version {champion}; no other agent ever got version {bad}"));
         Ok(())
+    }
+
+    /// Takes the closed loop's hands off the line and lets what it has begun end: one rollout at a time.
+    async fn rest(&mut self) -> Result<()> {
+        self.set_retrain_manual().await?;
+        let deadline = Instant::now() + self.patience();
+        // Between a run's end and the rollout that follows from it there is a moment in which nothing is under way.
+        let mut calm = 0;
+        loop {
+            let runs = self.runs().await?;
+            let rollouts: Page<Rollout> = self.ask("rollouts").await?;
+            let busy = runs.iter().any(|run| matches!(run.state.as_str(), "queued" | "running"))
+                || rollouts.items.iter().any(|rollout| matches!(rollout.state.as_str(), "running" | "stopping"));
+            calm = if busy { 0 } else { calm + 1 };
+            if calm == 3 {
+                return Ok(());
+            }
+            ensure!(Instant::now() < deadline, "what the closed loop had begun did not end");
+            self.display.progress("waiting for what the closed loop has begun");
+            if busy && self.traffic.day < i64::from(DAYS) - 15 {
+                self.day().await?;
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
     }
 
     /// What agents said they accepted is in the lake, once, or reported as dropped.
