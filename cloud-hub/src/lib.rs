@@ -9,6 +9,8 @@ pub mod config;
 pub mod hub;
 pub mod catalog;
 pub mod bus;
+pub mod access;
+pub mod audit;
 pub mod admission;
 pub mod ingest;
 pub mod metrics;

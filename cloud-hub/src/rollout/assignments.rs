@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use sqlx::SqliteConnection;
 use tributary_release::{SigningKey, sign_assignment};
 use tributary_wire::{
-    AssignmentV1, DeviceId, Generation, LineAssignment, LineName, Micros, ReleaseRef, Role, SignedAssignment,
+    Assignment, AssignmentV1, DeviceId, Generation, LineAssignment, LineName, Micros, ReleaseRef, Role,
+    SignedAssignment,
 };
 
 use super::store::release;
@@ -112,7 +113,7 @@ pub async fn sign(
     }
     let (issued, expires) = (now, now + LIFETIME);
     let assignment = AssignmentV1 { device: device.clone(), generation, issued, expires, lines, flags: Vec::new() };
-    let signed = sign_assignment(key, assignment);
+    let signed = sign_assignment(key, &Assignment::V1(assignment));
     sqlx::query(
         "insert into assignments (device, generation, signed, issued, expires) values ($1, $2, $3, $4, $5)
          on conflict (device) do update set generation = excluded.generation, signed = excluded.signed,

@@ -116,7 +116,7 @@ impl Fleet {
                 .collect();
             let generation = self.generation(&message.device);
             let standing = Standing { device: &message.device, generation, installed: &installed, now: self.now };
-            let assignment = verify_assignment(&self.keys, &standing, &message.signed).unwrap();
+            let assignment = verify_assignment(&self.keys, &standing, &message.signed).unwrap().desired().clone();
             let report = self.reports.get_mut(&message.device).unwrap();
             report.undone = None;
             if let Some(wish) = assignment.lines.first() {

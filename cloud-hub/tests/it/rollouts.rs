@@ -72,7 +72,8 @@ impl Simulated {
         let standing = Standing { device: &self.device, generation, installed: &installed, now: Micros(0) };
         let signed = SignedAssignment::decode(payload).unwrap();
         // The same one may come again; a device shrugs at it.
-        let Ok(assignment) = verify_assignment(&self.keys, &standing, &signed) else { return };
+        let Ok(opened) = verify_assignment(&self.keys, &standing, &signed) else { return };
+        let assignment = opened.desired().clone();
         let wish = assignment.lines[0].release.clone();
         let wanted = PackageRef { version: wish.version, sha256: wish.sha256 };
         if wish.version == VersionNumber(self.bad) {

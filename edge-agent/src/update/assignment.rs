@@ -31,9 +31,9 @@ impl Updates {
         let Some(bytes) = blocking(move || store.blob_get(ASSIGNMENT)).await?? else { return Ok(()) };
         let Ok(signed) = SignedAssignment::decode(&bytes) else { return Ok(()) };
         match open_assignment(&self.keys, &signed) {
-            Ok(assignment) => {
-                self.take(&assignment);
-                self.tell_all(&assignment).await;
+            Ok(opened) => {
+                self.take(opened.desired());
+                self.tell_all(opened.desired()).await;
             }
             Err(error) => self.problem = Some(format!("stored assignment: {}", in_words(&error))),
         }
@@ -78,7 +78,8 @@ impl Updates {
             installed: &installed,
             now: self.now().wall,
         };
-        let assignment = verify_assignment(&self.keys, &standing, &signed)?;
+        let opened = verify_assignment(&self.keys, &standing, &signed)?;
+        let assignment = opened.desired();
         if let Some(wish) = assignment.lines.iter().find(|wish| !self.parts.lines.contains(&wish.line)) {
             return Err(Refused::Line { found: wish.line.clone(), serves: self.parts.lines.clone() });
         }
@@ -88,15 +89,16 @@ impl Updates {
             .map_err(UpdateError::from)?
             .map_err(UpdateError::from)?;
         tracing::info!(generation = %assignment.generation, "assignment accepted");
-        self.take(&assignment);
-        self.tell_all(&assignment).await;
+        self.take(assignment);
+        self.tell_all(assignment).await;
         Ok(())
     }
 
     /// Whether the accepted assignment came again, perhaps signed anew: same generation, same wishes.
     fn is_known(&self, signed: &SignedAssignment) -> bool {
         let Some(accepted) = &self.accepted else { return false };
-        open_assignment(&self.keys, signed).is_ok_and(|again| {
+        open_assignment(&self.keys, signed).is_ok_and(|opened| {
+            let again = opened.desired();
             (&again.device, again.generation, &again.lines) == (&accepted.device, accepted.generation, &accepted.lines)
         })
     }

@@ -1,8 +1,9 @@
-//! A small HTTP/1.1 client over TCP or a Unix socket, with time-outs, size limits and errors that name the peer.
+//! A small HTTP/1.1 client over TCP, TLS or a Unix socket, with time-outs, size limits and errors that name the peer.
 
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,12 +16,17 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::ClientConfig;
+use tokio_rustls::rustls::pki_types::ServerName;
 
 /// Where a server listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Endpoint {
     /// `http://host:port`
     Tcp(String),
+    /// `https://host:port`
+    Tls(String),
     /// `unix:/path/to/socket`
     Unix(PathBuf),
 }
@@ -31,14 +37,20 @@ impl FromStr for Endpoint {
         if let Some(path) = text.strip_prefix("unix:") {
             return Ok(Self::Unix(path.into()));
         }
-        let authority = text.strip_prefix("http://").map(|rest| rest.trim_end_matches('/'));
-        match authority {
-            Some(authority) if !authority.is_empty() && !authority.contains('/') => {
-                let port = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-                Ok(Self::Tcp(if port { authority.into() } else { format!("{authority}:80") }))
-            }
-            _ => Err(format!("{text:?} is not an address such as http://127.0.0.1:8080 or unix:/run/edge-agent.sock")),
+        let (rest, port, endpoint): (_, _, fn(String) -> Self) = match text.split_once("://") {
+            Some(("http", rest)) => (rest, 80, Self::Tcp),
+            Some(("https", rest)) => (rest, 443, Self::Tls),
+            _ => ("", 0, Self::Tcp),
+        };
+        let authority = rest.trim_end_matches('/');
+        if authority.is_empty() || authority.contains('/') {
+            return Err(format!(
+                "{text:?} is not an address such as https://hub.example:8443, http://127.0.0.1:8080 or \
+                 unix:/run/edge-agent.sock"
+            ));
         }
+        let given = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+        Ok(endpoint(if given { authority.into() } else { format!("{authority}:{port}") }))
     }
 }
 
@@ -46,6 +58,7 @@ impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(authority) => write!(f, "http://{authority}"),
+            Self::Tls(authority) => write!(f, "https://{authority}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
@@ -143,12 +156,13 @@ pub struct Client {
     timeout: Duration,
     body_limit: usize,
     headers: HeaderMap,
+    tls: Option<Arc<ClientConfig>>,
 }
 
 impl Client {
     /// A client with a 30 s time-out and a 64 MiB limit on answers.
     pub fn new(endpoint: Endpoint) -> Self {
-        Self { endpoint, timeout: Duration::from_secs(30), body_limit: 64 << 20, headers: HeaderMap::new() }
+        Self { endpoint, timeout: Duration::from_secs(30), body_limit: 64 << 20, headers: HeaderMap::new(), tls: None }
     }
 
     /// With another time-out for a whole call.
@@ -160,6 +174,11 @@ impl Client {
     pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.insert(name, value);
         self
+    }
+
+    /// With these TLS settings, without which an `https` endpoint cannot be reached.
+    pub fn with_tls(self, config: Arc<ClientConfig>) -> Self {
+        Self { tls: Some(config), ..self }
     }
 
     /// Where it calls.
@@ -245,7 +264,7 @@ impl Client {
         extra: &[(&str, &str)],
     ) -> Result<(StatusCode, HeaderMap, Incoming), ClientError> {
         let host = match &self.endpoint {
-            Endpoint::Tcp(authority) => authority.as_str(),
+            Endpoint::Tcp(authority) | Endpoint::Tls(authority) => authority.as_str(),
             Endpoint::Unix(_) => "localhost",
         };
         let mut request = Request::builder().method(method).uri(path).header(HOST, host);
@@ -260,16 +279,27 @@ impl Client {
         }
         let request = request.body(Full::new(body)).map_err(|error| self.malformed(&error.to_string()))?;
         match &self.endpoint {
-            Endpoint::Tcp(authority) => {
-                let stream = TcpStream::connect(authority).await.map_err(|error| self.unreachable(error))?;
-                stream.set_nodelay(true).map_err(|error| self.unreachable(error))?;
-                self.over(stream, request).await
+            Endpoint::Tcp(authority) => self.over(self.connect(authority).await?, request).await,
+            Endpoint::Tls(authority) => {
+                let config = self.tls.clone().ok_or_else(|| self.unreachable("no certificates to trust are known"))?;
+                let host = authority.rsplit_once(':').map_or(authority.as_str(), |(host, _)| host);
+                let name = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+                let name = ServerName::try_from(name).map_err(|error| self.unreachable(error))?;
+                let stream = self.connect(authority).await?;
+                let stream = TlsConnector::from(config).connect(name, stream).await;
+                self.over(stream.map_err(|error| self.unreachable(error))?, request).await
             }
             Endpoint::Unix(path) => {
                 let stream = UnixStream::connect(path).await.map_err(|error| self.unreachable(error))?;
                 self.over(stream, request).await
             }
         }
+    }
+
+    async fn connect(&self, authority: &str) -> Result<TcpStream, ClientError> {
+        let stream = TcpStream::connect(authority).await.map_err(|error| self.unreachable(error))?;
+        stream.set_nodelay(true).map_err(|error| self.unreachable(error))?;
+        Ok(stream)
     }
 
     async fn over<S>(
@@ -368,6 +398,7 @@ mod tests {
         assert_eq!("http://hub:81/".parse(), Ok(Endpoint::Tcp("hub:81".into())));
         assert_eq!("http://hub".parse(), Ok(Endpoint::Tcp("hub:80".into())));
         assert_eq!("unix:/run/a.sock".parse(), Ok(Endpoint::Unix("/run/a.sock".into())));
-        assert!("https://hub".parse::<Endpoint>().unwrap_err().contains("is not an address"));
+        assert_eq!("https://hub".parse(), Ok(Endpoint::Tls("hub:443".into())));
+        assert!("ftp://hub".parse::<Endpoint>().unwrap_err().contains("is not an address"));
     }
 }

@@ -1,7 +1,7 @@
 //! Signing and checking what one device should run.
 
 use tributary_wire::{
-    Assignment, AssignmentV1, DeviceId, Generation, LineName, Micros, PackageRef, Role, SignedAssignment, VersionNumber,
+    Assignment, DeviceId, Generation, LineName, Micros, PackageRef, Role, SignedAssignment, VersionNumber,
 };
 
 use crate::statement::{check_signature, in_context};
@@ -87,19 +87,18 @@ pub enum AssignmentError {
     },
 }
 
-/// Signs what one device should run.
-pub fn sign_assignment(key: &SigningKey, assignment: AssignmentV1) -> SignedAssignment {
-    let payload = Assignment::V1(assignment).encode();
+/// Signs what one device should run. A device that reads only older versions must be given an older one.
+pub fn sign_assignment(key: &SigningKey, assignment: &Assignment) -> SignedAssignment {
+    let payload = assignment.encode();
     let signature = key.sign(&in_context(ASSIGNMENT_CONTEXT, &payload)).to_vec();
     SignedAssignment { payload, key_id: key.id().0, signature }
 }
 
 /// Checks 1 to 3 only: who signed, and what. For an assignment that was accepted before and is read from disk.
-pub fn open_assignment(keys: &VerifyingKeys, signed: &SignedAssignment) -> Result<AssignmentV1, SignatureError> {
+pub fn open_assignment(keys: &VerifyingKeys, signed: &SignedAssignment) -> Result<Assignment, SignatureError> {
     let SignedAssignment { payload, key_id, signature } = signed;
     check_signature("assignment", ASSIGNMENT_CONTEXT, keys, KeyId(*key_id), payload, signature)?;
-    let Assignment::V1(assignment) = Assignment::decode(payload)?;
-    Ok(assignment)
+    Ok(Assignment::decode(payload)?)
 }
 
 /// Checks an assignment that has arrived, in the order of [`AssignmentError`]; the first failure is returned.
@@ -110,10 +109,11 @@ pub fn verify_assignment(
     keys: &VerifyingKeys,
     standing: &Standing<'_>,
     signed: &SignedAssignment,
-) -> Result<AssignmentV1, AssignmentError> {
-    let assignment = open_assignment(keys, signed)?;
+) -> Result<Assignment, AssignmentError> {
+    let opened = open_assignment(keys, signed)?;
+    let assignment = opened.desired();
     if assignment.device != *standing.device {
-        return Err(AssignmentError::Device { expected: standing.device.clone(), found: assignment.device });
+        return Err(AssignmentError::Device { expected: standing.device.clone(), found: assignment.device.clone() });
     }
     if assignment.generation <= standing.generation {
         return Err(AssignmentError::Generation { accepted: standing.generation, found: assignment.generation });
@@ -144,14 +144,14 @@ pub fn verify_assignment(
             });
         }
     }
-    Ok(assignment)
+    Ok(opened)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::digest;
-    use tributary_wire::{LineAssignment, ReleaseRef};
+    use tributary_wire::{AssignmentV1, LineAssignment, ReleaseRef};
 
     fn assignment() -> AssignmentV1 {
         AssignmentV1 {
@@ -181,7 +181,7 @@ mod tests {
     /// Signs with the trusted key and verifies on `edge-1`, generation 3, at time 150.
     fn verify(assignment: AssignmentV1, installed: &[Installed]) -> Result<AssignmentV1, AssignmentError> {
         let key = SigningKey::generate([1; 32]);
-        verify_signed(&sign_assignment(&key, assignment), installed, 150)
+        verify_signed(&sign_assignment(&key, &Assignment::V1(assignment)), installed, 150)
     }
 
     fn verify_signed(
@@ -192,7 +192,7 @@ mod tests {
         let keys = VerifyingKeys::new([SigningKey::generate([1; 32]).verifying_key()]);
         let device = DeviceId::new("edge-1").unwrap();
         let standing = Standing { device: &device, generation: Generation(3), installed, now: Micros(now) };
-        verify_assignment(&keys, &standing, signed)
+        verify_assignment(&keys, &standing, signed).map(|opened| opened.desired().clone())
     }
 
     #[test]
@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn any_changed_byte_of_a_signed_assignment_is_refused() {
-        let good = sign_assignment(&SigningKey::generate([1; 32]), assignment()).encode();
+        let good = sign_assignment(&SigningKey::generate([1; 32]), &Assignment::V1(assignment())).encode();
         for place in 0..good.len() {
             let bit = place % 8;
             let mut bad = good.clone();
@@ -236,7 +236,7 @@ mod tests {
 
     #[test]
     fn each_check_of_an_assignment_has_its_own_error() {
-        let stranger = sign_assignment(&SigningKey::generate([2; 32]), assignment());
+        let stranger = sign_assignment(&SigningKey::generate([2; 32]), &Assignment::V1(assignment()));
         let error = verify_signed(&stranger, &[], 150).unwrap_err();
         assert!(matches!(error, AssignmentError::Signature(SignatureError::UnknownKey { .. })));
 
@@ -252,7 +252,7 @@ mod tests {
         let twice = AssignmentV1 { lines: vec![wish("card-fraud", 2), wish("card-fraud", 3)], ..assignment() };
         assert!(matches!(verify(twice, &[]), Err(AssignmentError::Repeated { .. })));
 
-        let signed = sign_assignment(&SigningKey::generate([1; 32]), assignment());
+        let signed = sign_assignment(&SigningKey::generate([1; 32]), &Assignment::V1(assignment()));
         assert!(matches!(verify_signed(&signed, &[installed(1)], 201), Err(AssignmentError::Expired { .. })));
 
         let error = verify(assignment(), &[installed(5)]).unwrap_err();
@@ -272,7 +272,7 @@ mod tests {
 
     #[test]
     fn expiry_does_not_refuse_what_already_runs() {
-        let signed = sign_assignment(&SigningKey::generate([1; 32]), assignment());
+        let signed = sign_assignment(&SigningKey::generate([1; 32]), &Assignment::V1(assignment()));
         assert_eq!(verify_signed(&signed, &[installed(2)], 201), Ok(assignment()));
     }
 

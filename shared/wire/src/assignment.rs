@@ -26,8 +26,47 @@ message!(SignedAssignment, "signed assignment");
 pub enum Assignment {
     /// The first.
     V1(AssignmentV1),
+    /// With the head of the hub's audit log.
+    V2(AssignmentV2),
 }
 message!(Assignment, "assignment");
+
+impl Assignment {
+    /// What the device should run.
+    pub fn desired(&self) -> &AssignmentV1 {
+        match self {
+            Self::V1(desired) => desired,
+            Self::V2(AssignmentV2 { desired, .. }) => desired,
+        }
+    }
+
+    /// The head of the hub's audit log, from a hub that keeps one.
+    pub fn audit(&self) -> Option<AuditHead> {
+        match self {
+            Self::V1(_) => None,
+            Self::V2(AssignmentV2 { audit, .. }) => Some(*audit),
+        }
+    }
+}
+
+/// An assignment that also remembers how far the hub's audit log had come: a log whose end was cut off is shorter than
+/// what devices remember.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AssignmentV2 {
+    /// What the device should run.
+    pub desired: AssignmentV1,
+    /// The log's newest entry when this was signed.
+    pub audit: AuditHead,
+}
+
+/// The newest entry of the hub's audit log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditHead {
+    /// Its number, from 1 on; 0: the log is empty.
+    pub number: u64,
+    /// Its hash, which covers all entries before it.
+    pub hash: Sha256,
+}
 
 /// What one device should run from now on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

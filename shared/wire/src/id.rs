@@ -119,6 +119,10 @@ name_id!(
     /// What an assigned package does on a device: `primary`, `shadow`, `challenger-…`.
     Role, "role"
 );
+name_id!(
+    /// One command to one device: a ULID in lower case.
+    CommandId, "command id"
+);
 text_id!(
     /// The caller's name for an event and its idempotency key: 1 to 64 bytes.
     EventId,

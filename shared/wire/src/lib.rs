@@ -12,6 +12,7 @@ extern crate alloc;
 mod ack;
 mod assignment;
 mod batch;
+mod command;
 mod frame;
 mod id;
 mod report;
@@ -20,19 +21,20 @@ mod time;
 pub mod topic;
 
 pub use ack::{Ack, AckV1, StreamAck};
-pub use assignment::{Assignment, AssignmentV1, LineAssignment, ReleaseRef, SignedAssignment};
+pub use assignment::{Assignment, AssignmentV1, AssignmentV2, AuditHead, LineAssignment, ReleaseRef, SignedAssignment};
 pub use batch::{
     Batch, BatchBody, BatchHeader, BatchHeaderV1, BodyEncoding, ClockState, Column, DropReason, Dropped, Field,
     FieldType, Sensitivity, Stamp,
 };
+pub use command::{Command, CommandResult, CommandResultV1, CommandV1, MAX_RESULT_BYTES, Order, Outcome};
 pub use frame::{DecodeError, MAX_BODY_BYTES, MAX_HEADER_BYTES, MAX_MESSAGE_BYTES};
 pub use id::{
-    DeviceId, EntityKey, EventId, Generation, GroupName, IdError, Incarnation, LineName, Role, SequenceNumber, Sha256,
-    SnapshotNumber, StreamName, VersionNumber,
+    CommandId, DeviceId, EntityKey, EventId, Generation, GroupName, IdError, Incarnation, LineName, Role,
+    SequenceNumber, Sha256, SnapshotNumber, StreamName, VersionNumber,
 };
 pub use report::{Health, LineReport, PackageRef, Report, ReportV1, Resources, TrialReport, UpdaterState};
 pub use snapshot::{FeatureSnapshot, FeatureSnapshotV1, SnapshotRow};
 pub use time::Micros;
 
 /// The highest version of every message that this build reads. A hub never sends a device anything higher than it reported.
-pub const WIRE_VERSION: u8 = 1;
+pub const WIRE_VERSION: u8 = 2;

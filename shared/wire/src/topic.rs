@@ -31,10 +31,15 @@ pub enum Channel {
     Assignment,
     /// Fleet-scope features: [`crate::FeatureSnapshot`].
     Features,
+    /// Something to do once: [`crate::Command`].
+    Command,
+    /// What became of it: [`crate::CommandResult`].
+    Result,
 }
 
 impl Channel {
-    const ALL: [Self; 5] = [Self::Batch, Self::Report, Self::Ack, Self::Assignment, Self::Features];
+    const ALL: [Self; 7] =
+        [Self::Batch, Self::Report, Self::Ack, Self::Assignment, Self::Features, Self::Command, Self::Result];
 
     /// The part of the topic after the device.
     pub fn suffix(self) -> &'static str {
@@ -44,12 +49,14 @@ impl Channel {
             Self::Ack => "down/ack",
             Self::Assignment => "down/assignment",
             Self::Features => "down/features",
+            Self::Command => "down/command",
+            Self::Result => "up/result",
         }
     }
 
     /// Whether the device publishes here (else the hub does).
     pub fn is_up(self) -> bool {
-        matches!(self, Self::Batch | Self::Report)
+        matches!(self, Self::Batch | Self::Report | Self::Result)
     }
 }
 

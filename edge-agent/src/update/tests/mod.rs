@@ -20,8 +20,8 @@ use tributary_release::{
 };
 use tributary_stats::Reference;
 use tributary_wire::{
-    AssignmentV1, DeviceId, Generation, LineAssignment, Micros, ReleaseRef, Role, SignedAssignment, UpdaterState,
-    VersionNumber,
+    Assignment, AssignmentV1, DeviceId, Generation, LineAssignment, Micros, ReleaseRef, Role, SignedAssignment,
+    UpdaterState, VersionNumber,
 };
 
 use super::{Handle, Parts, UpdateConfig, Updates};
@@ -108,7 +108,7 @@ pub(crate) fn assignment(generation: u64, release: ReleaseRef, allow_lower: bool
         lines: vec![line],
         flags: Vec::new(),
     };
-    sign_assignment(&key(), assignment)
+    sign_assignment(&key(), &Assignment::V1(assignment))
 }
 
 /// A device whose power can be cut between two of its lives; its disk and package folder stay.

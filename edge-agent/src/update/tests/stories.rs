@@ -119,15 +119,15 @@ fn assignments_of_strangers_for_others_and_unreadable_ones_change_nothing_and_ar
     let life = committed(&device);
     let release = device.hub.publish(2, package(2, PROBATION));
     let signed = assignment(2, release, false);
-    let Assignment::V1(inner) = Assignment::decode(&signed.payload).unwrap();
+    let inner = Assignment::decode(&signed.payload).unwrap().desired().clone();
 
     life.handle.assigned(b"nonsense".to_vec());
     life.until("a problem", |handle| handle.problem().is_some_and(|problem| problem.contains("does not decode")));
-    let stranger = sign_assignment(&SigningKey::generate([9; 32]), inner.clone());
+    let stranger = sign_assignment(&SigningKey::generate([9; 32]), &Assignment::V1(inner.clone()));
     life.handle.assigned(stranger.encode());
     life.until("a problem", |handle| handle.problem().is_some_and(|problem| problem.contains("trusted keys")));
     let other = tributary_wire::AssignmentV1 { device: DeviceId::new("edge-2").unwrap(), ..inner };
-    life.handle.assigned(sign_assignment(&super::key(), other).encode());
+    life.handle.assigned(sign_assignment(&super::key(), &Assignment::V1(other)).encode());
     life.until("a problem", |handle| handle.problem().is_some_and(|problem| problem.contains("edge-2")));
     assert_eq!((life.handle.generation().0, life.serving()), (1, Some(1)));
 

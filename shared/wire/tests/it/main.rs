@@ -2,3 +2,4 @@
 
 mod malformed;
 mod v1;
+mod v2;

@@ -1,0 +1,308 @@
+//! TLS settings: 1.3 only, one provider, certificates on both sides.
+
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{ResolvesClientCert, WebPkiServerVerifier};
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
+use rustls::time_provider::TimeProvider;
+use rustls::version::TLS13;
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig,
+    SignatureScheme,
+};
+use tributary_wire::Sha256;
+
+use crate::certificate::Certificate;
+use crate::key::{Key, KeyError};
+
+/// Application protocol of MQTT, over TLS and over QUIC.
+pub const ALPN_MQTT: &[u8] = b"mqtt";
+/// Application protocol of the web API.
+pub const ALPN_HTTP: &[u8] = b"http/1.1";
+
+/// Sessions that a hub remembers to resume; about 1 KiB each.
+const RESUMED_SESSIONS: usize = 4096;
+
+/// Why there are no TLS settings.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// What the TLS library says.
+    #[error("tls")]
+    Tls(#[from] Error),
+    /// The key.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The authorities.
+    #[error("the authorities' certificates: {0}")]
+    Authorities(String),
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(aws_lc_rs::default_provider())
+}
+
+fn roots(authorities: &[Certificate]) -> Result<Arc<RootCertStore>, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for authority in authorities {
+        roots.add(authority.der().clone()).map_err(|error| TlsError::Authorities(error.to_string()))?;
+    }
+    Ok(Arc::new(roots))
+}
+
+/// What one side shows of itself: its certificate, those that lead to an authority, and the key. It can be replaced
+/// while it is in use: the next handshake shows the new one.
+#[derive(Debug)]
+pub struct Shown(RwLock<Arc<CertifiedKey>>);
+
+impl Shown {
+    /// Shows this chain, its own certificate first.
+    pub fn new(chain: &[Certificate], key: &dyn Key) -> Result<Self, TlsError> {
+        Ok(Self(RwLock::new(certified(chain, key)?)))
+    }
+
+    /// As [`Self::new`], with the key as PEM.
+    pub fn from_pem(chain: &[Certificate], key: &str) -> Result<Self, TlsError> {
+        let chain = chain.iter().map(|certificate| certificate.der().clone()).collect();
+        Ok(Self(RwLock::new(Arc::new(CertifiedKey::new(chain, crate::key::signer(key)?)))))
+    }
+
+    /// Shows what `other` shows from now on.
+    pub fn replace(&self, other: &Self) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = other.current();
+    }
+
+    fn current(&self) -> Arc<CertifiedKey> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+fn certified(chain: &[Certificate], key: &dyn Key) -> Result<Arc<CertifiedKey>, TlsError> {
+    let chain = chain.iter().map(|certificate| certificate.der().clone()).collect();
+    Ok(Arc::new(CertifiedKey::new(chain, key.signer()?)))
+}
+
+impl ResolvesServerCert for Shown {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.current())
+    }
+}
+
+impl ResolvesClientCert for Shown {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(self.current())
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+/// Whether a peer must show a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Clients {
+    /// Nobody gets past the handshake without one.
+    Required,
+    /// Those without one may say otherwise who they are. One that is shown is checked all the same, but may have
+    /// expired at most this long ago: whoever lets such a peer do more than renew must look at its date.
+    Optional {
+        /// How long after its end a certificate is still taken.
+        grace: Duration,
+    },
+}
+
+/// Settings of a hub's listener.
+///
+/// A resumed session skips the verifier: the certificate (number, name, dates) has to be checked against the catalog
+/// after *every* handshake.
+pub fn hub_server(
+    shown: Arc<Shown>,
+    authorities: &[Certificate],
+    clients: Clients,
+    alpn: &[u8],
+) -> Result<ServerConfig, TlsError> {
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots(authorities)?, provider());
+    let verifier: Arc<dyn ClientCertVerifier> = match clients {
+        Clients::Required => verifier.build().map_err(|error| TlsError::Authorities(error.to_string()))?,
+        Clients::Optional { grace } => {
+            let verifier = verifier.allow_unauthenticated().build();
+            let inner = verifier.map_err(|error| TlsError::Authorities(error.to_string()))?;
+            Arc::new(Lenient { inner, grace })
+        }
+    };
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13])?
+        .with_client_cert_verifier(verifier)
+        .with_cert_resolver(shown);
+    config.alpn_protocols = vec![alpn.to_vec()];
+    config.session_storage = rustls::server::ServerSessionMemoryCache::new(RESUMED_SESSIONS);
+    // No 0-RTT: what arrives before the handshake is done can be replayed.
+    config.max_early_data_size = 0;
+    Ok(config)
+}
+
+/// Settings of a device: believes these authorities, shows its certificate if it has one, judges by its own clock.
+pub fn device_client(
+    authorities: &[Certificate],
+    shown: Option<Arc<Shown>>,
+    alpn: &[u8],
+    clock: Arc<dyn TimeProvider>,
+) -> Result<ClientConfig, TlsError> {
+    let config = ClientConfig::builder_with_details(provider(), clock)
+        .with_protocol_versions(&[&TLS13])?
+        .with_root_certificates(roots(authorities)?);
+    let mut config = match shown {
+        Some(shown) => config.with_client_cert_resolver(shown),
+        None => config.with_no_client_auth(),
+    };
+    config.alpn_protocols = vec![alpn.to_vec()];
+    config.enable_early_data = false;
+    Ok(config)
+}
+
+/// Settings for the first connection: the hub must show an authority with this fingerprint and a certificate that the
+/// authority issued for the name that was called.
+pub fn pinned_client(authority: Sha256, alpn: &[u8], clock: Arc<dyn TimeProvider>) -> Result<ClientConfig, TlsError> {
+    let mut config = ClientConfig::builder_with_details(provider(), clock)
+        .with_protocol_versions(&[&TLS13])?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Pinned { authority, provider: provider() }))
+        .with_no_client_auth();
+    config.alpn_protocols = vec![alpn.to_vec()];
+    config.resumption = rustls::client::Resumption::disabled();
+    Ok(config)
+}
+
+/// Takes certificates that have expired not long ago.
+#[derive(Debug)]
+struct Lenient {
+    inner: Arc<dyn ClientCertVerifier>,
+    grace: Duration,
+}
+
+impl ClientCertVerifier for Lenient {
+    fn offer_client_auth(&self) -> bool {
+        self.inner.offer_client_auth()
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        self.inner.client_auth_mandatory()
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.inner.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        let verified = self.inner.verify_client_cert(certificate, intermediates, now);
+        let expired = CertificateError::Expired;
+        let expired_at = match &verified {
+            Err(Error::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. })) => Some(*not_after),
+            Err(Error::InvalidCertificate(other)) if *other == expired => {
+                let read = Certificate::from_der(certificate).ok();
+                read.map(|read| UnixTime::since_unix_epoch(Duration::from_micros(read.not_after().0.max(0) as u64)))
+            }
+            _ => None,
+        };
+        match expired_at {
+            Some(end) if now.as_secs() <= end.as_secs().saturating_add(self.grace.as_secs()) => {
+                self.inner.verify_client_cert(certificate, intermediates, end)
+            }
+            _ => verified,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.inner.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.inner.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
+    }
+}
+
+/// Believes one authority, known by its fingerprint alone.
+struct Pinned {
+    authority: Sha256,
+    provider: Arc<CryptoProvider>,
+}
+
+impl fmt::Debug for Pinned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Pinned({})", self.authority)
+    }
+}
+
+impl ServerCertVerifier for Pinned {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let shown = intermediates.iter().filter_map(|der| Certificate::from_der(der).ok());
+        let pinned: Vec<Certificate> = shown.filter(|shown| shown.fingerprint() == self.authority).collect();
+        if pinned.is_empty() {
+            let problem = "the hub is not the one that the token was made by: no authority with its fingerprint";
+            return Err(Error::General(problem.to_owned()));
+        }
+        let roots = roots(&pinned).map_err(|error| Error::General(error.to_string()))?;
+        let verifier = WebPkiServerVerifier::builder_with_provider(roots, self.provider.clone()).build();
+        let verifier = verifier.map_err(|error| Error::General(error.to_string()))?;
+        verifier.verify_server_cert(end_entity, intermediates, name, ocsp, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests;

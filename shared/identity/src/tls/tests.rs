@@ -1,0 +1,125 @@
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tributary_wire::{DeviceId, Micros};
+
+use super::*;
+use crate::{Authority, DeviceClock, KeyFile};
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// One hub and what belongs to it.
+struct Hub {
+    authority: Authority,
+    shown: Arc<Shown>,
+}
+
+fn now() -> Micros {
+    DeviceClock::new(Micros(0)).now()
+}
+
+fn clock() -> Arc<dyn TimeProvider> {
+    Arc::new(DeviceClock::new(Micros(0)))
+}
+
+impl Hub {
+    fn new() -> Self {
+        let (certificate, key) = Authority::create("hub", now(), 400 * DAY).unwrap();
+        let authority = Authority::new(&certificate, &key).unwrap();
+        let (own, key) = authority.issue_hub(&["localhost".into()], now(), DAY).unwrap();
+        let shown = Shown::from_pem(&[own, authority.certificate().clone()], &key).unwrap();
+        Self { authority, shown: Arc::new(shown) }
+    }
+
+    fn authorities(&self) -> Vec<Certificate> {
+        vec![self.authority.certificate().clone()]
+    }
+
+    fn server(&self, clients: Clients) -> ServerConfig {
+        hub_server(self.shown.clone(), &self.authorities(), clients, ALPN_MQTT).unwrap()
+    }
+
+    /// A device whose certificate was issued so long ago and lives so long.
+    fn device(&self, age: Duration, lifetime: Duration) -> Arc<Shown> {
+        let (device, key) = (DeviceId::new("edge-1").unwrap(), KeyFile::generate().unwrap());
+        let issued = Micros(now().0 - age.as_micros() as i64);
+        let certificate = self.authority.issue_device(&key.request(&device).unwrap(), &device, issued, lifetime);
+        Arc::new(Shown::new(&[certificate.unwrap()], &key).unwrap())
+    }
+
+    fn client(&self, shown: Option<Arc<Shown>>) -> ClientConfig {
+        device_client(&self.authorities(), shown, ALPN_MQTT, clock()).unwrap()
+    }
+}
+
+/// A handshake; the common name that the hub saw, or why either side refused.
+async fn handshake(server: ServerConfig, client: ClientConfig, name: &'static str) -> Result<Option<String>, String> {
+    use tokio_rustls::rustls::pki_types::ServerName;
+    let (ours, theirs) = tokio::io::duplex(1 << 16);
+    let hub = async {
+        let stream = TlsAcceptor::from(Arc::new(server)).accept(theirs).await.map_err(|error| error.to_string())?;
+        let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+        Ok(shown.map(|der| Certificate::from_der(der).unwrap().common_name().to_owned()))
+    };
+    let device = async {
+        let name = ServerName::try_from(name).unwrap();
+        TlsConnector::from(Arc::new(client)).connect(name, ours).await.map_err(|error| error.to_string())
+    };
+    let (hub, device) = tokio::join!(hub, device);
+    // With TLS 1.3 a client is done before the hub has seen its certificate, so the hub's word counts as well.
+    device.and(hub)
+}
+
+#[tokio::test]
+async fn both_sides_show_certificates() {
+    let hub = Hub::new();
+    let client = hub.client(Some(hub.device(Duration::ZERO, DAY)));
+    let seen = handshake(hub.server(Clients::Required), client, "localhost").await;
+    assert_eq!(seen, Ok(Some("edge-1".into())));
+    // A key and a certificate that were replaced are shown at the next handshake.
+    let (own, key) = hub.authority.issue_hub(&["elsewhere".into()], now(), DAY).unwrap();
+    hub.shown.replace(&Shown::from_pem(&[own], &key).unwrap());
+    let client = hub.client(Some(hub.device(Duration::ZERO, DAY)));
+    handshake(hub.server(Clients::Required), client, "localhost").await.unwrap_err();
+}
+
+#[tokio::test]
+async fn strangers_and_expired_ones_are_refused() {
+    let (hub, other) = (Hub::new(), Hub::new());
+    let shown = [None, Some(other.device(Duration::ZERO, DAY)), Some(hub.device(3 * DAY, DAY))];
+    for shown in shown {
+        handshake(hub.server(Clients::Required), hub.client(shown), "localhost").await.unwrap_err();
+    }
+    // The hub's own certificate is no device's.
+    let client = hub.client(Some(hub.shown.clone()));
+    handshake(hub.server(Clients::Required), client, "localhost").await.unwrap_err();
+    // A device does not pass for a hub, and another hub not for this one.
+    let server = hub_server(hub.device(Duration::ZERO, DAY), &hub.authorities(), Clients::Required, ALPN_MQTT);
+    handshake(server.unwrap(), hub.client(Some(hub.device(Duration::ZERO, DAY))), "localhost").await.unwrap_err();
+    let client = hub.client(Some(hub.device(Duration::ZERO, DAY)));
+    handshake(other.server(Clients::Optional { grace: DAY }), client, "localhost").await.unwrap_err();
+}
+
+#[tokio::test]
+async fn an_expired_certificate_is_taken_within_the_grace_only() {
+    let hub = Hub::new();
+    let clients = Clients::Optional { grace: 5 * DAY };
+    let client = |age: u32| hub.client(Some(hub.device(age * DAY, DAY)));
+    assert_eq!(handshake(hub.server(clients), client(3), "localhost").await, Ok(Some("edge-1".into())));
+    handshake(hub.server(clients), client(9), "localhost").await.unwrap_err();
+    assert_eq!(handshake(hub.server(clients), hub.client(None), "localhost").await, Ok(None));
+}
+
+#[tokio::test]
+async fn the_first_connection_goes_to_the_hub_of_the_token_and_to_no_other() {
+    let (hub, other) = (Hub::new(), Hub::new());
+    let clients = Clients::Optional { grace: DAY };
+    let pinned = |hub: &Hub| pinned_client(hub.authority.certificate().fingerprint(), ALPN_MQTT, clock()).unwrap();
+    assert_eq!(handshake(hub.server(clients), pinned(&hub), "localhost").await, Ok(None));
+    let refused = handshake(other.server(clients), pinned(&hub), "localhost").await.unwrap_err();
+    assert!(refused.contains("not the one that the token was made by"), "{refused}");
+    // The right authority's certificate beside a leaf that it did not issue proves nothing.
+    let (leaf, key) = other.authority.issue_hub(&["localhost".into()], now(), DAY).unwrap();
+    other.shown.replace(&Shown::from_pem(&[leaf, hub.authority.certificate().clone()], &key).unwrap());
+    handshake(other.server(clients), pinned(&hub), "localhost").await.unwrap_err();
+    // Nor is a right certificate good for another name.
+    handshake(hub.server(clients), pinned(&hub), "elsewhere").await.unwrap_err();
+}
