@@ -9,6 +9,8 @@ use sha2::{Digest, Sha256 as Hash};
 use tributary_wire::{Micros, Sha256};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use crate::key::{Key, KeyError};
+
 /// A certificate's number, unique at its issuer: hexadecimal digits, as in logs and in the catalog.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Serial(String);
@@ -126,6 +128,14 @@ impl Certificate {
     /// Whether it may sign other certificates.
     pub fn is_authority(&self) -> bool {
         self.authority
+    }
+
+    /// Whether this is the certificate of that key.
+    pub fn belongs_to(&self, key: &dyn Key) -> Result<bool, KeyError> {
+        let signer = key.signer()?;
+        let own = signer.public_key();
+        let (_, read) = X509Certificate::from_der(&self.der).map_err(|error| KeyError::Malformed(error.to_string()))?;
+        Ok(own.is_some_and(|own| own.as_ref() == read.public_key().raw))
     }
 
     /// SHA-256 of its bytes.

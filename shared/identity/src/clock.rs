@@ -16,12 +16,18 @@ pub const BUILT: Micros = Micros(1_793_491_200_000_000);
 #[derive(Debug)]
 pub struct DeviceClock {
     floor: AtomicI64,
+    system: fn() -> Micros,
 }
 
 impl DeviceClock {
     /// A clock with a floor, such as one kept from the last run; never below [`BUILT`].
     pub fn new(floor: Micros) -> Self {
-        Self { floor: AtomicI64::new(floor.0.max(BUILT.0)) }
+        Self::with_system(floor, system)
+    }
+
+    /// As [`Self::new`], with another clock than the system's: for tests.
+    pub fn with_system(floor: Micros, system: fn() -> Micros) -> Self {
+        Self { floor: AtomicI64::new(floor.0.max(BUILT.0)), system }
     }
 
     /// The floor.
@@ -36,9 +42,18 @@ impl DeviceClock {
 
     /// The system's time, or the floor if that is later.
     pub fn now(&self) -> Micros {
-        let system = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
-        Micros(i64::try_from(system.as_micros()).unwrap_or(i64::MAX).max(self.floor().0))
+        (self.system)().max(self.floor())
     }
+
+    /// Whether the system's clock is certainly wrong: earlier than the floor. Then it may be any time after the floor.
+    pub fn is_unset(&self) -> bool {
+        (self.system)() < self.floor()
+    }
+}
+
+fn system() -> Micros {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    Micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
 
 impl TimeProvider for DeviceClock {

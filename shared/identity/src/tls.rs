@@ -1,17 +1,19 @@
 //! TLS settings: 1.3 only, one provider, certificates on both sides.
 
-use std::fmt;
+mod hub;
+#[cfg(test)]
+mod tests;
+
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::danger::HandshakeSignatureValid;
 use rustls::client::{ResolvesClientCert, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
-use rustls::time_provider::TimeProvider;
 use rustls::version::TLS13;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig,
@@ -19,6 +21,10 @@ use rustls::{
 };
 use tributary_wire::Sha256;
 
+pub use hub::{HubProblem, hub_problem};
+use hub::{Pinned, Waking};
+
+use crate::DeviceClock;
 use crate::certificate::Certificate;
 use crate::key::{Key, KeyError};
 
@@ -152,11 +158,14 @@ pub fn device_client(
     authorities: &[Certificate],
     shown: Option<Arc<Shown>>,
     alpn: &[u8],
-    clock: Arc<dyn TimeProvider>,
+    clock: Arc<DeviceClock>,
 ) -> Result<ClientConfig, TlsError> {
-    let config = ClientConfig::builder_with_details(provider(), clock)
+    let verifier = WebPkiServerVerifier::builder_with_provider(roots(authorities)?, provider()).build();
+    let inner = verifier.map_err(|error| TlsError::Authorities(error.to_string()))?;
+    let config = ClientConfig::builder_with_details(provider(), clock.clone())
         .with_protocol_versions(&[&TLS13])?
-        .with_root_certificates(roots(authorities)?);
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Waking { inner, clock }));
     let mut config = match shown {
         Some(shown) => config.with_client_cert_resolver(shown),
         None => config.with_no_client_auth(),
@@ -168,11 +177,12 @@ pub fn device_client(
 
 /// Settings for the first connection: the hub must show an authority with this fingerprint and a certificate that the
 /// authority issued for the name that was called.
-pub fn pinned_client(authority: Sha256, alpn: &[u8], clock: Arc<dyn TimeProvider>) -> Result<ClientConfig, TlsError> {
-    let mut config = ClientConfig::builder_with_details(provider(), clock)
+pub fn pinned_client(authority: Sha256, alpn: &[u8], clock: Arc<DeviceClock>) -> Result<ClientConfig, TlsError> {
+    let inner = Arc::new(Pinned { authority, provider: provider() });
+    let mut config = ClientConfig::builder_with_details(provider(), clock.clone())
         .with_protocol_versions(&[&TLS13])?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Pinned { authority, provider: provider() }))
+        .with_custom_certificate_verifier(Arc::new(Waking { inner, clock }))
         .with_no_client_auth();
     config.alpn_protocols = vec![alpn.to_vec()];
     config.resumption = rustls::client::Resumption::disabled();
@@ -245,64 +255,3 @@ impl ClientCertVerifier for Lenient {
         self.inner.supported_verify_schemes()
     }
 }
-
-/// Believes one authority, known by its fingerprint alone.
-struct Pinned {
-    authority: Sha256,
-    provider: Arc<CryptoProvider>,
-}
-
-impl fmt::Debug for Pinned {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Pinned({})", self.authority)
-    }
-}
-
-impl ServerCertVerifier for Pinned {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        let shown = intermediates.iter().filter_map(|der| Certificate::from_der(der).ok());
-        let pinned: Vec<Certificate> = shown.filter(|shown| shown.fingerprint() == self.authority).collect();
-        if pinned.is_empty() {
-            let problem = "the hub is not the one that the token was made by: no authority with its fingerprint";
-            return Err(Error::General(problem.to_owned()));
-        }
-        let roots = roots(&pinned).map_err(|error| Error::General(error.to_string()))?;
-        let verifier = WebPkiServerVerifier::builder_with_provider(roots, self.provider.clone()).build();
-        let verifier = verifier.map_err(|error| Error::General(error.to_string()))?;
-        verifier.verify_server_cert(end_entity, intermediates, name, ocsp, now)
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
-}
-
-#[cfg(test)]
-mod tests;

@@ -170,6 +170,11 @@ impl Client {
         Self { timeout, ..self }
     }
 
+    /// With another limit on the size of an answer.
+    pub fn with_body_limit(self, bytes: usize) -> Self {
+        Self { body_limit: bytes, ..self }
+    }
+
     /// With a header on every request.
     pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.insert(name, value);

@@ -1,3 +1,5 @@
+use std::io;
+
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tributary_wire::{DeviceId, Micros};
 
@@ -16,7 +18,7 @@ fn now() -> Micros {
     DeviceClock::new(Micros(0)).now()
 }
 
-fn clock() -> Arc<dyn TimeProvider> {
+fn clock() -> Arc<DeviceClock> {
     Arc::new(DeviceClock::new(Micros(0)))
 }
 
@@ -122,4 +124,52 @@ async fn the_first_connection_goes_to_the_hub_of_the_token_and_to_no_other() {
     handshake(other.server(clients), pinned(&hub), "localhost").await.unwrap_err();
     // Nor is a right certificate good for another name.
     handshake(hub.server(clients), pinned(&hub), "elsewhere").await.unwrap_err();
+}
+
+#[tokio::test]
+async fn a_device_that_does_not_know_the_time_gets_in_and_then_knows_more() {
+    let hub = Hub::new();
+    let clients = Clients::Optional { grace: DAY };
+    let unset = || Arc::new(DeviceClock::with_system(Micros(0), || Micros(0)));
+    let authority = hub.authority.certificate();
+    let clock = unset();
+    let pinned = pinned_client(authority.fingerprint(), ALPN_MQTT, clock.clone()).unwrap();
+    assert_eq!(handshake(hub.server(clients), pinned, "localhost").await, Ok(None));
+    assert!(clock.floor() > crate::BUILT, "the hub's certificate was signed after this source was written");
+    let shown = Some(hub.device(Duration::ZERO, DAY));
+    let client = device_client(&hub.authorities(), shown, ALPN_MQTT, unset()).unwrap();
+    assert_eq!(handshake(hub.server(clients), client, "localhost").await, Ok(Some("edge-1".into())));
+
+    // With a clock that may be right, the future stays the future; and what has expired, has expired.
+    let (own, key) = hub.authority.issue_hub(&["localhost".into()], Micros(now().0 + 3_600_000_000 * 48), DAY).unwrap();
+    hub.shown.replace(&Shown::from_pem(&[own, authority.clone()], &key).unwrap());
+    handshake(hub.server(clients), hub.client(None), "localhost").await.unwrap_err();
+    let late = Arc::new(DeviceClock::with_system(Micros(i64::MAX / 4), || Micros(0)));
+    let client = device_client(&hub.authorities(), None, ALPN_MQTT, late).unwrap();
+    handshake(hub.server(clients), client, "localhost").await.unwrap_err();
+}
+
+#[tokio::test]
+async fn errors_tell_what_is_wrong_with_the_hub() {
+    let (hub, other) = (Hub::new(), Hub::new());
+    let problem = async |client: ClientConfig, name: &'static str| {
+        let (ours, theirs) = tokio::io::duplex(1 << 16);
+        let server = Arc::new(hub.server(Clients::Optional { grace: DAY }));
+        let device = TlsConnector::from(Arc::new(client)).connect(name.try_into().unwrap(), ours);
+        let (_, device) = tokio::join!(TlsAcceptor::from(server).accept(theirs), device);
+        hub_problem(&device.unwrap_err())
+    };
+    let pinned = |hub: &Hub| pinned_client(hub.authority.certificate().fingerprint(), ALPN_MQTT, clock()).unwrap();
+    assert_eq!(problem(pinned(&other), "localhost").await, Some(HubProblem::Other));
+    assert_eq!(problem(pinned(&hub), "elsewhere").await, Some(HubProblem::Name));
+    assert_eq!(problem(other.client(None), "localhost").await, Some(HubProblem::Untrusted));
+    assert_eq!(hub_problem(&io::Error::other("cut")), None);
+}
+
+#[test]
+fn a_certificate_knows_its_key() {
+    let (hub, key, device) = (Hub::new(), KeyFile::generate().unwrap(), DeviceId::new("edge-1").unwrap());
+    let issued = hub.authority.issue_device(&key.request(&device).unwrap(), &device, now(), DAY).unwrap();
+    assert!(issued.belongs_to(&key).unwrap());
+    assert!(!issued.belongs_to(&KeyFile::generate().unwrap()).unwrap());
 }
