@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use cloud_hub_gateway::Limits;
+use cloud_hub_gateway::{Limits, Listeners};
 use serde::{Deserialize, Serialize};
 use tributary_process::config::{ByteSize, HumanDuration};
 use tributary_process::logging::LogConfig;
@@ -64,10 +64,12 @@ pub enum Enrol {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GatewayConfig {
-    /// Address of the plain listener; port 0 picks a free one. Plain means: no encryption, no proof of who connects.
-    pub listen: SocketAddr,
-    /// Must be true for the plain listener to start; it refuses any address but loopback even so.
-    pub insecure_plain_on_loopback: bool,
+    /// Address for MQTT over TLS; port 0 picks a free one.
+    pub tls: Option<SocketAddr>,
+    /// Address for MQTT over QUIC.
+    pub quic: Option<SocketAddr>,
+    /// Address for plain MQTT: no encryption, no proof of who connects. Any address but loopback is refused.
+    pub insecure_plain_on_loopback: Option<SocketAddr>,
     /// Whom to let in.
     pub enrol: Enrol,
     /// Connections at once.
@@ -88,8 +90,9 @@ impl Default for GatewayConfig {
     fn default() -> Self {
         let limits = Limits::default();
         Self {
-            listen: SocketAddr::from(([127, 0, 0, 1], 1883)),
-            insecure_plain_on_loopback: true,
+            tls: None,
+            quic: None,
+            insecure_plain_on_loopback: None,
             enrol: Enrol::Open,
             connections: limits.connections,
             handshake: HumanDuration(limits.handshake),
@@ -102,6 +105,11 @@ impl Default for GatewayConfig {
 }
 
 impl GatewayConfig {
+    /// Where the gateway listens.
+    pub fn listeners(&self) -> Listeners {
+        Listeners { quic: self.quic, tls: self.tls, insecure_plain_on_loopback: self.insecure_plain_on_loopback }
+    }
+
     /// The gateway's form of it.
     pub fn limits(&self) -> Limits {
         Limits {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use cloud_hub_gateway::{Connections, Event, Gateway};
+use cloud_hub_gateway::{Addresses, Connections, Event, Gateway};
 use cloud_hub_lake::{FileStorage, Lake, Scan, storage};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -57,7 +57,7 @@ pub struct Hub {
     /// Requests with an idempotency key that are being answered now.
     pub in_flight: Arc<InFlight>,
     http_address: SocketAddr,
-    mqtt_address: SocketAddr,
+    mqtt_addresses: Addresses,
     starting: Mutex<Option<Starting>>,
 }
 
@@ -90,10 +90,6 @@ fn lock(data: &Path) -> anyhow::Result<File> {
 impl Hub {
     /// Opens catalog and lake, clears up after a crash, and takes the ports. Nothing is served yet.
     pub async fn build(mut config: Config) -> anyhow::Result<Arc<Self>> {
-        anyhow::ensure!(
-            config.gateway.insecure_plain_on_loopback,
-            "gateway.insecure_plain_on_loopback is false, and there is no other listener to start"
-        );
         // Runs name files for their child process, which takes a relative path from the run's own folder.
         config.data_dir = std::path::absolute(&config.data_dir).context("where data_dir lies")?;
         let data = &config.data_dir;
@@ -106,7 +102,7 @@ impl Hub {
         let lake = Lake::open(Arc::new(FileStorage), data.join("lake")).context("could not open the lake")?;
         let packages = PackageStore::open(&data.join("packages")).context("could not open the package store")?;
         let keys = Keys::open(&data.join("keys"))?;
-        let gateway = Gateway::bind(config.gateway.listen, config.gateway.limits()).await?;
+        let gateway = Gateway::bind(&config.gateway.listeners(), config.gateway.limits(), None).await?;
         let http = TcpListener::bind(config.api.listen).await;
         let http = http.with_context(|| format!("could not listen on {}", config.api.listen))?;
         let connections = gateway.connections();
@@ -133,7 +129,7 @@ impl Hub {
             training: Training::default(),
             in_flight: Arc::default(),
             http_address: http.local_addr()?,
-            mqtt_address: gateway.local_addr(),
+            mqtt_addresses: gateway.addresses(),
             starting: Mutex::new(Some(Starting { gateway, http, ingest: worker, lock })),
             config,
         }))
@@ -201,8 +197,8 @@ impl Hub {
     }
 
     /// Where devices connect.
-    pub fn mqtt_address(&self) -> SocketAddr {
-        self.mqtt_address
+    pub fn mqtt_addresses(&self) -> Addresses {
+        self.mqtt_addresses
     }
 
     /// The folder of everything durable.
@@ -259,7 +255,7 @@ fn ended_early(ended: Result<anyhow::Result<&'static str>, tokio::task::JoinErro
 async fn watch_connections(hub: Arc<Hub>, mut events: mpsc::Receiver<Event>) -> anyhow::Result<()> {
     while let Some(event) = events.recv().await {
         match event {
-            Event::Connected(device) => hub.bus.publish(HubEvent::Connected(device)),
+            Event::Connected(device, _) => hub.bus.publish(HubEvent::Connected(device)),
             Event::Disconnected(device) => hub.bus.publish(HubEvent::Disconnected(device)),
             Event::TakenOver(device) => {
                 tracing::warn!(%device, "a second connection of the same device took over");
@@ -289,10 +285,16 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     tributary_process::logging::init(&config.log)?;
     let shutdown = Shutdown::on_signal().context("could not listen for signals")?;
     let hub = Hub::build(config).await?;
-    let addresses = serde_json::json!({ "http": hub.http_address(), "mqtt": hub.mqtt_address() });
+    let Addresses { quic, tls, plain } = hub.mqtt_addresses();
+    let mut addresses = serde_json::json!({ "http": hub.http_address() });
+    for (name, address) in [("mqtt_quic", quic), ("mqtt_tls", tls), ("mqtt", plain)] {
+        if let Some(address) = address {
+            addresses[name] = address.to_string().into();
+        }
+    }
     let path = hub.data().join("addresses.json");
     tributary_process::durable::write(&path, addresses.to_string().as_bytes())
         .with_context(|| format!("could not write {}", path.display()))?;
-    tracing::info!(http = %hub.http_address(), mqtt = %hub.mqtt_address(), "serving");
+    tracing::info!(%addresses, "serving");
     hub.run(shutdown).await
 }

@@ -6,12 +6,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
+use rumqttd::protocol::DisconnectReasonCode;
+use tokio::sync::{mpsc, oneshot};
 use tributary_wire::DeviceId;
 use tributary_wire::topic::{Channel, Topic};
 
+use crate::Transport;
 use crate::integrations::Integrations;
+use crate::packets::Ending;
 use crate::tally::Tally;
 
 /// Messages that wait for one device. Everything sent down is repeated when it is asked for again, so a full queue
@@ -42,17 +44,41 @@ pub(crate) struct Place {
     /// Tells sessions of the same device apart.
     pub number: u64,
     pub messages: mpsc::Receiver<Downward>,
-    /// Given when a newer connection takes over.
-    pub taken_over: CancellationToken,
     /// Whether a live connection had to go.
     pub took_over: bool,
 }
 
+/// Told when a connection has to end.
+#[derive(Debug)]
+pub(crate) struct Leave(oneshot::Receiver<Go>);
+
+impl Leave {
+    /// Waits until this connection has to end.
+    pub async fn told(&mut self) -> Ending {
+        match (&mut self.0).await {
+            Ok((code, why)) => Ending::Told(code, why),
+            // Its entry in the table is gone, which only its own session removes without a word.
+            Err(_) => std::future::pending().await,
+        }
+    }
+}
+
+/// Why a connection has to end.
+type Go = (DisconnectReasonCode, String);
+
 #[derive(Debug)]
 struct Connection {
     number: u64,
+    transport: Transport,
     messages: mpsc::Sender<Downward>,
-    taken_over: CancellationToken,
+    /// Taken by whoever tells it to go.
+    go: Option<oneshot::Sender<Go>>,
+}
+
+impl Connection {
+    fn tell(&mut self, code: DisconnectReasonCode, why: &str) -> bool {
+        self.go.take().is_some_and(|go| go.send((code, why.to_owned())).is_ok())
+    }
 }
 
 /// The table of live connections; cheap to clone.
@@ -118,17 +144,32 @@ impl Connections {
         &self.shared.integrations
     }
 
+    /// By which way a device is connected, if it is.
+    pub fn transport(&self, device: &DeviceId) -> Option<Transport> {
+        self.devices().get(device).map(|connection| connection.transport)
+    }
+
+    /// Ends a device's live connection at once and tells it why; whether there was one.
+    pub fn close(&self, device: &DeviceId, why: &str) -> bool {
+        let mut devices = self.devices();
+        // Its entry stays until its session has ended, which then says that the device is gone.
+        devices
+            .get_mut(device)
+            .is_some_and(|connection| connection.tell(DisconnectReasonCode::AdministrativeAction, why))
+    }
+
     /// Gives a device's topics to a new connection; the older one, if any, is told to go.
-    pub(crate) fn enter(&self, device: &DeviceId) -> Place {
+    pub(crate) fn enter(&self, device: &DeviceId, transport: Transport) -> (Place, Leave) {
         let number = self.shared.next.fetch_add(1, Ordering::Relaxed);
         let (sender, messages) = mpsc::channel(QUEUE);
-        let taken_over = CancellationToken::new();
-        let connection = Connection { number, messages: sender, taken_over: taken_over.clone() };
+        let (go, leave) = oneshot::channel();
+        let connection = Connection { number, transport, messages: sender, go: Some(go) };
         let older = self.devices().insert(device.clone(), connection);
-        if let Some(older) = &older {
-            older.taken_over.cancel();
+        let took_over = older.is_some();
+        if let Some(mut older) = older {
+            older.tell(DisconnectReasonCode::SessionTakenOver, "another connection with this client id took over");
         }
-        Place { number, messages, taken_over, took_over: older.is_some() }
+        (Place { number, messages, took_over }, Leave(leave))
     }
 
     /// Ends a connection's entry, unless a newer one has taken it; whether it was still its own.

@@ -13,12 +13,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep_until};
 use tributary_wire::topic::HUB_PREFIX;
 
+use crate::admission::Topics;
 use crate::packets::{self, Ending, Packets};
 use crate::session::Rim;
 use crate::tally::Refusal;
-
-/// Client ids of integrations begin with this; the rest is theirs to choose.
-const PREFIX: &str = "app-";
 
 /// The router keeps its log in memory, one per filter: two segments of 1 MiB hold thousands of alerts.
 const SEGMENT_BYTES: usize = 1 << 20;
@@ -76,16 +74,11 @@ impl Integrations {
     }
 }
 
-/// The id as an integration's, if it is one.
-pub(crate) fn client_id(id: &str) -> Option<String> {
-    let valid = id.len() <= 63 && id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-    (id.starts_with(PREFIX) && valid).then(|| id.to_owned())
-}
-
 /// Serves one integration.
 pub(crate) async fn follow<S: AsyncRead + AsyncWrite + Unpin>(
     integrations: &Integrations,
     client: &str,
+    topics: &dyn Topics,
     keep_alive: Duration,
     packets: &mut Packets<S>,
     rim: &Rim,
@@ -94,7 +87,7 @@ pub(crate) async fn follow<S: AsyncRead + AsyncWrite + Unpin>(
         Ok(link) => link,
         Err(ending) => return ending,
     };
-    let ending = relay(&mut to_router, &mut from_router, keep_alive, packets, rim).await;
+    let ending = relay(&mut to_router, &mut from_router, topics, keep_alive, packets, rim).await;
     // The router learns of an ending only by this packet.
     let _ = to_router.send(packets::disconnect(DisconnectReasonCode::NormalDisconnection, "the client left")).await;
     ending
@@ -103,6 +96,7 @@ pub(crate) async fn follow<S: AsyncRead + AsyncWrite + Unpin>(
 async fn relay<S: AsyncRead + AsyncWrite + Unpin>(
     to_router: &mut LinkTx,
     from_router: &mut LinkRx,
+    topics: &dyn Topics,
     keep_alive: Duration,
     packets: &mut Packets<S>,
     rim: &Rim,
@@ -110,7 +104,7 @@ async fn relay<S: AsyncRead + AsyncWrite + Unpin>(
     let silence = keep_alive.mul_f64(1.5);
     let mut deadline = Instant::now() + silence;
     // A client may send on without waiting for its CONNACK.
-    if let Err(ending) = take(to_router, packets, rim).await {
+    if let Err(ending) = take(to_router, topics, packets, rim).await {
         return ending;
     }
     loop {
@@ -118,7 +112,7 @@ async fn relay<S: AsyncRead + AsyncWrite + Unpin>(
             return ending;
         }
         tokio::select! {
-            () = rim.shutdown.given() => return Ending::Closed,
+            () = rim.shutdown.given() => return Ending::stopping(),
             notification = from_router.next() => match notification {
                 Err(_) => return Ending::Closed,
                 Ok(None) => {}
@@ -136,7 +130,7 @@ async fn relay<S: AsyncRead + AsyncWrite + Unpin>(
             filled = packets.fill() => {
                 deadline = Instant::now() + silence;
                 let taken = match filled {
-                    Ok(()) => take(to_router, packets, rim).await,
+                    Ok(()) => take(to_router, topics, packets, rim).await,
                     Err(ending) => Err(ending),
                 };
                 if let Err(ending) = taken {
@@ -152,6 +146,7 @@ async fn relay<S: AsyncRead + AsyncWrite + Unpin>(
 
 async fn take<S: AsyncRead + AsyncWrite + Unpin>(
     to_router: &mut LinkTx,
+    topics: &dyn Topics,
     packets: &mut Packets<S>,
     rim: &Rim,
 ) -> Result<(), Ending> {
@@ -159,7 +154,7 @@ async fn take<S: AsyncRead + AsyncWrite + Unpin>(
         match packet {
             Packet::Subscribe(subscribe, properties) => {
                 // All or nothing: a mixed answer would need the router's half of it.
-                if subscribe.filters.iter().all(|filter| filter.path.starts_with(HUB_PREFIX)) {
+                if subscribe.filters.iter().all(|filter| topics.may_follow(&filter.path)) {
                     to_router.send(Packet::Subscribe(subscribe, properties)).await.map_err(|_| Ending::Closed)?;
                 } else {
                     rim.connections.tally().count(Refusal::Topic);

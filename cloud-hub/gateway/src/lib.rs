@@ -4,10 +4,12 @@
 //! own `up/` topics and listens to exactly its own `down/#`; what it says goes straight into one bounded queue and
 //! never through a router. Other clients, whose ids begin with `app-`, follow `v1/hub/#` through rumqttd's router.
 //!
-//! The acceptor works over any stream of bytes ([`Gateway`] feeds it plain TCP on loopback; TLS and QUIC come in
-//! through the same door). It knows packets and topics and never looks into a message.
+//! The acceptor works over any stream of bytes: plain TCP on loopback, TLS 1.3 and QUIC come in through the same door.
+//! It knows packets and topics and never looks into a message. Who may connect, and on which topics, [`Admission`]
+//! decides after every handshake.
 
 mod acceptor;
+mod admission;
 mod connections;
 mod integrations;
 mod packets;
@@ -15,8 +17,6 @@ mod pace;
 mod session;
 mod tally;
 
-use std::future::Future;
-use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,7 +24,8 @@ use tokio::sync::OwnedSemaphorePermit;
 use tributary_wire::topic::Channel;
 use tributary_wire::{DeviceId, MAX_MESSAGE_BYTES};
 
-pub use acceptor::{BindError, Gateway};
+pub use acceptor::{Addresses, BindError, Gateway, Listeners, TlsSettings};
+pub use admission::{Admission, FollowsHub, Peer, Refused, Rights, Topics, Transport};
 pub use connections::{Connections, SendError};
 pub use tally::{Refusal, Tally};
 
@@ -67,12 +68,6 @@ impl Default for Limits {
     }
 }
 
-/// Decides who may connect. Certificates are looked at here once there are any.
-pub trait Admission: Send + Sync + 'static {
-    /// `Err` gives the reason that the device reads in its CONNACK.
-    fn admit<'a>(&'a self, device: &'a DeviceId) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + 'a>>;
-}
-
 /// A message that a device published.
 #[derive(Debug)]
 pub struct Upward {
@@ -100,8 +95,8 @@ impl Room {
 /// A change in who is connected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// A device is connected and listens to its topics.
-    Connected(DeviceId),
+    /// A device is connected this way and listens to its topics.
+    Connected(DeviceId, Transport),
     /// It is gone.
     Disconnected(DeviceId),
     /// A second connection with the same id took over: a cloned key, or a device that lost its link unnoticed.

@@ -24,9 +24,16 @@ pub(crate) enum Ending {
     Closed,
     /// We refuse to go on.
     Refused(Refusal, DisconnectReasonCode),
+    /// Somebody else wants it gone, and says why.
+    Told(DisconnectReasonCode, String),
 }
 
 impl Ending {
+    /// What everybody is told when the hub ends.
+    pub fn stopping() -> Self {
+        Self::Told(DisconnectReasonCode::ServerShuttingDown, "the hub is stopping".to_owned())
+    }
+
     pub fn protocol() -> Self {
         Self::Refused(Refusal::Protocol, DisconnectReasonCode::ProtocolError)
     }
@@ -107,14 +114,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Packets<S> {
             return Ok(());
         }
         let written = tokio::time::timeout(self.write_timeout, async {
-            self.stream.write_all(&self.write).await?;
+            while !self.write.is_empty() {
+                // What was written is gone from the buffer: if this is dropped half-way, the next one goes on there.
+                if self.stream.write_buf(&mut self.write).await? == 0 {
+                    return Err(io::ErrorKind::WriteZero.into());
+                }
+            }
             self.stream.flush().await
         });
         match written.await {
             Ok(result) => result?,
             Err(_) => return Err(Ending::Refused(Refusal::SlowReader, DisconnectReasonCode::UnspecifiedError)),
         }
-        self.write.clear();
         // One large message should not hold its memory for the life of a connection.
         if self.write.capacity() > 1 << 16 {
             self.write = BytesMut::new();

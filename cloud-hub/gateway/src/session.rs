@@ -1,6 +1,7 @@
 //! One connection, from its first byte to its last.
 
 use std::collections::HashSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,12 +16,12 @@ use tributary_process::shutdown::Shutdown;
 use tributary_wire::DeviceId;
 use tributary_wire::topic::Topic;
 
-use crate::connections::{Connections, Place};
+use crate::connections::{Connections, Leave, Place};
 use crate::integrations;
 use crate::pace::Pace;
 use crate::packets::{self, Ending, Packets};
 use crate::tally::Refusal;
-use crate::{Admission, Event, Limits, Room, Upward};
+use crate::{Admission, Event, Limits, Peer, Refused, Rights, Room, Topics, Transport, Upward};
 
 /// Bytes put together before they are written.
 const WRITE_CHUNK: usize = 64 << 10;
@@ -37,62 +38,80 @@ pub(crate) struct Rim {
 }
 
 /// Serves one peer until either side ends it.
-pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, rim: &Rim) {
+pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    address: SocketAddr,
+    transport: Transport,
+    rim: &Rim,
+) {
     let mut packets = Packets::new(stream, rim.limits.packet_bytes, rim.limits.write_timeout);
-    let ending = match greet(&mut packets, rim).await {
-        Ok(Greeted::Device(session)) => session.run(&mut packets, rim).await,
-        Ok(Greeted::Integration { client, keep_alive }) => {
+    let ending = match greet(&mut packets, address, transport, rim).await {
+        Ok(Greeted::Device(session, leave)) => session.run(leave, &mut packets, rim).await,
+        Ok(Greeted::Client { client, topics, keep_alive }) => {
             let integrations = rim.connections.integrations();
-            integrations::follow(integrations, &client, keep_alive, &mut packets, rim).await
+            integrations::follow(integrations, &client, &*topics, keep_alive, &mut packets, rim).await
         }
         Err(ending) => ending,
     };
-    if let Ending::Refused(refusal, reason) = ending {
-        rim.connections.tally().count(refusal);
-        packets.put(packets::disconnect(reason, refusal.name()));
-        let _ = packets.flush().await;
-    }
+    let last = match ending {
+        Ending::Closed => return,
+        Ending::Told(code, why) => packets::disconnect(code, &why),
+        Ending::Refused(refusal, reason) => {
+            rim.connections.tally().count(refusal);
+            packets::disconnect(reason, refusal.name())
+        }
+    };
+    packets.put(last);
+    let _ = packets.flush().await;
 }
 
 enum Greeted {
-    Device(Session),
-    Integration { client: String, keep_alive: Duration },
+    Device(Session, Leave),
+    Client { client: String, topics: Arc<dyn Topics>, keep_alive: Duration },
 }
 
-async fn greet<S: AsyncRead + AsyncWrite + Unpin>(packets: &mut Packets<S>, rim: &Rim) -> Result<Greeted, Ending> {
+async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
+    packets: &mut Packets<S>,
+    address: SocketAddr,
+    transport: Transport,
+    rim: &Rim,
+) -> Result<Greeted, Ending> {
     let first = timeout(rim.limits.handshake, packets.first()).await;
     let first = first.map_err(|_| {
         rim.connections.tally().count(Refusal::HandshakeTimeout);
         Ending::Closed
     })??;
-    let Packet::Connect(connect, properties, ..) = first else { return Err(Ending::protocol()) };
+    let Packet::Connect(connect, properties, _, _, login) = first else { return Err(Ending::protocol()) };
     let keep_alive = keep_alive(&connect, rim);
-    if let Some(client) = integrations::client_id(&connect.client_id) {
-        packets.put(packets::conn_ack(ConnectReturnCode::Success, offer(keep_alive, rim)));
-        packets.flush().await?;
-        return Ok(Greeted::Integration { client, keep_alive });
-    }
-    let device = match DeviceId::new(&connect.client_id) {
-        Ok(device) => device,
-        Err(error) => {
-            let reason = error.to_string();
-            return Err(
-                refuse(packets, rim, Refusal::ClientId, ConnectReturnCode::ClientIdentifierNotValid, reason).await
-            );
+    let peer = Peer {
+        address,
+        transport,
+        certificate: None,
+        client_id: &connect.client_id,
+        username: login.as_ref().map(|login| login.username.as_str()),
+        password: login.as_ref().map(|login| login.password.as_bytes()),
+    };
+    let device = match rim.admission.admit(peer).await {
+        Ok(Rights::Device(device)) => device,
+        Ok(Rights::Client(topics)) => {
+            packets.put(packets::conn_ack(ConnectReturnCode::Success, offer(keep_alive, rim)));
+            packets.flush().await?;
+            return Ok(Greeted::Client { client: connect.client_id, topics, keep_alive });
+        }
+        Err(refused) => {
+            tracing::warn!(client_id = connect.client_id, reason = refused.reason, "connection refused");
+            return Err(refuse(packets, rim, refused).await);
         }
     };
-    if let Err(reason) = rim.admission.admit(&device).await {
-        tracing::warn!(device_id = %device, reason, "connection refused");
-        return Err(refuse(packets, rim, Refusal::NotAdmitted, ConnectReturnCode::NotAuthorized, reason).await);
-    }
-    let place = rim.connections.enter(&device);
+    let (place, leave) = rim.connections.enter(&device, transport);
     if place.took_over {
         let _ = rim.events.send(Event::TakenOver(device.clone())).await;
     }
     packets.put(packets::conn_ack(ConnectReturnCode::Success, offer(keep_alive, rim)));
     let in_flight_max = receive_maximum(properties.as_ref());
-    Ok(Greeted::Device(Session {
+    let session = Session {
         device,
+        transport,
         place,
         keep_alive,
         in_flight_max,
@@ -100,18 +119,14 @@ async fn greet<S: AsyncRead + AsyncWrite + Unpin>(packets: &mut Packets<S>, rim:
         next_id: 1,
         listens: false,
         pace: Pace::new(rim.limits.messages_per_second, Instant::now()),
-    }))
+    };
+    Ok(Greeted::Device(session, leave))
 }
 
-async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(
-    packets: &mut Packets<S>,
-    rim: &Rim,
-    refusal: Refusal,
-    code: ConnectReturnCode,
-    reason: String,
-) -> Ending {
-    rim.connections.tally().count(refusal);
-    packets.put(packets::conn_ack(code, ConnAckProperties { reason_string: Some(reason), ..Default::default() }));
+async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(packets: &mut Packets<S>, rim: &Rim, refused: Refused) -> Ending {
+    rim.connections.tally().count(refused.refusal);
+    let properties = ConnAckProperties { reason_string: Some(refused.reason), ..Default::default() };
+    packets.put(packets::conn_ack(refused.refusal.code(), properties));
     let _ = packets.flush().await;
     Ending::Closed
 }
@@ -146,6 +161,7 @@ fn offer(keep_alive: Duration, rim: &Rim) -> ConnAckProperties {
 /// A device's connection.
 struct Session {
     device: DeviceId,
+    transport: Transport,
     place: Place,
     keep_alive: Duration,
     in_flight_max: usize,
@@ -157,8 +173,19 @@ struct Session {
 }
 
 impl Session {
-    async fn run<S: AsyncRead + AsyncWrite + Unpin>(mut self, packets: &mut Packets<S>, rim: &Rim) -> Ending {
-        let ending = self.serve(packets, rim).await;
+    async fn run<S: AsyncRead + AsyncWrite + Unpin>(
+        mut self,
+        mut leave: Leave,
+        packets: &mut Packets<S>,
+        rim: &Rim,
+    ) -> Ending {
+        // Whatever it waits for, a session that is told to go goes at once.
+        let ending = tokio::select! {
+            biased;
+            ending = leave.told() => ending,
+            () = rim.shutdown.given() => Ending::stopping(),
+            ending = self.serve(packets, rim) => ending,
+        };
         if rim.connections.leave(&self.device, self.place.number) && self.listens {
             let _ = rim.events.send(Event::Disconnected(self.device)).await;
         }
@@ -179,17 +206,6 @@ impl Session {
             let may_send = self.listens && self.in_flight.len() < self.in_flight_max;
             tokio::select! {
                 biased;
-                () = self.place.taken_over.cancelled() => {
-                    let reason = DisconnectReasonCode::SessionTakenOver;
-                    packets.put(packets::disconnect(reason, "another connection with this client id took over"));
-                    let _ = packets.flush().await;
-                    return Ending::Closed;
-                }
-                () = rim.shutdown.given() => {
-                    packets.put(packets::disconnect(DisconnectReasonCode::ServerShuttingDown, "the hub is stopping"));
-                    let _ = packets.flush().await;
-                    return Ending::Closed;
-                }
                 Some(message) = self.place.messages.recv(), if may_send => {
                     let packet_id = self.packet_id();
                     packets.put(packets::publish(packet_id, &message.topic, &message.payload));
@@ -316,7 +332,7 @@ impl Session {
         });
         packets.put(packets::sub_ack(subscribe.pkid, codes.collect()));
         if self.listens && !listened {
-            let _ = rim.events.send(Event::Connected(self.device.clone())).await;
+            let _ = rim.events.send(Event::Connected(self.device.clone(), self.transport)).await;
         }
     }
 }

@@ -15,7 +15,7 @@ pub struct Settings {
     /// Settings file (TOML)
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// One setting, such as data_dir=/var/lib/hub or gateway.listen=127.0.0.1:0
+    /// One setting, such as data_dir=/var/lib/hub or gateway.tls=127.0.0.1:0
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
 }

@@ -25,7 +25,7 @@ struct Device {
 
 impl Device {
     fn new(hub: &TestHub, id: &str) -> Self {
-        let options = MqttOptions::new(id, ("127.0.0.1", hub.hub.mqtt_address().port()));
+        let options = MqttOptions::new(id, ("127.0.0.1", hub.hub.mqtt_addresses().plain.unwrap().port()));
         let (client, events) = AsyncClient::builder(options).capacity(64).build();
         Self { id: id.to_owned(), client, events }
     }
@@ -171,7 +171,7 @@ async fn a_second_hub_in_the_same_folder_is_refused_until_the_first_has_ended() 
     let hub = TestHub::start().await;
     let mut config = Config { data_dir: hub.folder.path().join("hub"), ..Config::default() };
     config.api.listen = "127.0.0.1:0".parse().unwrap();
-    config.gateway.listen = "127.0.0.1:0".parse().unwrap();
+    config.gateway.insecure_plain_on_loopback = Some("127.0.0.1:0".parse().unwrap());
     let refused = Hub::build(config).await.unwrap_err().to_string();
     assert!(refused.contains("another hub works in"), "{refused}");
     TestHub::start_in(hub.stop().await, |_| {}).await;

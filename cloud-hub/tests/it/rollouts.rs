@@ -127,7 +127,7 @@ async fn fleet(bad: u32) -> (TestHub, Log) {
     }
     let keys = VerifyingKeys::load(&hub.hub.data().join("keys/trust.json")).unwrap();
     let log = Log::default();
-    let port = hub.hub.mqtt_address().port();
+    let port = hub.hub.mqtt_addresses().plain.unwrap().port();
     for number in 1..=3 {
         let device = DeviceId::new(&format!("edge-{number}")).unwrap();
         let (keys, log) = (keys.clone(), log.clone());

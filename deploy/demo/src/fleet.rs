@@ -95,7 +95,7 @@ pub struct Fleet {
 #[derive(Serialize)]
 struct HubConfig {
     data_dir: PathBuf,
-    gateway: Listen,
+    gateway: Plain,
     api: Listen,
     training: Training,
 }
@@ -103,6 +103,11 @@ struct HubConfig {
 #[derive(Serialize)]
 struct Listen {
     listen: String,
+}
+
+#[derive(Serialize)]
+struct Plain {
+    insecure_plain_on_loopback: String,
 }
 
 #[derive(Serialize)]
@@ -177,7 +182,7 @@ impl Fleet {
             "hub",
             &HubConfig {
                 data_dir: data_dir.clone(),
-                gateway: Listen { listen: format!("127.0.0.1:{mqtt}") },
+                gateway: Plain { insecure_plain_on_loopback: format!("127.0.0.1:{mqtt}") },
                 api: Listen { listen: format!("127.0.0.1:{http}") },
                 training: Training { program: wish.executable.clone(), arguments: vec!["hub".into()] },
             },

@@ -46,8 +46,11 @@ impl Programs {
     /// Starts a hub in `folder` on free ports and waits until it answers.
     pub async fn hub(&self, folder: &Path) -> anyhow::Result<Hub> {
         let data = folder.join("hub");
-        let listen = |listen| HubListen { listen };
-        let config = HubConfig { data_dir: data.clone(), gateway: listen("127.0.0.1:0"), api: listen("127.0.0.1:0") };
+        let config = HubConfig {
+            data_dir: data.clone(),
+            gateway: Plain { insecure_plain_on_loopback: "127.0.0.1:0" },
+            api: HubListen { listen: "127.0.0.1:0" },
+        };
         let file = write(folder, "hub", &config)?;
         let mut process = Process::start("hub", &self.path("cloud-hub"), folder, &["serve", "--config", &file])?;
         let addresses = data.join("addresses.json");
@@ -191,8 +194,13 @@ impl Drop for Process {
 #[derive(Serialize)]
 struct HubConfig {
     data_dir: PathBuf,
-    gateway: HubListen,
+    gateway: Plain,
     api: HubListen,
+}
+
+#[derive(Serialize)]
+struct Plain {
+    insecure_plain_on_loopback: &'static str,
 }
 
 #[derive(Serialize)]

@@ -4,7 +4,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cloud_hub_gateway::{Admission, Connections, Event, Gateway, Limits, Refusal, SendError, Upward};
+use cloud_hub_gateway::{
+    Admission, Connections, Event, FollowsHub, Gateway, Limits, Listeners, Peer, Refusal, Refused, Rights, SendError,
+    Transport, Upward,
+};
 use rumqttc::mqttbytes::QoS;
 use rumqttc::mqttbytes::v5::{Packet, PubAckReason, SubscribeReasonCode};
 use rumqttc::{AsyncClient, EventLoop, MqttOptions, PublishOptions};
@@ -36,15 +39,27 @@ impl Drop for Hub {
 struct Door;
 
 impl Admission for Door {
-    fn admit<'a>(&'a self, device: &'a DeviceId) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + 'a>> {
-        let answer = if device.as_str() == "stranger" { Err("device stranger is not known".into()) } else { Ok(()) };
+    fn admit<'a>(&'a self, peer: Peer<'a>) -> Pin<Box<dyn Future<Output = Result<Rights, Refused>> + Send + 'a>> {
+        let refused = |refusal, reason: String| Err(Refused { refusal, reason });
+        let answer = match DeviceId::new(peer.client_id) {
+            _ if peer.client_id.starts_with("app-") => Ok(Rights::Client(Arc::new(FollowsHub))),
+            Ok(device) if device.as_str() == "stranger" => {
+                refused(Refusal::NotAdmitted, "device stranger is not known".into())
+            }
+            Ok(device) => Ok(Rights::Device(device)),
+            Err(error) => refused(Refusal::ClientId, error.to_string()),
+        };
         Box::pin(std::future::ready(answer))
     }
 }
 
+fn plain(address: &str) -> Listeners {
+    Listeners { insecure_plain_on_loopback: Some(address.parse().unwrap()), ..Listeners::default() }
+}
+
 async fn hub(limits: Limits) -> Hub {
-    let gateway = Gateway::bind("127.0.0.1:0".parse().unwrap(), limits).await.unwrap();
-    let (address, connections) = (gateway.local_addr(), gateway.connections());
+    let gateway = Gateway::bind(&plain("127.0.0.1:0"), limits, None).await.unwrap();
+    let (address, connections) = (gateway.addresses().plain.unwrap(), gateway.connections());
     let (up_sender, up) = mpsc::channel(8);
     let (event_sender, events) = mpsc::channel(8);
     let shutdown = Shutdown::new();
@@ -122,7 +137,10 @@ async fn a_device_listens_to_its_own_topics_only_and_gets_what_is_sent_down() {
     }
     client.subscribe("v1/d/edge-1/down/#", QoS::AtLeastOnce).await.unwrap();
     assert!(matches!(sub_ack(&mut events).await[..], [SubscribeReasonCode::Success(QoS::AtLeastOnce)]));
-    assert_eq!(timeout(PATIENCE, hub.events.recv()).await.unwrap(), Some(Event::Connected(device.clone())));
+    assert_eq!(
+        timeout(PATIENCE, hub.events.recv()).await.unwrap(),
+        Some(Event::Connected(device.clone(), Transport::Plain))
+    );
     assert_eq!(hub.connections.connected(), std::slice::from_ref(&device));
     for number in 0..300_u16 {
         // More than a queue holds, so some wait for the device to take the earlier ones.
@@ -223,6 +241,6 @@ async fn refused_devices_are_told_why() {
 
 #[tokio::test]
 async fn plain_mqtt_is_refused_beyond_loopback() {
-    let error = Gateway::bind("0.0.0.0:0".parse().unwrap(), Limits::default()).await.unwrap_err();
+    let error = Gateway::bind(&plain("0.0.0.0:0"), Limits::default(), None).await.unwrap_err();
     assert!(error.to_string().contains("loopback only"), "{error}");
 }
