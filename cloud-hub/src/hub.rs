@@ -17,6 +17,7 @@ use tributary_wire::{DeviceId, Micros, StreamName};
 
 use crate::admission::ByCatalog;
 use crate::api::{self, InFlight};
+use crate::audit::{self, Change};
 use crate::bus::{Bus, Follower};
 use crate::catalog::{Catalog, alerts};
 use crate::config::Config;
@@ -87,6 +88,17 @@ fn lock(data: &Path) -> anyhow::Result<File> {
     }
 }
 
+/// A start brings new settings, and perhaps another program, into force.
+async fn written_down(catalog: &Catalog, config: &Config) -> anyhow::Result<()> {
+    let settings = tributary_release::digest(&serde_json::to_vec(config)?);
+    let to = serde_json::json!({"version": env!("CARGO_PKG_VERSION"), "settings_sha256": settings});
+    let mut transaction = catalog.write().await?;
+    let change = Change { action: "hub.start", subject: "hub", from: serde_json::Value::Null, to };
+    audit::record(&mut transaction, change, crate::catalog::now()).await?;
+    transaction.commit().await?;
+    Ok(())
+}
+
 impl Hub {
     /// Opens catalog and lake, clears up after a crash, and takes the ports. Nothing is served yet.
     pub async fn build(mut config: Config) -> anyhow::Result<Arc<Self>> {
@@ -116,6 +128,7 @@ impl Hub {
         };
         let recovered = ingest::recover(&parts).await.context("could not recover the lake")?;
         tracing::info!(?recovered, data = %data.display(), "opened");
+        written_down(&catalog, &config).await.context("could not write the start into the audit log")?;
         let (lake, bus) = (parts.lake.clone(), parts.bus.clone());
         let (ingest, worker) = ingest::new(parts);
         Ok(Arc::new(Self {

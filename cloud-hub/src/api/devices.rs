@@ -11,6 +11,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{Json, Page, PageQuery, Path, Problem, Query, State};
+use crate::catalog::devices;
 use crate::hub::Hub;
 use crate::ingest::HUB_DEVICE;
 
@@ -118,16 +119,7 @@ async fn put(
     Json(settings): Json<DeviceSettings>,
 ) -> Result<Json<Device>, Problem> {
     let mut catalog = hub.catalog.write().await?;
-    sqlx::query(
-        "insert into devices (id, first_seen, last_seen, labels, group_name) values ($1, $2, $2, $3, $4)
-         on conflict (id) do update set labels = excluded.labels, group_name = excluded.group_name",
-    )
-    .bind(device.as_str())
-    .bind(hub.now().0)
-    .bind(serde_json::json!(settings.labels).to_string())
-    .bind(settings.group.as_ref().map(GroupName::as_str))
-    .execute(&mut *catalog)
-    .await?;
+    devices::put(&mut catalog, &device, &settings.labels, settings.group.as_ref(), hub.now()).await?;
     catalog.commit().await?;
     find(&hub, &device).await.map(Json)
 }

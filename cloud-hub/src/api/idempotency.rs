@@ -17,6 +17,7 @@ use tributary_wire::Micros;
 use super::extract::Body;
 use super::problem::Problem;
 use super::server::with_instance;
+use crate::access::Caller;
 use crate::hub::Hub;
 
 const KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -68,7 +69,7 @@ pub async fn once(State(hub): State<Arc<Hub>>, request: Request, next: Next) -> 
         _ => return Problem::malformed("Idempotency-Key is not 1 to 128 visible ASCII characters").into_response(),
     };
     // A caller that hangs up must not stop the work between its effect and the keeping of its answer.
-    match tokio::spawn(answer(hub, key, request, next)).await {
+    match tokio::spawn(Caller::current().scope(answer(hub, key, request, next))).await {
         Ok(Ok(response)) => response,
         Ok(Err(problem)) => problem.into_response(),
         Err(error) => Problem::from(anyhow::Error::new(error).context("answer a request")).into_response(),

@@ -66,7 +66,7 @@ async fn add(hub: State, headers: HeaderMap, Body(body): Body) -> Result<Respons
         return Err(Problem::unacceptable(format!("all {refused} rows are refused")).with_all(read.errors));
     }
     let stored = read.labels.len();
-    labels::store(&hub, read.labels).await.map_err(|error| match error {
+    labels::store(&hub, read.labels, tributary_release::digest(&body)).await.map_err(|error| match error {
         SubmitError::Stopping | SubmitError::Holding => Problem::unavailable(error),
         other => anyhow::Error::new(other).context("store labels").into(),
     })?;

@@ -1,7 +1,10 @@
 //! Alerts: at most one that is not resolved per kind and subject; raising it again only counts.
 
+use serde_json::{Value, json};
 use sqlx::SqliteConnection;
 use tributary_wire::Micros;
+
+use crate::audit::{self, Change};
 
 /// What to tell a person.
 #[derive(Debug, Clone)]
@@ -35,8 +38,15 @@ pub async fn raise(
     .bind(alert.severity)
     .bind(alert.detail.to_string())
     .bind(now.0)
-    .fetch_one(connection)
+    .fetch_one(&mut *connection)
     .await?;
+    if times == 1 {
+        let to = json!({
+            "state": "open", "kind": alert.kind, "subject": alert.subject, "severity": alert.severity,
+            "detail": alert.detail,
+        });
+        audit::record(connection, Change { action: "alert.open", subject: &kept, from: Value::Null, to }, now).await?;
+    }
     Ok((kept, times == 1))
 }
 
@@ -47,14 +57,13 @@ pub async fn resolve(
     subject: &str,
     now: Micros,
 ) -> Result<bool, sqlx::Error> {
-    let done = sqlx::query(
-        "update alerts set state = 'resolved', resolved = $3, updated = $3
-         where kind = $1 and subject = $2 and state <> 'resolved'",
-    )
-    .bind(kind)
-    .bind(subject)
-    .bind(now.0)
-    .execute(connection)
-    .await?;
-    Ok(done.rows_affected() > 0)
+    let query = "select id, state from alerts where kind = $1 and subject = $2 and state <> 'resolved'";
+    let open: Option<(String, String)> =
+        sqlx::query_as(query).bind(kind).bind(subject).fetch_optional(&mut *connection).await?;
+    let Some((id, state)) = open else { return Ok(false) };
+    let query = "update alerts set state = 'resolved', resolved = $2, updated = $2 where id = $1";
+    sqlx::query(query).bind(&id).bind(now.0).execute(&mut *connection).await?;
+    let (from, to) = (json!({"state": state}), json!({"state": "resolved", "kind": kind, "subject": subject}));
+    audit::record(connection, Change { action: "alert.resolve", subject: &id, from, to }, now).await?;
+    Ok(true)
 }

@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::{Value, json};
 use sqlx::{Row, SqliteConnection, SqlitePool};
 use tributary_wire::{DeviceId, GroupName, Micros, Report, ReportV1};
+
+use crate::audit::{self, Change};
 
 /// One device.
 #[derive(Debug, Clone, PartialEq)]
@@ -66,14 +69,15 @@ pub async fn is_known(pool: &SqlitePool, id: &DeviceId) -> Result<bool, sqlx::Er
 
 /// Writes down that a device was here, adding it when it is new.
 pub async fn seen(connection: &mut SqliteConnection, id: &DeviceId, now: Micros) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "insert into devices (id, first_seen, last_seen) values ($1, $2, $2)
-         on conflict (id) do update set last_seen = excluded.last_seen",
-    )
-    .bind(id.as_str())
-    .bind(now.0)
-    .execute(connection)
-    .await?;
+    let query = "update devices set last_seen = $2 where id = $1";
+    let known = sqlx::query(query).bind(id.as_str()).bind(now.0).execute(&mut *connection).await?;
+    if known.rows_affected() == 0 {
+        let query = "insert into devices (id, first_seen, last_seen) values ($1, $2, $2)";
+        sqlx::query(query).bind(id.as_str()).bind(now.0).execute(&mut *connection).await?;
+        let to = json!({"labels": {}, "group": null});
+        let change = Change { action: "device.appear", subject: id.as_str(), from: Value::Null, to };
+        audit::record(connection, change, now).await?;
+    }
     Ok(())
 }
 
@@ -85,17 +89,24 @@ pub async fn put(
     group: Option<&GroupName>,
     now: Micros,
 ) -> Result<(), sqlx::Error> {
+    let query = "select labels, group_name from devices where id = $1";
+    let before: Option<(String, Option<String>)> =
+        sqlx::query_as(query).bind(id.as_str()).fetch_optional(&mut *connection).await?;
     sqlx::query(
         "insert into devices (id, first_seen, last_seen, labels, group_name) values ($1, $2, $2, $3, $4)
          on conflict (id) do update set labels = excluded.labels, group_name = excluded.group_name",
     )
     .bind(id.as_str())
     .bind(now.0)
-    .bind(serde_json::json!(labels).to_string())
+    .bind(json!(labels).to_string())
     .bind(group.map(GroupName::as_str))
-    .execute(connection)
+    .execute(&mut *connection)
     .await?;
-    Ok(())
+    let from = before.map(
+        |(labels, group)| json!({"labels": serde_json::from_str::<Value>(&labels).unwrap_or_default(), "group": group}),
+    );
+    let (from, to) = (from.unwrap_or_default(), json!({"labels": labels, "group": group}));
+    audit::record(connection, Change { action: "device.set", subject: id.as_str(), from, to }, now).await
 }
 
 /// Stores a report unless a newer one is there: a higher incarnation, or a higher number of the same one.

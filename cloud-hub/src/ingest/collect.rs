@@ -11,7 +11,8 @@ use tributary_wire::topic::Channel;
 use tributary_wire::{Column, DeviceId, Field, Micros, StreamName};
 
 use super::decode::{Content, decode};
-use super::{Order, Reply};
+use super::{Order, Replayed, Reply};
+use crate::audit::Noted;
 use crate::catalog::batches::Numbering;
 use crate::catalog::now;
 use crate::config::IngestConfig;
@@ -43,7 +44,7 @@ impl Item {
 pub(super) enum Origin {
     Device(DeviceId),
     Hub(Option<Reply>),
-    Replay { id: String, stream: Option<StreamName>, reply: Option<Reply> },
+    Replay { kept: Replayed, reply: Option<Reply> },
 }
 
 pub(super) enum Work {
@@ -53,6 +54,7 @@ pub(super) enum Work {
         stream: StreamName,
         fields: Vec<Field>,
         columns: Vec<Column>,
+        noted: Option<Noted>,
     },
 }
 
@@ -137,13 +139,13 @@ fn to_item(input: Input, received: Micros) -> Item {
             let work = Work::Message(decode(&device, &payload, received));
             Item { origin: Origin::Device(device), received, message: payload, work, room: Some(room) }
         }
-        Input::Order(Order::Replay { id, device, message, stream, reply }) => {
-            let work = Work::Message(decode(&device, &message, received));
-            let origin = Origin::Replay { id, stream, reply: Some(reply) };
+        Input::Order(Order::Replay { kept, message, reply }) => {
+            let work = Work::Message(decode(&kept.device, &message, received));
+            let origin = Origin::Replay { kept, reply: Some(reply) };
             Item { origin, received, message, work, room: None }
         }
-        Input::Order(Order::Submit { stream, fields, columns, reply }) => {
-            let work = Work::Own { stream, fields, columns };
+        Input::Order(Order::Submit { stream, fields, columns, noted, reply }) => {
+            let work = Work::Own { stream, fields, columns, noted };
             Item { origin: Origin::Hub(Some(reply)), received, message: Bytes::new(), work, room: None }
         }
     }

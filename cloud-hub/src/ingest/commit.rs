@@ -198,6 +198,9 @@ impl Committer {
         for id in &plan.replayed {
             quarantine::mark_replayed(&mut transaction, id, now).await?;
         }
+        for noted in &plan.noted {
+            noted.record(&mut transaction, now).await?;
+        }
         raise(&mut transaction, plan).await?;
         transaction.commit().await?;
         Ok(entries)

@@ -23,11 +23,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use cloud_hub_gateway::{Connections, Upward};
 use cloud_hub_lake::{Lake, SchemaConflict, storage};
 use serde::Serialize;
+use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 use tributary_process::shutdown::Shutdown;
 use tributary_wire::topic::Channel;
 use tributary_wire::{Ack, Column, DeviceId, Field, StreamName};
 
+use crate::audit::Noted;
 use crate::bus::Bus;
 use crate::catalog::{Catalog, quarantine};
 use crate::config::IngestConfig;
@@ -181,8 +183,17 @@ type Reply = oneshot::Sender<Result<(), SubmitError>>;
 
 /// What the hub itself asks ingest to store.
 enum Order {
-    Submit { stream: StreamName, fields: Vec<Field>, columns: Vec<Column>, reply: Reply },
-    Replay { id: String, device: DeviceId, message: bytes::Bytes, stream: Option<StreamName>, reply: Reply },
+    Submit { stream: StreamName, fields: Vec<Field>, columns: Vec<Column>, noted: Option<Noted>, reply: Reply },
+    Replay { kept: Replayed, message: bytes::Bytes, reply: Reply },
+}
+
+/// A message of the quarantine that is read again.
+struct Replayed {
+    id: String,
+    device: DeviceId,
+    /// Another stream than its own.
+    stream: Option<StreamName>,
+    noted: Noted,
 }
 
 /// Hands records to ingest. Clones share it.
@@ -228,15 +239,17 @@ impl Worker {
 }
 
 impl Ingest {
-    /// Stores records made at the hub, under its own numbers. When it returns they are durable and in the lake.
+    /// Stores records made at the hub, under its own numbers. When it returns they are durable and in the lake, and
+    /// what is `noted` is in the audit log.
     pub async fn submit(
         &self,
         stream: &StreamName,
         fields: Vec<Field>,
         columns: Vec<Column>,
+        noted: Option<Noted>,
     ) -> Result<(), SubmitError> {
         let stream = stream.clone();
-        self.order(|reply| Order::Submit { stream, fields, columns, reply }).await
+        self.order(|reply| Order::Submit { stream, fields, columns, noted, reply }).await
     }
 
     /// Reads a message of the quarantine again, as if it came now. With `stream`, its records go to that stream: the
@@ -254,8 +267,10 @@ impl Ingest {
         let (store, path) = (self.parts.lake.storage().clone(), self.parts.quarantine.join(&kept.path));
         let message = tokio::task::spawn_blocking(move || storage::read(&*store, &path)).await;
         let message = message.map_err(|e| failed(e.into()))?.map_err(|e| failed(e.into()))?.into();
-        let id = id.to_owned();
-        self.order(|reply| Order::Replay { id, device, message, stream, reply }).await
+        let (from, to) = (json!({"state": "kept"}), json!({"state": "replayed", "device": device, "stream": stream}));
+        let noted = Noted::new("quarantine.replay", id, from, to);
+        let kept = Replayed { id: id.to_owned(), device, stream, noted };
+        self.order(|reply| Order::Replay { kept, message, reply }).await
     }
 
     async fn order(&self, order: impl FnOnce(Reply) -> Order) -> Result<(), SubmitError> {

@@ -12,7 +12,8 @@ use tributary_wire::{DeviceId, Dropped, Incarnation, Micros, SequenceNumber, Sha
 use super::collect::{Item, Origin, Work};
 use super::decode::{BodyError, Content, digest, key, to_records};
 use super::progress::Progress;
-use super::{HUB_DEVICE, Parts, SubmitError};
+use super::{HUB_DEVICE, Parts, Replayed, SubmitError};
+use crate::audit::Noted;
 use crate::catalog::batches::{self, Numbering, State};
 use crate::catalog::quarantine::{self, Kept};
 
@@ -46,6 +47,8 @@ pub(super) struct Plan {
     pub(super) again: Vec<(DeviceId, Sha256)>,
     /// Quarantine rows that this replays.
     pub(super) replayed: Vec<String>,
+    /// What goes into the audit log.
+    pub(super) noted: Vec<Noted>,
     /// Devices whose numbers came with two bodies, with the number.
     pub(super) cloned: Vec<(Numbering, SequenceNumber)>,
     /// Devices whose quarantine is full.
@@ -93,7 +96,7 @@ impl Planner<'_> {
 
     async fn item(&mut self, plan: &mut Plan, item: &Item) -> Result<(), Stop> {
         match (&item.work, &item.origin) {
-            (Work::Own { stream, fields, columns }, _) => {
+            (Work::Own { stream, fields, columns, noted }, _) => {
                 let (of, sequence) = self.own_number(plan, stream).await?;
                 self.fit(plan, stream, fields)
                     .map_err(|source| SubmitError::Schema { stream: stream.clone(), source })?;
@@ -102,11 +105,10 @@ impl Planner<'_> {
                 // The hub makes every number once, so there is no second body to tell it from.
                 let hash = digest(&[]);
                 self.store(plan, Stored { of, sequence, hash, records, received: item.received, replays: false });
+                plan.noted.extend(noted.clone());
                 Ok(())
             }
-            (Work::Message(content), Origin::Replay { id, stream, .. }) => {
-                self.replay(plan, item, content, id, stream.as_ref()).await
-            }
+            (Work::Message(content), Origin::Replay { kept, .. }) => self.replay(plan, item, content, kept).await,
             (Work::Message(content), Origin::Device(device)) => self.message(plan, item, device, content).await,
             // The hub's own records never travel as messages.
             (Work::Message(_), Origin::Hub(_)) => Ok(()),
@@ -171,15 +173,10 @@ impl Planner<'_> {
         Ok(())
     }
 
-    async fn replay(
-        &mut self,
-        plan: &mut Plan,
-        item: &Item,
-        content: &Content,
-        id: &str,
-        other: Option<&StreamName>,
-    ) -> Result<(), Stop> {
-        let settled = |problem: String| SubmitError::Settled { id: id.to_owned(), problem };
+    async fn replay(&mut self, plan: &mut Plan, item: &Item, content: &Content, kept: &Replayed) -> Result<(), Stop> {
+        let Replayed { id, stream: other, noted, .. } = kept;
+        let other = other.as_ref();
+        let settled = |problem: String| SubmitError::Settled { id: id.clone(), problem };
         let (of, sequence, hash, fields, records) = match content {
             Content::Records { of, sequence, hash, fields, records } => (of, *sequence, *hash, fields, records),
             Content::Gap { .. } => return Err(settled("it holds no records".to_owned()).into()),
@@ -209,7 +206,8 @@ impl Planner<'_> {
         } else {
             self.store(plan, Stored { of, sequence, hash, records, received, replays });
         }
-        plan.replayed.push(id.to_owned());
+        plan.replayed.push(id.clone());
+        plan.noted.push(noted.clone());
         Ok(())
     }
 

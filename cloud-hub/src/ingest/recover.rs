@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use anyhow::Context as _;
 use cloud_hub_lake::{BatchKey, Differences, FileEntry, Footer, FooterBatch, StreamSchema};
+use serde_json::{Value, json};
 use tributary_wire::{SequenceNumber, StreamName};
 
 use super::Parts;
 use super::progress::Progress;
+use crate::audit::{self, Change};
 use crate::catalog::batches::{self, Numbering, State};
 use crate::catalog::{alerts, devices, files, now, quarantine};
 
@@ -136,6 +138,13 @@ async fn rebuild(parts: &Parts, paths: &[String]) -> anyhow::Result<usize> {
     for (of, standing) in standings {
         batches::set_through(&mut transaction, &of, standing.through()).await?;
     }
+    let change = Change {
+        action: "catalog.rebuild",
+        subject: "catalog",
+        from: Value::Null,
+        to: json!({"files": counting.len(), "reason": "the catalog was empty beside a lake with files"}),
+    };
+    audit::record(&mut transaction, change, now).await?;
     transaction.commit().await?;
     Ok(counting.len())
 }

@@ -345,10 +345,12 @@ async fn records_of_the_hub_are_durable_when_submit_returns_and_followers_see_ea
     for id in ["a", "b"] {
         let columns = vec![Column::Text(vec![Some(id.into())]), Column::Bool(vec![Some(true)])];
         let fields = vec![field("event_id", FieldType::Text), field("label", FieldType::Bool)];
-        bench.ingest.submit(&labels, fields, columns).await.unwrap();
+        bench.ingest.submit(&labels, fields, columns, None).await.unwrap();
     }
-    let wrong =
-        bench.ingest.submit(&labels, vec![field("label", FieldType::Int)], vec![Column::Int(vec![Some(1)])]).await;
+    let wrong = bench
+        .ingest
+        .submit(&labels, vec![field("label", FieldType::Int)], vec![Column::Int(vec![Some(1)])], None)
+        .await;
     assert!(matches!(wrong, Err(SubmitError::Schema { .. })));
     let mut late = bench.parts.bus.follow(bench.parts.lake.clone(), labels, 0);
     for follower in [&mut early, &mut late] {

@@ -13,17 +13,19 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::TimestampMicrosecondType;
 use cloud_hub_lake::{Lake, LakeError};
 use serde::{Deserialize, Serialize};
-use tributary_wire::{Column, Field, FieldType, Sensitivity, StreamName};
+use serde_json::{Value, json};
+use tributary_wire::{Column, Field, FieldType, Sensitivity, Sha256, StreamName};
 use utoipa::ToSchema;
 
+use crate::audit::Noted;
 use crate::hub::Hub;
 use crate::ingest::SubmitError;
 
 /// The stream that holds labels.
 pub const STREAM: &str = "labels";
 
-/// Stores labels; when it returns they are durable and in the lake.
-pub async fn store(hub: &Hub, labels: Vec<Label>) -> Result<(), SubmitError> {
+/// Stores labels; when it returns they are durable and in the lake. `sent` is the hash of what they were read from.
+pub async fn store(hub: &Hub, labels: Vec<Label>, sent: Sha256) -> Result<(), SubmitError> {
     let stream = StreamName::new(STREAM).expect("a constant name");
     let field = |name: &str, kind, nullable| Field {
         name: name.to_owned(),
@@ -44,7 +46,9 @@ pub async fn store(hub: &Hub, labels: Vec<Label>) -> Result<(), SubmitError> {
         Column::Time(labels.iter().map(|label| label.event_time).collect()),
         Column::Time(labels.iter().map(|label| Some(label.known_at)).collect()),
     ];
-    hub.ingest.submit(&stream, fields, columns).await
+    let count = columns.first().map_or(0, Column::len);
+    let noted = Noted::new("labels.add", STREAM, Value::Null, json!({"count": count, "sha256": sent}));
+    hub.ingest.submit(&stream, fields, columns, Some(noted)).await
 }
 
 /// What is known about labels.

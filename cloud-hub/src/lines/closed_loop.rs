@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use cloud_hub_core::registry::{Comparison, Promotion, promote};
 use cloud_hub_trainer::RunResult;
-use serde_json::json;
+use serde_json::{Value, json};
 use sqlx::SqliteConnection;
 use tributary_stats::ranking::Difference;
 use tributary_wire::{LineName, Micros, Role, VersionNumber};
 
 use super::gate::{Gate, Situation, gate};
 use super::{Line, story};
+use crate::audit::{self, Change};
 use crate::hub::Hub;
 use crate::publish;
 use crate::registry::aliases;
@@ -46,6 +47,9 @@ pub async fn retrain(hub: &Arc<Hub>, line: &LineName, reason: &str, now: Micros)
             if told.as_deref() != Some(NOT_STARTED) {
                 let message = format!("no training yet for \"{reason}\": {why}");
                 story::tell(&mut catalog, &line.name, NOT_STARTED, &message, json!({}), now).await?;
+                let to = json!({"reason": reason, "waits_for": why.to_string()});
+                let change = Change { action: "retrain.wait", subject: line.name.as_str(), from: Value::Null, to };
+                audit::record(&mut catalog, change, now).await?;
             }
             None
         }
@@ -90,12 +94,14 @@ pub async fn decide(hub: &Arc<Hub>, run: &Run) -> anyhow::Result<Decided> {
     }
     let now = hub.now();
     let mut catalog = hub.catalog.write().await?;
+    let mut failed = None;
     if let Err(error) = outcome {
         let message = format!("what follows from run {} could not be carried out: {error:#}", run.id);
         tracing::error!(line = %line, run = run.id, error = format!("{error:#}"), "closed loop");
         story::tell(&mut catalog, &line, "loop-failed", &message, json!({"run": run.id}), now).await?;
+        failed = Some(message);
     }
-    runs::decided(&mut catalog, run.id).await?;
+    runs::decided(&mut catalog, run.id, failed.as_deref(), now).await?;
     catalog.commit().await?;
     Ok(Decided::Done)
 }
@@ -130,7 +136,11 @@ async fn follow(hub: &Arc<Hub>, name: &LineName, run: &Run) -> anyhow::Result<De
                     ),
                 };
             if !kind.is_empty() {
-                story::tell(&mut catalog, name, kind, &message, detail, now).await?;
+                story::tell(&mut catalog, name, kind, &message, detail.clone(), now).await?;
+                let action = if kind == "champion-kept" { "promotion.refuse" } else { "promotion.wait" };
+                let subject = format!("{name}/{version}");
+                let (from, to) = (detail, json!({"reason": message}));
+                audit::record(&mut catalog, Change { action, subject: &subject, from, to }, now).await?;
                 catalog.commit().await?;
                 return Ok(Decided::Done);
             }

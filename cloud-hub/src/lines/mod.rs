@@ -5,11 +5,13 @@ pub mod story;
 pub mod gate;
 pub mod closed_loop;
 
+use serde_json::{Value, json};
 use sqlx::SqliteConnection;
 use tributary_wire::{LineName, Micros};
 
 pub use settings::{LineSettings, Retrain, TrainingSettings};
 
+use crate::audit::{self, Change};
 use crate::registry::{RegistryError, views};
 
 /// A model line.
@@ -102,8 +104,16 @@ pub async fn put(
     .await?;
     let (kind, what) = if known.is_some() { ("line-changed", "changed") } else { ("line-made", "made") };
     let message = format!("line {what}; feature view {} version {}", view.name, view.version);
-    story::tell(catalog, &wish.name, kind, &message, serde_json::json!({"revision": revision + 1}), now).await?;
+    story::tell(catalog, &wish.name, kind, &message, json!({"revision": revision + 1}), now).await?;
+    let from = known.map_or(Value::Null, |line| state(&line.view_name, line.view_version.into(), &line.settings));
+    let to = state(&view.name, view.version, &wish.settings);
+    audit::record(catalog, Change { action: "line.set", subject: wish.name.as_str(), from, to }, now).await?;
     get(catalog, &wish.name).await.map(Ok)
+}
+
+/// A line as the audit log shows it.
+fn state(view: &str, view_version: i64, settings: &LineSettings) -> Value {
+    json!({"view": view, "view_version": view_version, "settings": settings})
 }
 
 /// A line, if it is there.

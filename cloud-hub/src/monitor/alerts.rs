@@ -1,11 +1,12 @@
 //! The life of alerts over the catalog's table: seen again, silenced, gone.
 
 use cloud_hub_core::alert::{AlertInput, AlertState};
-use serde_json::Value;
+use serde_json::{Value, json};
 use sqlx::SqliteConnection;
 use tributary_wire::Micros;
 
 use super::MonitorError;
+use crate::audit::{self, Change};
 use crate::catalog::alerts::{Raise, raise as raise_alert, resolve};
 
 /// An alert as the catalog keeps it.
@@ -87,7 +88,19 @@ pub async fn change(
         AlertState::Resolved { at } => ("resolved", None, Some(at.0)),
     };
     let query = "update alerts set state = $1, silenced_until = $2, resolved = $3, updated = $4 where id = $5";
-    sqlx::query(query).bind(name).bind(until).bind(resolved).bind(now.0).bind(&alert.id).execute(catalog).await?;
+    let update = sqlx::query(query).bind(name).bind(until).bind(resolved).bind(now.0).bind(&alert.id);
+    update.execute(&mut *catalog).await?;
+    // Seen again where it stands is no change.
+    if (name, until) != (alert.state.as_str(), alert.silenced_until) {
+        let action = match state {
+            AlertState::Open => "alert.reopen",
+            AlertState::Silenced { .. } => "alert.silence",
+            AlertState::Resolved { .. } => "alert.resolve",
+        };
+        let from = json!({"state": alert.state, "until": alert.silenced_until});
+        let to = json!({"state": name, "until": until, "kind": alert.kind, "subject": alert.subject});
+        audit::record(catalog, Change { action, subject: &alert.id, from, to }, now).await?;
+    }
     Ok(())
 }
 

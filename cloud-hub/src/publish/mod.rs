@@ -7,11 +7,13 @@ mod keys;
 pub use keys::Keys;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use sqlx::SqliteConnection;
 use tributary_release::{ReleaseV1, sign_release};
 use tributary_wire::{LineName, Micros, VersionNumber};
 use utoipa::ToSchema;
 
+use crate::audit::{self, Change};
 use crate::registry::{RegistryError, versions};
 
 /// A release as the catalog keeps it.
@@ -64,8 +66,12 @@ pub async fn publish(
     .bind(sign_release(&keys.line, statement).encode())
     .bind(&release.key_id)
     .bind(release.published)
-    .execute(catalog)
+    .execute(&mut *catalog)
     .await?;
+    let subject = format!("{line}/{version}");
+    let to = json!({"sha256": release.sha256, "length": release.length, "key": release.key_id});
+    let change = Change { action: "release.publish", subject: &subject, from: Value::Null, to };
+    audit::record(catalog, change, now).await?;
     Ok((release, true))
 }
 

@@ -1,11 +1,13 @@
 //! Movable names of versions. A move is a row; no row is ever changed, so the whole history stays.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use sqlx::SqliteConnection;
 use tributary_wire::{LineName, Micros, VersionNumber};
 use utoipa::ToSchema;
 
 use super::{RegistryError, versions};
+use crate::audit::{self, Change};
 
 pub use cloud_hub_core::registry::CHAMPION;
 
@@ -47,11 +49,13 @@ pub async fn set(
         return Err(RegistryError::AliasMoved { alias: alias.to_owned(), expected, found });
     }
     // Pointing where it points already is no move.
-    if let Some(current) = current
-        && current.version == i64::from(version.0)
-    {
-        return Ok(current);
-    }
+    let from = match current {
+        Some(current) if current.version == i64::from(version.0) => return Ok(current),
+        current => current.map_or(Value::Null, |current| json!({"version": current.version})),
+    };
+    let subject = format!("{line}/{alias}");
+    let to = json!({"version": version, "reason": reason});
+    audit::record(catalog, Change { action: "alias.move", subject: &subject, from, to }, now).await?;
     let query = "insert into alias_changes (number, line, alias, version, reason, changed)
                  values ((select coalesce(max(number), 0) + 1 from alias_changes), $1, $2, $3, $4, $5)
                  returning number, alias, version, reason, changed";

@@ -1,11 +1,12 @@
 //! Versions: immutable members of a model line, each one package with its lineage.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use sqlx::SqliteConnection;
 use tributary_release::Package;
 use tributary_wire::{LineName, Micros, ReleaseRef, Sha256, VersionNumber};
 
 use super::RegistryError;
+use crate::audit::{self, Change};
 
 /// A version as the catalog keeps it.
 #[derive(Debug, Clone, PartialEq, sqlx::FromRow)]
@@ -114,6 +115,10 @@ pub async fn register(
     .bind(now.0)
     .execute(&mut *catalog)
     .await?;
+    let subject = format!("{line}/{}", manifest.version);
+    let to = json!({"origin": name, "sha256": sha256, "length": length, "run": run, "dataset": dataset});
+    let change = Change { action: "version.register", subject: &subject, from: Value::Null, to };
+    audit::record(catalog, change, now).await?;
     Ok((get(catalog, line, manifest.version).await?, true))
 }
 

@@ -1,12 +1,14 @@
 //! Feature views by name and version. The text is what counts; the catalog only keeps and finds it.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use sqlx::SqliteConnection;
 use tributary_features::View;
 use tributary_wire::Micros;
 use utoipa::ToSchema;
 
 use super::RegistryError;
+use crate::audit::{self, Change};
 
 /// A feature view as the catalog keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema, sqlx::FromRow)]
@@ -57,8 +59,12 @@ pub async fn add(
         .bind(&record.sha256)
         .bind(&record.source)
         .bind(record.created)
-        .execute(catalog)
+        .execute(&mut *catalog)
         .await?;
+    let subject = format!("{}/{}", record.name, record.version);
+    let change =
+        Change { action: "view.add", subject: &subject, from: Value::Null, to: json!({"sha256": record.sha256}) };
+    audit::record(catalog, change, now).await?;
     Ok((record, true))
 }
 

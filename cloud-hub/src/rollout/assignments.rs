@@ -5,15 +5,17 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::json;
 use sqlx::SqliteConnection;
 use tributary_release::{SigningKey, sign_assignment};
 use tributary_wire::{
-    Assignment, AssignmentV1, DeviceId, Generation, LineAssignment, LineName, Micros, ReleaseRef, Role,
-    SignedAssignment,
+    Assignment, AssignmentV1, AssignmentV2, DeviceId, Generation, LineAssignment, LineName, Micros, ReleaseRef, Report,
+    Role, SignedAssignment,
 };
 
 use super::store::release;
 use super::{RolloutError, store};
+use crate::audit::{self, Change};
 
 /// How long an assignment may begin an installation. Devices that sleep longer get a fresh one when they wake.
 pub const LIFETIME: std::time::Duration = std::time::Duration::from_secs(30 * 86_400);
@@ -112,8 +114,13 @@ pub async fn sign(
         });
     }
     let (issued, expires) = (now, now + LIFETIME);
-    let assignment = AssignmentV1 { device: device.clone(), generation, issued, expires, lines, flags: Vec::new() };
-    let signed = sign_assignment(key, &Assignment::V1(assignment));
+    let desired = AssignmentV1 { device: device.clone(), generation, issued, expires, lines, flags: Vec::new() };
+    let assignment = match reads(catalog, device).await? {
+        0 | 1 => Assignment::V1(desired),
+        // The head of the audit log goes out to the whole fleet: who cuts the log's end cannot cut it there.
+        _ => Assignment::V2(AssignmentV2 { desired, audit: audit::head(&mut *catalog).await? }),
+    };
+    let signed = sign_assignment(key, &assignment);
     sqlx::query(
         "insert into assignments (device, generation, signed, issued, expires) values ($1, $2, $3, $4, $5)
          on conflict (device) do update set generation = excluded.generation, signed = excluded.signed,
@@ -127,6 +134,30 @@ pub async fn sign(
     .execute(catalog)
     .await?;
     Ok(Outgoing { device: device.clone(), generation, signed })
+}
+
+/// Signs what is wished for a device once more, though nobody wishes anything else.
+async fn renew(
+    catalog: &mut SqliteConnection,
+    key: &SigningKey,
+    device: &DeviceId,
+    (generation, reported): (Generation, Generation),
+    reason: &str,
+    now: Micros,
+) -> Result<Option<Outgoing>, RolloutError> {
+    let to = json!({"above_generation": generation.max(reported), "reason": reason});
+    let from = json!({"generation": generation});
+    audit::record_own(catalog, Change { action: "assignment.renew", subject: device.as_str(), from, to }, now).await?;
+    sign(catalog, key, device, reported, now).await.map(Some)
+}
+
+/// The highest version of messages that a device reads, as it last reported; 1 before its first report.
+async fn reads(catalog: &mut SqliteConnection, device: &DeviceId) -> Result<u8, sqlx::Error> {
+    let query = "select report from devices where id = $1";
+    let report: Option<Option<Vec<u8>>> =
+        sqlx::query_scalar(query).bind(device.as_str()).fetch_optional(catalog).await?;
+    let report = report.flatten().and_then(|bytes| Report::decode(&bytes).ok());
+    Ok(report.map_or(1, |Report::V1(report)| report.reads))
 }
 
 /// What to answer to a device's report: its assignment when it has an older one or asks to go ahead, nothing when it
@@ -149,12 +180,20 @@ pub async fn answer(
     if held(catalog, device).await? {
         return Ok(None);
     }
-    if reported > generation || expires <= now.0 {
-        return sign(catalog, key, device, reported, now).await.map(Some);
+    let newest = (generation, reported);
+    if reported > generation {
+        return renew(catalog, key, device, newest, "the device reports a higher generation", now).await;
+    }
+    if expires <= now.0 {
+        return renew(catalog, key, device, newest, "it had expired", now).await;
     }
     let problem = |error: tributary_wire::DecodeError| error.to_string();
-    let signed = SignedAssignment::decode(&signed)
-        .map_err(|error| RolloutError::Unreadable { what: "a signed assignment", problem: problem(error) })?;
+    let unreadable = |error| RolloutError::Unreadable { what: "a signed assignment", problem: problem(error) };
+    let signed = SignedAssignment::decode(&signed).map_err(unreadable)?;
+    let newer = matches!(Assignment::decode(&signed.payload).map_err(unreadable)?, Assignment::V2(_));
+    if newer && reads(catalog, device).await? < 2 {
+        return renew(catalog, key, device, newest, "the device went back to an older agent", now).await;
+    }
     Ok(Some(Outgoing { device: device.clone(), generation, signed }))
 }
 

@@ -1,6 +1,7 @@
 //! One step of a rollout inside a transaction: read, plan, store, sign. Nothing here sends.
 
 use cloud_hub_core::rollout::{Plan, Policy, Rollout, RolloutState, Target, plan};
+use serde_json::{Value, json};
 use sqlx::SqliteConnection;
 use tributary_release::SigningKey;
 use tributary_wire::{Generation, LineName, Micros, Role, VersionNumber};
@@ -9,6 +10,7 @@ use super::assignments::Outgoing;
 use super::fleet::{Member, baseline, evidence, members, statuses};
 use super::store::{self, Stored};
 use super::{RolloutError, assignments};
+use crate::audit::{self, Change};
 
 /// What an operator wants of a rollout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +58,10 @@ pub async fn begin(
         if last.rollout.state != before {
             store::update(catalog, &mut last, now).await?;
             store::tell(catalog, &last.rollout, &format!("superseded by rollout {id}"), now).await?;
+            let subject = last.rollout.id.to_string();
+            let (from, to) = (json!(before), json!({"state": last.rollout.state, "superseded_by": id}));
+            let change = Change { action: "rollout.supersede", subject: &subject, from, to };
+            audit::record(catalog, change, now).await?;
         }
     }
     let members = members(catalog).await?;
@@ -64,6 +70,12 @@ pub async fn begin(
     let stored = Stored { rollout, baseline, epoch: 1, reason: reason.to_owned(), changed: now };
     store::insert(catalog, &stored).await?;
     store::tell(catalog, &stored.rollout, &format!("version {version} is rolled out: {reason}"), now).await?;
+    let to = json!({
+        "line": line, "role": role, "version": version, "sha256": stored.rollout.target.sha256,
+        "policy": stored.rollout.policy, "reason": reason,
+    });
+    let change = Change { action: "rollout.start", subject: &id.to_string(), from: Value::Null, to };
+    audit::record(catalog, change, now).await?;
     Ok(stored)
 }
 
@@ -95,11 +107,16 @@ pub async fn advance(
     if wave(&plan.next) != wave(&stored.rollout.state) {
         stored.baseline = baseline(&members, &stored.rollout.line, &stored.rollout.role);
     }
+    let before = json!({"state": stored.rollout.state});
     stored.rollout.apply(&plan, now);
     store::update(catalog, &mut stored, now).await?;
     for message in &plan.reasons {
         store::tell(catalog, &stored.rollout, message, now).await?;
     }
+    // Before anything is signed: the head that an assignment carries covers the decision behind it.
+    let to = json!({"state": stored.rollout.state, "reasons": plan.reasons, "assigned": assigned(&plan)});
+    let change = Change { action: "rollout.step", subject: &id.to_string(), from: before, to };
+    audit::record_own(catalog, change, now).await?;
     let mut outgoing = Vec::with_capacity(plan.assign.len());
     for assign in &plan.assign {
         let (wanted, lower) = match &assign.target {
@@ -112,6 +129,15 @@ pub async fn advance(
         outgoing.push(assignments::sign(catalog, key, &assign.device, reported, now).await?);
     }
     Ok(Changed { outgoing, messages: plan.reasons, rollout: Some(stored.rollout) })
+}
+
+/// Whom a plan gives what, as the audit log shows it.
+fn assigned(plan: &Plan) -> Value {
+    let version = |target: &Target| match target {
+        Target::Install { .. } => json!("install"),
+        Target::Rollback { to } => json!({"back_to": to.as_ref().map(|release| release.version)}),
+    };
+    plan.assign.iter().map(|assign| (assign.device.to_string(), version(&assign.target))).collect()
 }
 
 /// The wave of a state, as far as evidence is counted by it.
@@ -131,6 +157,7 @@ pub async fn carry_out(
     now: Micros,
 ) -> Result<Stored, RolloutError> {
     let mut stored = store::get(catalog, id).await?;
+    let before = json!({"state": stored.rollout.state});
     let said = match command {
         Command::Pause => stored.rollout.pause(reason, now).map(|()| "paused"),
         Command::Resume => stored.rollout.resume(now).map(|()| "resumed"),
@@ -138,5 +165,12 @@ pub async fn carry_out(
     }?;
     store::update(catalog, &mut stored, now).await?;
     store::tell(catalog, &stored.rollout, &format!("{said}: {reason}"), now).await?;
+    let action = match command {
+        Command::Pause => "rollout.pause",
+        Command::Resume => "rollout.resume",
+        Command::Abort => "rollout.abort",
+    };
+    let to = json!({"state": stored.rollout.state, "reason": reason});
+    audit::record(catalog, Change { action, subject: &id.to_string(), from: before, to }, now).await?;
     Ok(stored)
 }

@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use cloud_hub_lake::dataset::{Dataset, DatasetSpec, StoredDataset, Summary};
+use serde_json::{Value, json};
 use sqlx::SqliteConnection;
 use tributary_features::View;
 use tributary_wire::{LineName, Micros};
 
 use super::runs::Run;
+use crate::audit::{self, Change};
 use crate::hub::Hub;
 use crate::lines::Line;
 use crate::materialize;
@@ -146,7 +148,8 @@ pub fn path(data: &Path, sha256: &str) -> PathBuf {
 pub async fn make(hub: &Arc<Hub>, wish: Wish) -> anyhow::Result<DatasetRecord> {
     let (stored, summary, wish) = build(hub, wish, hub.data().join("datasets")).await?;
     let mut catalog = hub.catalog.write().await?;
-    let record = sqlx::query_as(
+    let now = hub.now();
+    let record: DatasetRecord = sqlx::query_as(
         "insert into datasets (id, sha256, line, view_name, view_version, from_time, to_time, label_delay, rows,
          positives, mismatches, summary_json, created)
          values ((select coalesce(max(id), 0) + 1 from datasets), $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
@@ -163,9 +166,16 @@ pub async fn make(hub: &Arc<Hub>, wish: Wish) -> anyhow::Result<DatasetRecord> {
     .bind(summary.positives as i64)
     .bind(summary.mismatches as i64)
     .bind(serde_json::to_string(&summary)?)
-    .bind(hub.now().0)
+    .bind(now.0)
     .fetch_one(&mut *catalog)
     .await?;
+    let to = json!({
+        "sha256": record.sha256, "line": record.line, "view": record.view_name, "view_version": record.view_version,
+        "from": record.from_time, "to": record.to_time, "rows": record.rows,
+    });
+    let subject = record.id.to_string();
+    let change = Change { action: "dataset.make", subject: &subject, from: Value::Null, to };
+    audit::record(&mut catalog, change, now).await?;
     catalog.commit().await?;
     Ok(record)
 }

@@ -1,9 +1,12 @@
 //! The rows of runs and every change of their state.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use sqlx::SqliteConnection;
 use tributary_wire::{LineName, Micros, VersionNumber};
 use utoipa::ToSchema;
+
+use crate::audit::{self, Change};
 
 /// Where a run stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema, sqlx::Type)]
@@ -125,7 +128,7 @@ pub struct NewRun {
 /// Queues a run.
 pub async fn queue(catalog: &mut SqliteConnection, new: NewRun, now: Micros) -> Result<Run, sqlx::Error> {
     let step = if new.dataset.is_some() { RunStep::Train } else { RunStep::Dataset };
-    sqlx::query_as(
+    let run: Run = sqlx::query_as(
         "insert into runs (id, line, state, step, origin, reason, dataset, from_time, to_time, seed, created)
          values ((select coalesce(max(id), 0) + 1 from runs), $1, 'queued', $2, $3, $4, $5, $6, $7, $8, $9)
          returning *",
@@ -139,8 +142,24 @@ pub async fn queue(catalog: &mut SqliteConnection, new: NewRun, now: Micros) -> 
     .bind(new.to.map(|time| time.0))
     .bind(new.seed as i64)
     .bind(now.0)
-    .fetch_one(catalog)
-    .await
+    .fetch_one(&mut *catalog)
+    .await?;
+    let to = json!({
+        "state": run.state, "line": run.line, "origin": run.origin, "reason": run.reason, "dataset": run.dataset,
+        "from": run.from_time, "to": run.to_time, "seed": run.seed as u64,
+    });
+    record(catalog, "run.queue", run.id, (Value::Null, to), now).await?;
+    Ok(run)
+}
+
+async fn record(
+    catalog: &mut SqliteConnection,
+    action: &str,
+    id: i64,
+    (from, to): (Value, Value),
+    now: Micros,
+) -> Result<(), sqlx::Error> {
+    audit::record(catalog, Change { action, subject: &id.to_string(), from, to }, now).await
 }
 
 /// One run.
@@ -192,7 +211,12 @@ pub async fn last_drift_end(catalog: &mut SqliteConnection, line: &LineName) -> 
 /// queued → running; `false` when it was cancelled meanwhile.
 pub async fn begin(catalog: &mut SqliteConnection, id: i64, now: Micros) -> Result<bool, sqlx::Error> {
     let query = "update runs set state = 'running', started = coalesce(started, $2) where id = $1 and state = 'queued'";
-    Ok(sqlx::query(query).bind(id).bind(now.0).execute(catalog).await?.rows_affected() == 1)
+    let begun = sqlx::query(query).bind(id).bind(now.0).execute(&mut *catalog).await?.rows_affected() == 1;
+    if begun {
+        let states = (json!({"state": RunState::Queued}), json!({"state": RunState::Running}));
+        record(catalog, "run.begin", id, states, now).await?;
+    }
+    Ok(begun)
 }
 
 /// Names the dataset; training is next.
@@ -215,12 +239,22 @@ pub async fn trained(catalog: &mut SqliteConnection, id: i64) -> Result<(), sqlx
 /// running → succeeded; the decision is next.
 pub async fn succeed(catalog: &mut SqliteConnection, id: i64, result: &str, now: Micros) -> Result<(), sqlx::Error> {
     let query = "update runs set state = 'succeeded', step = 'decide', result_json = $2, finished = $3 where id = $1";
-    sqlx::query(query).bind(id).bind(result).bind(now.0).execute(catalog).await.map(|_| ())
+    sqlx::query(query).bind(id).bind(result).bind(now.0).execute(&mut *catalog).await?;
+    let result = tributary_release::digest(result.as_bytes());
+    let states = (json!({"state": RunState::Running}), json!({"state": RunState::Succeeded, "result_sha256": result}));
+    record(catalog, "run.succeed", id, states, now).await
 }
 
-/// The decision is made and carried out.
-pub async fn decided(catalog: &mut SqliteConnection, id: i64) -> Result<(), sqlx::Error> {
-    sqlx::query("update runs set step = 'done' where id = $1").bind(id).execute(catalog).await.map(|_| ())
+/// The decision is made and carried out; or could not be, and why.
+pub async fn decided(
+    catalog: &mut SqliteConnection,
+    id: i64,
+    error: Option<&str>,
+    now: Micros,
+) -> Result<(), sqlx::Error> {
+    sqlx::query("update runs set step = 'done' where id = $1").bind(id).execute(&mut *catalog).await?;
+    let steps = (json!({"step": RunStep::Decide}), json!({"step": RunStep::Done, "error": error}));
+    record(catalog, "run.decide", id, steps, now).await
 }
 
 /// queued or running → failed or cancelled; `false` when it had ended already.
@@ -231,10 +265,18 @@ pub async fn end(
     error: &str,
     now: Micros,
 ) -> Result<bool, sqlx::Error> {
+    let before: Option<RunState> =
+        sqlx::query_scalar("select state from runs where id = $1").bind(id).fetch_optional(&mut *catalog).await?;
     let query = "update runs set state = $2, step = 'done', error = $3, finished = $4
                  where id = $1 and state in ('queued', 'running')";
-    let done = sqlx::query(query).bind(id).bind(state).bind(error).bind(now.0).execute(catalog).await?;
-    Ok(done.rows_affected() == 1)
+    let done = sqlx::query(query).bind(id).bind(state).bind(error).bind(now.0).execute(&mut *catalog).await?;
+    let ended = done.rows_affected() == 1;
+    if ended {
+        let action = if state == RunState::Cancelled { "run.cancel" } else { "run.fail" };
+        let states = (json!({"state": before}), json!({"state": state, "error": error}));
+        record(catalog, action, id, states, now).await?;
+    }
+    Ok(ended)
 }
 
 /// Runs that a stopped hub left in the middle.
@@ -243,10 +285,9 @@ pub async fn interrupted(catalog: &mut SqliteConnection) -> Result<Vec<Run>, sql
 }
 
 /// running → queued, to go on at the step it had reached.
-pub async fn requeue(catalog: &mut SqliteConnection, id: i64) -> Result<(), sqlx::Error> {
-    sqlx::query("update runs set state = 'queued' where id = $1 and state = 'running'")
-        .bind(id)
-        .execute(catalog)
-        .await
-        .map(|_| ())
+pub async fn requeue(catalog: &mut SqliteConnection, id: i64, now: Micros) -> Result<(), sqlx::Error> {
+    let query = "update runs set state = 'queued' where id = $1 and state = 'running'";
+    sqlx::query(query).bind(id).execute(&mut *catalog).await?;
+    let states = (json!({"state": RunState::Running}), json!({"state": RunState::Queued}));
+    record(catalog, "run.requeue", id, states, now).await
 }

@@ -77,7 +77,7 @@ async fn recover(hub: &Hub) -> anyhow::Result<()> {
             let message = format!("run {} failed: {error}", run.id);
             story::tell(&mut catalog, &line, "run-failed", &message, json!({"run": run.id}), hub.now()).await?;
         } else {
-            runs::requeue(&mut catalog, run.id).await?;
+            runs::requeue(&mut catalog, run.id, hub.now()).await?;
             let message = format!("the hub was stopped in the middle of run {}; it goes on", run.id);
             story::tell(&mut catalog, &line, "run-resumed", &message, json!({"run": run.id}), hub.now()).await?;
         }

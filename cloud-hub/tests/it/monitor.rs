@@ -56,7 +56,7 @@ async fn observe(hub: &TestHub, config: GeneratorConfig) {
         Column::Float(output.iter().map(|output| Some(*output)).collect()),
         Column::Bool(output.iter().map(|output| Some(*output > 0.7)).collect()),
     ];
-    hub.hub.ingest.submit(&StreamName::new("observations").unwrap(), fields, columns).await.unwrap();
+    hub.hub.ingest.submit(&StreamName::new("observations").unwrap(), fields, columns, None).await.unwrap();
 }
 
 fn judged(quality: &Value) -> usize {
@@ -143,7 +143,7 @@ async fn sketch(hub: &TestHub, days: std::ops::Range<i64>, shifted: bool) {
         Column::Time(sketches.iter().map(|sketch| Some(Micros(sketch.window.end))).collect()),
         Column::Bytes(sketches.iter().map(|sketch| Some(sketch.encode())).collect()),
     ];
-    hub.hub.ingest.submit(&StreamName::new("sketches").unwrap(), fields, columns).await.unwrap();
+    hub.hub.ingest.submit(&StreamName::new("sketches").unwrap(), fields, columns, None).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -149,7 +149,7 @@ impl TestHub {
             Column::Int(payments.iter().map(|p| Some(p.terminal_id)).collect()),
             Column::Double(payments.iter().map(|p| Some(p.amount)).collect()),
         ];
-        self.hub.ingest.submit(&StreamName::new("events").unwrap(), fields, columns).await.unwrap();
+        self.hub.ingest.submit(&StreamName::new("events").unwrap(), fields, columns, None).await.unwrap();
         let mut csv = String::from("event_id,label,event_time,known_at\n");
         for payment in &payments {
             let (time, known) = (payment.time.0, payment.label_known_at(delay).0);
