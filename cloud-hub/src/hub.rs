@@ -9,9 +9,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 use cloud_hub_gateway::{Addresses, Connections, Event, Gateway};
 use cloud_hub_lake::{FileStorage, Lake, Scan, storage};
-use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tributary_identity::{Authority, tls};
 use tributary_process::shutdown::Shutdown;
 use tributary_wire::{DeviceId, Micros, StreamName};
 
@@ -57,7 +57,10 @@ pub struct Hub {
     pub training: Training,
     /// Requests with an idempotency key that are being answered now.
     pub in_flight: Arc<InFlight>,
-    http_address: SocketAddr,
+    /// Counts connections to the web API.
+    pub gate: Arc<api::gate::Gate>,
+    https_address: SocketAddr,
+    http_address: Option<SocketAddr>,
     mqtt_addresses: Addresses,
     starting: Mutex<Option<Starting>>,
 }
@@ -65,7 +68,7 @@ pub struct Hub {
 /// What exists from the building of a hub until it runs.
 struct Starting {
     gateway: Gateway,
-    http: TcpListener,
+    web: api::Listeners,
     ingest: ingest::Worker,
     lock: File,
 }
@@ -99,6 +102,19 @@ async fn written_down(catalog: &Catalog, config: &Config) -> anyhow::Result<()> 
     Ok(())
 }
 
+/// How the web API's listener shows itself and whom it believes. For now an authority that lives as long as the process.
+fn https_settings(_config: &Config) -> anyhow::Result<Arc<rustls::ServerConfig>> {
+    let lifetime = Duration::from_secs(90 * 86_400);
+    let (certificate, key) = Authority::create("tributary-hub", crate::catalog::now(), lifetime)?;
+    let authority = Authority::new(&certificate, &key)?;
+    let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
+    let (own, key) = authority.issue_hub(&names, crate::catalog::now(), lifetime)?;
+    let authorities = [authority.certificate().clone()];
+    let shown = Arc::new(tls::Shown::from_pem(&[own, authorities[0].clone()], &key)?);
+    let clients = tls::Clients::Optional { grace: Duration::ZERO };
+    Ok(Arc::new(tls::hub_server(shown, &authorities, clients, tls::ALPN_HTTP)?))
+}
+
 impl Hub {
     /// Opens catalog and lake, clears up after a crash, and takes the ports. Nothing is served yet.
     pub async fn build(mut config: Config) -> anyhow::Result<Arc<Self>> {
@@ -115,8 +131,7 @@ impl Hub {
         let packages = PackageStore::open(&data.join("packages")).context("could not open the package store")?;
         let keys = Keys::open(&data.join("keys"))?;
         let gateway = Gateway::bind(&config.gateway.listeners(), config.gateway.limits(), None).await?;
-        let http = TcpListener::bind(config.api.listen).await;
-        let http = http.with_context(|| format!("could not listen on {}", config.api.listen))?;
+        let web = api::Listeners::bind(&config.api, https_settings(&config)?).await?;
         let connections = gateway.connections();
         let parts = ingest::Parts {
             catalog: catalog.clone(),
@@ -141,9 +156,11 @@ impl Hub {
             keys,
             training: Training::default(),
             in_flight: Arc::default(),
-            http_address: http.local_addr()?,
+            gate: web.gate(),
+            https_address: web.https_address()?,
+            http_address: web.plain_address()?,
             mqtt_addresses: gateway.addresses(),
-            starting: Mutex::new(Some(Starting { gateway, http, ingest: worker, lock })),
+            starting: Mutex::new(Some(Starting { gateway, web, ingest: worker, lock })),
             config,
         }))
     }
@@ -153,7 +170,7 @@ impl Hub {
     pub async fn run(self: Arc<Self>, shutdown: Shutdown) -> anyhow::Result<()> {
         let starting = self.starting.lock().unwrap_or_else(PoisonError::into_inner).take();
         // The lock is held to the end.
-        let Starting { gateway, http, ingest, lock: _lock } = starting.context("the hub was run before")?;
+        let Starting { gateway, web, ingest, lock: _lock } = starting.context("the hub was run before")?;
         let (up, queue) = mpsc::channel(QUEUE);
         let (events, coming) = mpsc::channel(QUEUE);
         let admission = Arc::new(ByCatalog::new(self.catalog.clone(), self.config.gateway.enrol));
@@ -171,7 +188,7 @@ impl Hub {
         });
         parts.spawn(name("connections", watch_connections(self.clone(), coming)));
         // One line per part of the hub that runs for ever.
-        parts.spawn(name("web API", api::serve(self.clone(), http, stop.clone())));
+        parts.spawn(name("web API", api::serve(self.clone(), web, stop.clone())));
         parts.spawn(name("features", materialize::run(self.clone(), stop.clone())));
         parts.spawn(name("training", training::work(self.clone(), stop.clone())));
         parts.spawn(name("monitor", monitor::run(self.clone(), stop.clone())));
@@ -205,7 +222,12 @@ impl Hub {
     }
 
     /// Where the web API listens.
-    pub fn http_address(&self) -> SocketAddr {
+    pub fn https_address(&self) -> SocketAddr {
+        self.https_address
+    }
+
+    /// Where it listens without encryption, if it does.
+    pub fn http_address(&self) -> Option<SocketAddr> {
         self.http_address
     }
 
@@ -299,8 +321,8 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let shutdown = Shutdown::on_signal().context("could not listen for signals")?;
     let hub = Hub::build(config).await?;
     let Addresses { quic, tls, plain } = hub.mqtt_addresses();
-    let mut addresses = serde_json::json!({ "http": hub.http_address() });
-    for (name, address) in [("mqtt_quic", quic), ("mqtt_tls", tls), ("mqtt", plain)] {
+    let mut addresses = serde_json::json!({ "https": hub.https_address() });
+    for (name, address) in [("http", hub.http_address()), ("mqtt_quic", quic), ("mqtt_tls", tls), ("mqtt", plain)] {
         if let Some(address) = address {
             addresses[name] = address.to_string().into();
         }

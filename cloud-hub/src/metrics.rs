@@ -63,6 +63,14 @@ pub async fn text(hub: &Hub) -> Result<String, sqlx::Error> {
     }
     registry.register("gateway_refusals", "What the gateway refused", refusals);
 
+    gauge(&mut registry, "api_connections", "Connections to the web API", hub.gate.connections() as i64);
+    let refusals: Family<Reason, Counter> = Family::default();
+    for refusal in crate::api::gate::Reason::ALL {
+        let reason = refusal.name().to_owned();
+        refusals.get_or_create(&Reason { reason }).inc_by(hub.gate.of(refusal));
+    }
+    registry.register("api_refusals", "Connections to the web API that were not served", refusals);
+
     let rows: Family<Stream, Gauge> = Family::default();
     let sums: Vec<(String, i64)> =
         sqlx::query_as("select stream, cast(sum(rows) as bigint) from lake_files group by stream")

@@ -1,5 +1,7 @@
 //! Who calls, and what they may do.
 
+pub mod sessions;
+
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,6 +20,31 @@ pub enum Role {
     Operator,
     /// Decides who may do what: tokens, certificates.
     Admin,
+}
+
+impl Role {
+    /// All of them, the least first.
+    pub const ALL: [Self; 3] = [Self::Viewer, Self::Operator, Self::Admin];
+
+    /// As in the API and in the catalog.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Viewer => "viewer",
+            Self::Operator => "operator",
+            Self::Admin => "admin",
+        }
+    }
+
+    /// The role of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.name() == name)
+    }
+}
+
+impl std::fmt::Display for Role {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
 }
 
 /// Who calls.
@@ -64,5 +91,14 @@ impl Caller {
     /// In whose name the present task works: the hub's own unless it answers somebody.
     pub fn current() -> Self {
         CALLER.try_with(Clone::clone).unwrap_or(Self { who: Who::Hub, from: None, certificate: None })
+    }
+}
+
+/// Handlers take it; the layer that checks who calls has put it there.
+impl<S: Send + Sync> axum::extract::FromRequestParts<S> for Caller {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut axum::http::request::Parts, _: &S) -> Result<Self, Self::Rejection> {
+        Ok(parts.extensions.get::<Self>().cloned().unwrap_or_default())
     }
 }

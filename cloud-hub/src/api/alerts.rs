@@ -118,7 +118,8 @@ pub struct AlertQuery {
 }
 
 /// Alerts, newest first.
-#[utoipa::path(get, path = "/alerts", tag = "monitor", params(AlertQuery),
+#[utoipa::path(get, path = "/alerts", tag = "monitor",
+    security(("token" = ["viewer"])), params(AlertQuery),
     responses((status = 200, body = Page<Alert>), (status = "default", body = Problem)))]
 async fn list(hub: State, Query(query): Query<AlertQuery>) -> Result<Json<Page<Alert>>, Problem> {
     let page = PageQuery { limit: query.limit, cursor: query.cursor };
@@ -135,7 +136,8 @@ async fn find(hub: &Hub, id: &str) -> Result<monitor::Alert, Problem> {
 }
 
 /// One alert.
-#[utoipa::path(get, path = "/alerts/{alert}", tag = "monitor", params(("alert" = String, Path)),
+#[utoipa::path(get, path = "/alerts/{alert}", tag = "monitor",
+    security(("token" = ["viewer"])), params(("alert" = String, Path)),
     responses((status = 200, body = Alert), (status = "default", body = Problem)))]
 async fn get(hub: State, Path(id): Path<String>) -> Result<Json<Alert>, Problem> {
     find(&hub, &id).await.map(|alert| Json(alert.into()))
@@ -155,7 +157,8 @@ pub struct Silence {
 }
 
 /// Keeps an alert quiet for a while. It opens again if its cause is still there then.
-#[utoipa::path(post, path = "/alerts/{alert}/silence", tag = "monitor", params(("alert" = String, Path)),
+#[utoipa::path(post, path = "/alerts/{alert}/silence", tag = "monitor",
+    security(("token" = ["operator"])), params(("alert" = String, Path)),
     request_body = Silence, responses((status = 200, body = Alert), (status = "default", body = Problem)))]
 async fn silence(hub: State, Path(id): Path<String>, Json(silence): Json<Silence>) -> Result<Json<Alert>, Problem> {
     let now = hub.now();
@@ -259,7 +262,8 @@ impl Span {
 }
 
 /// Agreement with labels per version, by UTC day of event time and by judged window.
-#[utoipa::path(get, path = "/lines/{line}/quality", tag = "monitor", params(("line" = String, Path), Span),
+#[utoipa::path(get, path = "/lines/{line}/quality", tag = "monitor",
+    security(("token" = ["viewer"])), params(("line" = String, Path), Span),
     responses((status = 200, body = Quality), (status = "default", body = Problem)))]
 async fn quality(hub: State, Path(line): Path<LineName>, Query(span): Query<Span>) -> Result<Json<Quality>, Problem> {
     let (from, to) = span.bounds()?;
@@ -322,7 +326,8 @@ pub struct VersionDrift {
 }
 
 /// Drift of inputs and outputs per version, from merged sketches against the reference bins of the package.
-#[utoipa::path(get, path = "/lines/{line}/drift", tag = "monitor", params(("line" = String, Path)),
+#[utoipa::path(get, path = "/lines/{line}/drift", tag = "monitor",
+    security(("token" = ["viewer"])), params(("line" = String, Path)),
     responses((status = 200, body = Vec<VersionDrift>), (status = "default", body = Problem)))]
 async fn drift(hub: State, Path(line): Path<LineName>) -> Result<Json<Vec<VersionDrift>>, Problem> {
     let mut catalog = hub.catalog.reader().acquire().await?;

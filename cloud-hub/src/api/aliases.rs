@@ -34,7 +34,8 @@ pub struct AliasRequest {
 }
 
 /// Where the aliases of a line point now.
-#[utoipa::path(get, path = "/lines/{line}/aliases", tag = "models", params(("line" = String, Path)),
+#[utoipa::path(get, path = "/lines/{line}/aliases", tag = "models",
+    security(("token" = ["viewer"])), params(("line" = String, Path)),
     responses((status = 200, body = [AliasChange]), (status = "default", body = Problem)))]
 async fn list(hub: State, Path(line): Path<LineName>) -> Result<Json<Vec<AliasChange>>, Problem> {
     let mut catalog = hub.catalog.reader().acquire().await?;
@@ -44,6 +45,7 @@ async fn list(hub: State, Path(line): Path<LineName>) -> Result<Json<Vec<AliasCh
 
 /// Where one alias points now.
 #[utoipa::path(get, path = "/lines/{line}/aliases/{alias}", tag = "models",
+    security(("token" = ["viewer"])),
     params(("line" = String, Path), ("alias" = String, Path)),
     responses((status = 200, body = AliasChange), (status = "default", body = Problem)))]
 async fn get(hub: State, Path((line, alias)): Path<(LineName, String)>) -> Result<Response, Problem> {
@@ -53,6 +55,7 @@ async fn get(hub: State, Path((line, alias)): Path<(LineName, String)>) -> Resul
 
 /// Moves an alias. `If-Match` with the `number` of its last change guards against moving what somebody else moved.
 #[utoipa::path(put, path = "/lines/{line}/aliases/{alias}", tag = "models",
+    security(("token" = ["operator"])),
     params(("line" = String, Path), ("alias" = String, Path), ("If-Match" = Option<String>, Header)),
     request_body = AliasRequest, responses((status = 200, body = AliasChange), (status = "default", body = Problem)))]
 async fn put(
@@ -87,6 +90,7 @@ fn answer(change: AliasChange) -> Response {
 
 /// Everywhere an alias has pointed, newest first.
 #[utoipa::path(get, path = "/lines/{line}/aliases/{alias}/history", tag = "models",
+    security(("token" = ["viewer"])),
     params(("line" = String, Path), ("alias" = String, Path), PageQuery),
     responses((status = 200, body = Page<AliasChange>), (status = "default", body = Problem)))]
 async fn history(

@@ -57,6 +57,7 @@ struct Comparison {
 
 /// Replays the lake's events over a range and lets both versions score the labelled ones.
 #[utoipa::path(get, path = "/lines/{line}/versions/{version}/compare", tag = "models",
+    security(("token" = ["viewer"])),
     params(("line" = String, Path), ("version" = u32, Path), CompareQuery),
     responses((status = 200, body = Comparison), (status = "default", body = Problem)))]
 async fn get(

@@ -108,7 +108,8 @@ pub struct DatasetRequest {
 }
 
 /// All datasets, newest first.
-#[utoipa::path(get, path = "/datasets", tag = "training", params(PageQuery),
+#[utoipa::path(get, path = "/datasets", tag = "training",
+    security(("token" = ["viewer"])), params(PageQuery),
     responses((status = 200, body = Page<Dataset>), (status = "default", body = Problem)))]
 async fn list(hub: State, Query(page): Query<PageQuery>) -> Result<Json<Page<Dataset>>, Problem> {
     let limit = page.limit()?;
@@ -118,7 +119,8 @@ async fn list(hub: State, Query(page): Query<PageQuery>) -> Result<Json<Page<Dat
 }
 
 /// One dataset.
-#[utoipa::path(get, path = "/datasets/{dataset}", tag = "training", params(("dataset" = i64, Path)),
+#[utoipa::path(get, path = "/datasets/{dataset}", tag = "training",
+    security(("token" = ["viewer"])), params(("dataset" = i64, Path)),
     responses((status = 200, body = Dataset), (status = "default", body = Problem)))]
 async fn get(hub: State, Path(id): Path<i64>) -> Result<Json<Dataset>, Problem> {
     let record = datasets::find(&mut *hub.catalog.reader().acquire().await?, id).await?;
@@ -126,7 +128,8 @@ async fn get(hub: State, Path(id): Path<i64>) -> Result<Json<Dataset>, Problem> 
 }
 
 /// Makes a dataset by replaying the lake's events through the line's feature view.
-#[utoipa::path(post, path = "/datasets", tag = "training", params(("Idempotency-Key" = Option<String>, Header)),
+#[utoipa::path(post, path = "/datasets", tag = "training",
+    security(("token" = ["operator"])), params(("Idempotency-Key" = Option<String>, Header)),
     request_body = DatasetRequest, responses((status = 201, body = Dataset), (status = "default", body = Problem)))]
 async fn make(hub: State, Json(request): Json<DatasetRequest>) -> Result<Response, Problem> {
     let line = lines::get(&mut *hub.catalog.reader().acquire().await?, &request.line).await?;

@@ -87,7 +87,8 @@ pub struct DeviceSettings {
 }
 
 /// All devices, by id.
-#[utoipa::path(get, path = "/devices", tag = "devices", params(PageQuery),
+#[utoipa::path(get, path = "/devices", tag = "devices",
+    security(("token" = ["viewer"])), params(PageQuery),
     responses((status = 200, body = Page<Device>), (status = "default", body = Problem)))]
 async fn list(hub: State, Query(page): Query<PageQuery>) -> Result<Json<Page<Device>>, Problem> {
     let limit = page.limit()?;
@@ -104,14 +105,16 @@ async fn list(hub: State, Query(page): Query<PageQuery>) -> Result<Json<Page<Dev
 }
 
 /// One device.
-#[utoipa::path(get, path = "/devices/{device}", tag = "devices", params(("device" = String, Path)),
+#[utoipa::path(get, path = "/devices/{device}", tag = "devices",
+    security(("token" = ["viewer"])), params(("device" = String, Path)),
     responses((status = 200, body = Device), (status = "default", body = Problem)))]
 async fn get(hub: State, Path(device): Path<DeviceId>) -> Result<Json<Device>, Problem> {
     find(&hub, &device).await.map(Json)
 }
 
 /// Sets labels and group of a device; one that has never connected is registered by this.
-#[utoipa::path(put, path = "/devices/{device}", tag = "devices", params(("device" = String, Path)),
+#[utoipa::path(put, path = "/devices/{device}", tag = "devices",
+    security(("token" = ["operator"])), params(("device" = String, Path)),
     request_body = DeviceSettings, responses((status = 200, body = Device), (status = "default", body = Problem)))]
 async fn put(
     hub: State,

@@ -59,10 +59,13 @@ impl<S: Send + Sync> FromRequest<S> for Body {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
-        let limit = request.extensions().get::<BodyLimit>().map_or(0, |limit| limit.0);
+        let none = BodyLimit { bytes: 0, piece: Duration::ZERO };
+        let BodyLimit { bytes: limit, piece: patience } = *request.extensions().get::<BodyLimit>().unwrap_or(&none);
         let mut stream = request.into_body().into_data_stream();
         let mut body = Vec::new();
-        while let Some(piece) = stream.next().await {
+        // A body that drips in would hold what was read of it for as long as the whole request may take.
+        let slow = |_| Problem::slow(format!("no byte of the body came for {} ms", patience.as_millis()));
+        while let Some(piece) = tokio::time::timeout(patience, stream.next()).await.map_err(slow)? {
             let piece = piece.map_err(|error| Problem::malformed(format!("the body could not be read: {error}")))?;
             if body.len() + piece.len() > limit {
                 forget(stream).await;
@@ -81,9 +84,14 @@ async fn forget(mut stream: BodyDataStream) {
     let _ = tokio::time::timeout(Duration::from_secs(5), rest).await;
 }
 
-/// How large a body the present route takes; set by the router, told in the problem.
+/// How large and how slow a body the present route takes; set by the router, told in the problem.
 #[derive(Debug, Clone, Copy)]
-pub struct BodyLimit(pub usize);
+pub struct BodyLimit {
+    /// In all.
+    pub bytes: usize,
+    /// Longest wait for the next piece.
+    pub piece: Duration,
+}
 
 /// The query string, read strictly.
 #[derive(Debug, Clone, Copy)]

@@ -35,27 +35,31 @@ fn ok() -> Json<Health> {
 }
 
 /// Whether the process answers.
-#[utoipa::path(get, path = "/health", tag = "hub", responses((status = 200, body = Health)))]
+#[utoipa::path(get, path = "/health", tag = "hub",
+    security(()), responses((status = 200, body = Health)))]
 async fn health() -> Json<Health> {
     ok()
 }
 
 /// Whether the catalog answers too.
-#[utoipa::path(get, path = "/ready", tag = "hub", responses((status = 200, body = Health), (status = 503, body = Problem)))]
+#[utoipa::path(get, path = "/ready", tag = "hub",
+    security(()), responses((status = 200, body = Health), (status = 503, body = Problem)))]
 async fn ready(hub: State) -> Result<Json<Health>, Problem> {
     let one: Result<i64, sqlx::Error> = sqlx::query_scalar("select 1").fetch_one(hub.catalog.reader()).await;
     one.map(|_| ok()).map_err(|error| Problem::unavailable(format!("the catalog does not answer: {error}")))
 }
 
 /// Counters in the text form of Prometheus.
-#[utoipa::path(get, path = "/metrics", tag = "hub", responses((status = 200, body = String, content_type = "application/openmetrics-text")))]
+#[utoipa::path(get, path = "/metrics", tag = "hub",
+    security(("token" = ["viewer"])), responses((status = 200, body = String, content_type = "application/openmetrics-text")))]
 async fn metrics(hub: State) -> Result<Response, Problem> {
     let text = hub.metrics_text().await?;
     Ok(([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response())
 }
 
 /// This description.
-#[utoipa::path(get, path = "/openapi.json", tag = "hub", responses((status = 200, body = Object)))]
+#[utoipa::path(get, path = "/openapi.json", tag = "hub",
+    security(("token" = ["viewer"])), responses((status = 200, body = Object)))]
 async fn openapi() -> Response {
     ([(header::CONTENT_TYPE, "application/json")], super::openapi_text()).into_response()
 }

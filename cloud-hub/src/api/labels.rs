@@ -49,7 +49,8 @@ const ERRORS_SHOWN: usize = 100;
 
 /// Stores labels: a JSON object, a JSON list, or CSV with the columns event_id, label, event_time, known_at. Wrong rows
 /// are refused alone; the labels of the others are durable when the answer comes.
-#[utoipa::path(post, path = "/labels", tag = "labels", params(("Idempotency-Key" = Option<String>, Header)),
+#[utoipa::path(post, path = "/labels", tag = "labels",
+    security(("token" = ["operator"])), params(("Idempotency-Key" = Option<String>, Header)),
     request_body(content((Vec<LabelRequest> = "application/json"), (String = "text/csv"))),
     responses((status = 200, body = LabelsStored), (status = "default", body = Problem)))]
 async fn add(hub: State, headers: HeaderMap, Body(body): Body) -> Result<Response, Problem> {
@@ -75,6 +76,7 @@ async fn add(hub: State, headers: HeaderMap, Body(body): Body) -> Result<Respons
 
 /// How many labels there are, and for how many events none has come yet. Reads the lake.
 #[utoipa::path(get, path = "/labels/stats", tag = "labels",
+    security(("token" = ["viewer"])),
     responses((status = 200, body = LabelStats), (status = "default", body = Problem)))]
 async fn stats(hub: State) -> Result<Json<LabelStats>, Problem> {
     Ok(Json(labels::stats(&hub).await?))

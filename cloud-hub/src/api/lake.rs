@@ -55,6 +55,7 @@ pub struct ColumnSummary {
 
 /// What the lake holds, stream by stream.
 #[utoipa::path(get, path = "/lake/streams", tag = "lake",
+    security(("token" = ["viewer"])),
     responses((status = 200, body = [StreamSummary]), (status = "default", body = Problem)))]
 async fn streams(hub: State) -> Result<Json<Vec<StreamSummary>>, Problem> {
     let mut catalog = hub.catalog.reader().acquire().await?;
@@ -109,7 +110,8 @@ const QUARANTINED: &str = "select id, device, stream, sequence, reason, detail, 
                            from quarantine where id < $1 order by id desc limit $2";
 
 /// What was kept aside, newest first.
-#[utoipa::path(get, path = "/quarantine", tag = "lake", params(PageQuery),
+#[utoipa::path(get, path = "/quarantine", tag = "lake",
+    security(("token" = ["viewer"])), params(PageQuery),
     responses((status = 200, body = Page<Quarantined>), (status = "default", body = Problem)))]
 async fn quarantine(hub: State, Query(page): Query<PageQuery>) -> Result<Json<Page<Quarantined>>, Problem> {
     let limit = page.limit()?;
@@ -132,7 +134,8 @@ struct ReplayQuery {
 }
 
 /// Takes a message out of quarantine and reads it again, as if it came now.
-#[utoipa::path(post, path = "/quarantine/{id}/replay", tag = "lake", params(("id" = String, Path), ReplayQuery),
+#[utoipa::path(post, path = "/quarantine/{id}/replay", tag = "lake",
+    security(("token" = ["operator"])), params(("id" = String, Path), ReplayQuery),
     responses((status = 200, body = Quarantined), (status = "default", body = Problem)))]
 async fn replay(
     hub: State,

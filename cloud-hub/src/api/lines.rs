@@ -86,7 +86,8 @@ impl<'de> Deserialize<'de> for LineRequest {
 }
 
 /// All lines, by name.
-#[utoipa::path(get, path = "/lines", tag = "lines", params(PageQuery),
+#[utoipa::path(get, path = "/lines", tag = "lines",
+    security(("token" = ["viewer"])), params(PageQuery),
     responses((status = 200, body = Page<LineView>), (status = "default", body = Problem)))]
 async fn list(hub: State, Query(page): Query<PageQuery>) -> Result<Json<Page<LineView>>, Problem> {
     let limit = page.limit()?;
@@ -100,7 +101,8 @@ async fn list(hub: State, Query(page): Query<PageQuery>) -> Result<Json<Page<Lin
 }
 
 /// One line with its settings and aliases.
-#[utoipa::path(get, path = "/lines/{line}", tag = "lines", params(("line" = String, Path)),
+#[utoipa::path(get, path = "/lines/{line}", tag = "lines",
+    security(("token" = ["viewer"])), params(("line" = String, Path)),
     responses((status = 200, body = LineView), (status = "default", body = Problem)))]
 async fn get(hub: State, Path(name): Path<LineName>) -> Result<Response, Problem> {
     let mut catalog = hub.catalog.reader().acquire().await?;
@@ -111,6 +113,7 @@ async fn get(hub: State, Path(name): Path<LineName>) -> Result<Response, Problem
 
 /// Makes or changes a line. `If-Match: "3"` changes it only at revision 3; `"0"` only makes it.
 #[utoipa::path(put, path = "/lines/{line}", tag = "lines",
+    security(("token" = ["operator"])),
     params(("line" = String, Path), ("If-Match" = Option<String>, Header)), request_body = LineRequest,
     responses((status = 200, body = LineView), (status = 201, body = LineView), (status = "default", body = Problem)))]
 async fn put(
@@ -169,7 +172,8 @@ pub struct StoryStep {
 }
 
 /// What happened to a line and why, newest first.
-#[utoipa::path(get, path = "/lines/{line}/events", tag = "lines", params(("line" = String, Path), PageQuery),
+#[utoipa::path(get, path = "/lines/{line}/events", tag = "lines",
+    security(("token" = ["viewer"])), params(("line" = String, Path), PageQuery),
     responses((status = 200, body = Page<StoryStep>), (status = "default", body = Problem)))]
 async fn events(
     hub: State,

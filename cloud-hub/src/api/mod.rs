@@ -12,6 +12,10 @@ mod extract;
 mod page;
 mod time;
 mod idempotency;
+pub mod gate;
+mod stall;
+mod listen;
+pub mod security;
 mod server;
 mod health;
 mod devices;
@@ -31,6 +35,7 @@ pub mod rollouts;
 
 pub use extract::{Json, Path, Query, if_match};
 pub use idempotency::InFlight;
+pub use listen::{Listeners, Peer};
 pub use page::{Page, PageQuery};
 pub use problem::{FieldError, Problem};
 pub use server::serve;
@@ -57,8 +62,25 @@ pub type State = axum::extract::State<Arc<Hub>>;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ApiConfig {
-    /// Address to listen on; port 0 picks a free one. Plain and without tokens: loopback, or behind a proxy.
+    /// Address of HTTPS; port 0 picks a free one.
     pub listen: SocketAddr,
+    /// Address of a second listener without encryption, for development on this machine: refused on any other than a
+    /// loopback address. Devices, which cannot show a certificate there, may fetch packages without one.
+    pub insecure_plain_on_loopback: Option<SocketAddr>,
+    /// Connections at once.
+    pub connections: usize,
+    /// Connections at once from one address (from one /64 of IPv6).
+    pub connections_per_address: usize,
+    /// Connections whose handshake is not done. When there are more, the oldest of these makes way.
+    pub half_open: usize,
+    /// Time for a TLS handshake.
+    pub handshake: HumanDuration,
+    /// Time for the head of a request, and for which an idle connection is kept.
+    pub head_timeout: HumanDuration,
+    /// Longest wait for the next piece of a body.
+    pub body_timeout: HumanDuration,
+    /// Longest wait for a client to take anything of an answer.
+    pub write_timeout: HumanDuration,
     /// Most requests are cut off after this.
     pub request_timeout: HumanDuration,
     /// Those that read the lake (datasets, comparisons) are cut off after this.
@@ -74,7 +96,15 @@ pub struct ApiConfig {
 impl Default for ApiConfig {
     fn default() -> Self {
         Self {
-            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            listen: SocketAddr::from(([127, 0, 0, 1], 8443)),
+            insecure_plain_on_loopback: None,
+            connections: 2_048,
+            connections_per_address: 512,
+            half_open: 512,
+            handshake: HumanDuration(Duration::from_secs(10)),
+            head_timeout: HumanDuration(Duration::from_secs(15)),
+            body_timeout: HumanDuration(Duration::from_secs(15)),
+            write_timeout: HumanDuration(Duration::from_secs(30)),
             request_timeout: HumanDuration(Duration::from_secs(30)),
             work_timeout: HumanDuration(Duration::from_secs(900)),
             body_limit: ByteSize(1 << 20),
@@ -134,6 +164,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
             operation.iter_mut().for_each(|operation| complete(method, path, operation));
         }
     }
+    security::describe(&mut api);
     api
 }
 

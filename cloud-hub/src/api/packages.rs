@@ -22,6 +22,7 @@ const PIECE_BYTES: u64 = 64 << 10;
 
 /// The package file of that hash, whole or one range of it.
 #[utoipa::path(get, path = "/packages/{sha256}", tag = "models",
+    security(("device" = []), ("token" = ["viewer"])),
     params(("sha256" = String, Path), ("Range" = Option<String>, Header)),
     responses((status = 200, body = Vec<u8>, content_type = "application/octet-stream"),
         (status = 206, body = Vec<u8>, content_type = "application/octet-stream"),

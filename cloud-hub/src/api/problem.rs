@@ -82,6 +82,11 @@ impl Problem {
         Self::new(StatusCode::GATEWAY_TIMEOUT, "timed-out", "Took too long", detail)
     }
 
+    /// The caller took too long to send its request.
+    pub fn slow(detail: impl ToString) -> Self {
+        Self::new(StatusCode::REQUEST_TIMEOUT, "slow-request", "Request came too slowly", detail)
+    }
+
     /// The body is larger than this route takes.
     pub fn too_large(limit_bytes: usize) -> Self {
         let detail = format!("the body is larger than {limit_bytes} bytes, the limit of this route");

@@ -18,7 +18,8 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Hub>> {
 }
 
 /// The releases of a line, newest first.
-#[utoipa::path(get, path = "/releases/{line}", tag = "models", params(("line" = String, Path), PageQuery),
+#[utoipa::path(get, path = "/releases/{line}", tag = "models",
+    security(("token" = ["viewer"])), params(("line" = String, Path), PageQuery),
     responses((status = 200, body = Page<Release>), (status = "default", body = Problem)))]
 async fn list(
     hub: State,
@@ -34,6 +35,7 @@ async fn list(
 
 /// The signed release in the byte form that devices check.
 #[utoipa::path(get, path = "/releases/{line}/{version}", tag = "models",
+    security(("device" = []), ("token" = ["viewer"])),
     params(("line" = String, Path), ("version" = u32, Path)),
     responses((status = 200, body = Vec<u8>, content_type = "application/octet-stream"), (status = "default", body = Problem)))]
 async fn get(hub: State, Path((line, version)): Path<(LineName, VersionNumber)>) -> Result<Response, Problem> {
@@ -44,7 +46,8 @@ async fn get(hub: State, Path((line, version)): Path<(LineName, VersionNumber)>)
 }
 
 /// The hub's public keys, in the form of a device's trust file. Fetch them over a way you trust.
-#[utoipa::path(get, path = "/keys", tag = "models", responses((status = 200, body = Object)))]
+#[utoipa::path(get, path = "/keys", tag = "models",
+    security(("device" = []), ("token" = ["viewer"])), responses((status = 200, body = Object)))]
 async fn keys(hub: State) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], hub.keys.trust().to_json()).into_response()
 }

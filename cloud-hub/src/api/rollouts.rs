@@ -196,7 +196,8 @@ pub struct CommandRequest {
 }
 
 /// Rollouts, newest first.
-#[utoipa::path(get, path = "/rollouts", tag = "rollouts", params(PageQuery),
+#[utoipa::path(get, path = "/rollouts", tag = "rollouts",
+    security(("token" = ["viewer"])), params(PageQuery),
     responses((status = 200, body = Page<RolloutSummary>), (status = "default", body = Problem)))]
 async fn list(hub: State, Query(page): Query<PageQuery>) -> Result<Json<Page<RolloutSummary>>, Problem> {
     let limit = page.limit()?;
@@ -207,7 +208,8 @@ async fn list(hub: State, Query(page): Query<PageQuery>) -> Result<Json<Page<Rol
 }
 
 /// Begins a rollout; its first wave is assigned at once.
-#[utoipa::path(post, path = "/rollouts", tag = "rollouts", request_body = RolloutRequest,
+#[utoipa::path(post, path = "/rollouts", tag = "rollouts",
+    security(("token" = ["operator"])), request_body = RolloutRequest,
     responses((status = 201, body = RolloutView), (status = "default", body = Problem)))]
 async fn begin(hub: State, Json(request): Json<RolloutRequest>) -> Result<Response, Problem> {
     let reason = request.reason.as_deref().unwrap_or("asked for by an operator");
@@ -217,14 +219,16 @@ async fn begin(hub: State, Json(request): Json<RolloutRequest>) -> Result<Respon
 }
 
 /// One rollout: state, wave, every device, what it waits for, and what it did.
-#[utoipa::path(get, path = "/rollouts/{rollout}", tag = "rollouts", params(("rollout" = i64, Path)),
+#[utoipa::path(get, path = "/rollouts/{rollout}", tag = "rollouts",
+    security(("token" = ["viewer"])), params(("rollout" = i64, Path)),
     responses((status = 200, body = RolloutView), (status = "default", body = Problem)))]
 async fn get(hub: State, Path(id): Path<i64>) -> Result<Json<RolloutView>, Problem> {
     view(&hub, id).await.map(Json)
 }
 
 /// Holds a rollout: nobody is assigned, no trial is allowed to begin.
-#[utoipa::path(post, path = "/rollouts/{rollout}/pause", tag = "rollouts", params(("rollout" = i64, Path)),
+#[utoipa::path(post, path = "/rollouts/{rollout}/pause", tag = "rollouts",
+    security(("token" = ["operator"])), params(("rollout" = i64, Path)),
     request_body = Option<CommandRequest>,
     responses((status = 200, body = RolloutView), (status = "default", body = Problem)))]
 async fn pause(hub: State, Path(id): Path<i64>, body: super::extract::Body) -> Result<Json<RolloutView>, Problem> {
@@ -232,7 +236,8 @@ async fn pause(hub: State, Path(id): Path<i64>, body: super::extract::Body) -> R
 }
 
 /// Goes on with a paused rollout; the wave's time begins anew.
-#[utoipa::path(post, path = "/rollouts/{rollout}/resume", tag = "rollouts", params(("rollout" = i64, Path)),
+#[utoipa::path(post, path = "/rollouts/{rollout}/resume", tag = "rollouts",
+    security(("token" = ["operator"])), params(("rollout" = i64, Path)),
     request_body = Option<CommandRequest>,
     responses((status = 200, body = RolloutView), (status = "default", body = Problem)))]
 async fn resume(hub: State, Path(id): Path<i64>, body: super::extract::Body) -> Result<Json<RolloutView>, Problem> {
@@ -240,7 +245,8 @@ async fn resume(hub: State, Path(id): Path<i64>, body: super::extract::Body) -> 
 }
 
 /// Stops a rollout for good; every device that was assigned the release goes back.
-#[utoipa::path(post, path = "/rollouts/{rollout}/abort", tag = "rollouts", params(("rollout" = i64, Path)),
+#[utoipa::path(post, path = "/rollouts/{rollout}/abort", tag = "rollouts",
+    security(("token" = ["operator"])), params(("rollout" = i64, Path)),
     request_body = Option<CommandRequest>,
     responses((status = 200, body = RolloutView), (status = "default", body = Problem)))]
 async fn abort(hub: State, Path(id): Path<i64>, body: super::extract::Body) -> Result<Json<RolloutView>, Problem> {

@@ -123,7 +123,8 @@ struct ListQuery {
 }
 
 /// Runs, newest first.
-#[utoipa::path(get, path = "/runs", tag = "training", params(ListQuery),
+#[utoipa::path(get, path = "/runs", tag = "training",
+    security(("token" = ["viewer"])), params(ListQuery),
     responses((status = 200, body = Page<RunView>), (status = "default", body = Problem)))]
 async fn list(hub: State, Query(query): Query<ListQuery>) -> Result<Json<Page<RunView>>, Problem> {
     let page = PageQuery { limit: query.limit, cursor: query.cursor };
@@ -138,7 +139,8 @@ async fn list(hub: State, Query(query): Query<ListQuery>) -> Result<Json<Page<Ru
 }
 
 /// One run with all that it said.
-#[utoipa::path(get, path = "/runs/{run}", tag = "training", params(("run" = i64, Path)),
+#[utoipa::path(get, path = "/runs/{run}", tag = "training",
+    security(("token" = ["viewer"])), params(("run" = i64, Path)),
     responses((status = 200, body = RunView), (status = "default", body = Problem)))]
 async fn get(hub: State, Path(id): Path<i64>) -> Result<Json<RunView>, Problem> {
     let run = find(&hub, id).await?;
@@ -146,7 +148,8 @@ async fn get(hub: State, Path(id): Path<i64>) -> Result<Json<RunView>, Problem> 
 }
 
 /// Queues a run. It is carried out by a child process, one run at a time.
-#[utoipa::path(post, path = "/runs", tag = "training", params(("Idempotency-Key" = Option<String>, Header)),
+#[utoipa::path(post, path = "/runs", tag = "training",
+    security(("token" = ["operator"])), params(("Idempotency-Key" = Option<String>, Header)),
     request_body = RunRequest, responses((status = 202, body = RunView), (status = "default", body = Problem)))]
 async fn start(hub: State, Json(request): Json<RunRequest>) -> Result<Response, Problem> {
     let now = hub.now();
@@ -186,7 +189,8 @@ async fn start(hub: State, Json(request): Json<RunRequest>) -> Result<Response, 
 }
 
 /// Stops a run that is queued or running.
-#[utoipa::path(post, path = "/runs/{run}/cancel", tag = "training", params(("run" = i64, Path)),
+#[utoipa::path(post, path = "/runs/{run}/cancel", tag = "training",
+    security(("token" = ["operator"])), params(("run" = i64, Path)),
     responses((status = 200, body = RunView), (status = "default", body = Problem)))]
 async fn cancel(hub: State, Path(id): Path<i64>) -> Result<Json<RunView>, Problem> {
     let run = find(&hub, id).await?;

@@ -8,32 +8,24 @@ use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router};
-use tokio::net::TcpListener;
 use tracing::Instrument;
 use tributary_process::shutdown::Shutdown;
 use ulid::Ulid;
 use utoipa_axum::router::OpenApiRouter;
 
 use super::extract::BodyLimit;
+use super::listen::{Listeners, Peer};
 use super::problem::Problem;
 use super::{Groups, groups, idempotency};
+use crate::access::{Caller, Who};
 use crate::hub::Hub;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// How long connections may finish what they were doing when the hub stops.
-const DRAIN: Duration = Duration::from_secs(5);
 
 /// Answers requests until the hub stops.
-pub async fn serve(hub: Arc<Hub>, listener: TcpListener, shutdown: Shutdown) -> anyhow::Result<()> {
-    let serving = axum::serve(listener, router(hub)).with_graceful_shutdown({
-        let shutdown = shutdown.clone();
-        async move { shutdown.given().await }
-    });
-    tokio::select! {
-        end = serving.into_future() => end?,
-        // A client that reads slowly must not hold up the end.
-        () = async { shutdown.given().await; tokio::time::sleep(DRAIN).await } => {}
-    }
+pub async fn serve(hub: Arc<Hub>, listeners: Listeners, shutdown: Shutdown) -> anyhow::Result<()> {
+    let config = hub.config.api.clone();
+    listeners.serve(router(hub), &config, shutdown).await;
     Ok(())
 }
 
@@ -41,11 +33,11 @@ pub async fn serve(hub: Arc<Hub>, listener: TcpListener, shutdown: Shutdown) -> 
 pub fn router(hub: Arc<Hub>) -> Router {
     let Groups { quick, labels, uploads, work } = groups();
     let config = hub.config.api.clone();
-    let (body, short) = (config.body_limit.0, config.request_timeout.0);
+    let (body, short, piece) = (config.body_limit.0, config.request_timeout.0, config.body_timeout.0);
     let group = |routes: OpenApiRouter<Arc<Hub>>, limit: u64, timeout: Duration| {
         routes
             .layer(from_fn_with_state(hub.clone(), idempotency::once))
-            .layer(Extension(BodyLimit(limit as usize)))
+            .layer(Extension(BodyLimit { bytes: limit as usize, piece }))
             .layer(from_fn(move |request, next| limit_time(timeout, request, next)))
     };
     let all = group(quick, body, short)
@@ -56,8 +48,21 @@ pub fn router(hub: Arc<Hub>) -> Router {
     router
         .fallback(|request: Request| async move { Problem::not_found(format!("there is no {}", request.uri().path())) })
         .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
+        .layer(from_fn(introduce))
         .layer(from_fn(observe))
         .with_state(hub)
+}
+
+/// Tells handlers who calls.
+async fn introduce(mut request: Request, next: Next) -> Response {
+    let peer = request.extensions().get::<Peer>().cloned();
+    let caller = Caller {
+        who: Who::Nobody,
+        from: peer.as_ref().map(|peer| peer.address),
+        certificate: peer.and_then(|peer| peer.certificate),
+    };
+    request.extensions_mut().insert(caller.clone());
+    caller.scope(next.run(request)).await
 }
 
 async fn limit_time(timeout: Duration, request: Request, next: Next) -> Response {

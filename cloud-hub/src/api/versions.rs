@@ -88,7 +88,8 @@ async fn view(catalog: &mut sqlx::SqliteConnection, record: VersionRecord) -> Re
 }
 
 /// The versions of a line, newest first.
-#[utoipa::path(get, path = "/lines/{line}/versions", tag = "models", params(("line" = String, Path), PageQuery),
+#[utoipa::path(get, path = "/lines/{line}/versions", tag = "models",
+    security(("token" = ["viewer"])), params(("line" = String, Path), PageQuery),
     responses((status = 200, body = Page<Version>), (status = "default", body = Problem)))]
 async fn list(
     hub: State,
@@ -107,6 +108,7 @@ async fn list(
 
 /// One version with its manifest, lineage and scores.
 #[utoipa::path(get, path = "/lines/{line}/versions/{version}", tag = "models",
+    security(("token" = ["viewer"])),
     params(("line" = String, Path), ("version" = u32, Path)),
     responses((status = 200, body = Version), (status = "default", body = Problem)))]
 async fn get(hub: State, Path((line, version)): Path<(LineName, VersionNumber)>) -> Result<Json<Version>, Problem> {
@@ -117,6 +119,7 @@ async fn get(hub: State, Path((line, version)): Path<(LineName, VersionNumber)>)
 
 /// Uploads a package file as a version. Every byte is checked first; a damaged member is named.
 #[utoipa::path(post, path = "/lines/{line}/versions", tag = "models",
+    security(("token" = ["operator"])),
     params(("line" = String, Path), ("Idempotency-Key" = Option<String>, Header)),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
     responses((status = 201, body = Version), (status = 200, body = Version), (status = "default", body = Problem)))]
@@ -150,6 +153,7 @@ async fn upload(hub: State, Path(line): Path<LineName>, Body(body): Body) -> Res
 
 /// Publishes a version: the hub signs its release. Asking again gives the same release.
 #[utoipa::path(post, path = "/lines/{line}/versions/{version}/publish", tag = "models",
+    security(("token" = ["operator"])),
     params(("line" = String, Path), ("version" = u32, Path)),
     responses((status = 201, body = Release), (status = 200, body = Release), (status = "default", body = Problem)))]
 async fn publish(hub: State, Path((line, version)): Path<(LineName, VersionNumber)>) -> Result<Response, Problem> {

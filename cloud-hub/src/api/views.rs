@@ -19,7 +19,8 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Hub>> {
 }
 
 /// All feature views, by name and version.
-#[utoipa::path(get, path = "/views", tag = "lines", params(PageQuery),
+#[utoipa::path(get, path = "/views", tag = "lines",
+    security(("token" = ["viewer"])), params(PageQuery),
     responses((status = 200, body = Page<ViewRecord>), (status = "default", body = Problem)))]
 async fn list(hub: State, Query(page): Query<PageQuery>) -> Result<Json<Page<ViewRecord>>, Problem> {
     let limit = page.limit()?;
@@ -37,7 +38,8 @@ struct VersionQuery {
 }
 
 /// One feature view.
-#[utoipa::path(get, path = "/views/{name}", tag = "lines", params(("name" = String, Path), VersionQuery),
+#[utoipa::path(get, path = "/views/{name}", tag = "lines",
+    security(("token" = ["viewer"])), params(("name" = String, Path), VersionQuery),
     responses((status = 200, body = ViewRecord), (status = "default", body = Problem)))]
 async fn get(
     hub: State,
@@ -49,6 +51,7 @@ async fn get(
 
 /// Adds a feature view (body: TOML). A changed view needs a new version; the same text again changes nothing.
 #[utoipa::path(post, path = "/views", tag = "lines",
+    security(("token" = ["operator"])),
     request_body(content = String, content_type = "application/toml"),
     responses((status = 201, body = ViewRecord), (status = 200, body = ViewRecord), (status = "default", body = Problem)))]
 async fn add(hub: State, headers: HeaderMap, Body(body): Body) -> Result<Response, Problem> {

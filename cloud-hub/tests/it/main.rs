@@ -2,6 +2,7 @@
 
 mod support;
 mod http;
+mod https;
 mod models;
 mod labels;
 mod training;

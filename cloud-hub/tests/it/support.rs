@@ -38,6 +38,7 @@ impl TestHub {
     pub async fn start_in(folder: TempDir, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config { data_dir: folder.path().join("hub"), ..Config::default() };
         config.api.listen = "127.0.0.1:0".parse().unwrap();
+        config.api.insecure_plain_on_loopback = Some("127.0.0.1:0".parse().unwrap());
         config.gateway.insecure_plain_on_loopback = Some("127.0.0.1:0".parse().unwrap());
         config.training.program = env!("CARGO_BIN_EXE_cloud-hub").into();
         change(&mut config);
@@ -55,7 +56,7 @@ impl TestHub {
     }
 
     pub fn url(&self) -> String {
-        format!("http://{}", self.hub.http_address())
+        format!("http://{}", self.hub.http_address().unwrap())
     }
 
     pub fn client(&self) -> Client {

@@ -96,17 +96,18 @@ pub struct Fleet {
 struct HubConfig {
     data_dir: PathBuf,
     gateway: Plain,
-    api: Listen,
+    api: Api,
     training: Training,
 }
 
 #[derive(Serialize)]
-struct Listen {
-    listen: String,
+struct Plain {
+    insecure_plain_on_loopback: String,
 }
 
 #[derive(Serialize)]
-struct Plain {
+struct Api {
+    listen: &'static str,
     insecure_plain_on_loopback: String,
 }
 
@@ -183,7 +184,7 @@ impl Fleet {
             &HubConfig {
                 data_dir: data_dir.clone(),
                 gateway: Plain { insecure_plain_on_loopback: format!("127.0.0.1:{mqtt}") },
-                api: Listen { listen: format!("127.0.0.1:{http}") },
+                api: Api { listen: "127.0.0.1:0", insecure_plain_on_loopback: format!("127.0.0.1:{http}") },
                 training: Training { program: wish.executable.clone(), arguments: vec!["hub".into()] },
             },
         )?;

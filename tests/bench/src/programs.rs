@@ -49,7 +49,7 @@ impl Programs {
         let config = HubConfig {
             data_dir: data.clone(),
             gateway: Plain { insecure_plain_on_loopback: "127.0.0.1:0" },
-            api: HubListen { listen: "127.0.0.1:0" },
+            api: HubApi { listen: "127.0.0.1:0", insecure_plain_on_loopback: "127.0.0.1:0" },
         };
         let file = write(folder, "hub", &config)?;
         let mut process = Process::start("hub", &self.path("cloud-hub"), folder, &["serve", "--config", &file])?;
@@ -195,17 +195,18 @@ impl Drop for Process {
 struct HubConfig {
     data_dir: PathBuf,
     gateway: Plain,
-    api: HubListen,
+    api: HubApi,
+}
+
+#[derive(Serialize)]
+struct HubApi {
+    listen: &'static str,
+    insecure_plain_on_loopback: &'static str,
 }
 
 #[derive(Serialize)]
 struct Plain {
     insecure_plain_on_loopback: &'static str,
-}
-
-#[derive(Serialize)]
-struct HubListen {
-    listen: &'static str,
 }
 
 #[derive(Serialize)]
