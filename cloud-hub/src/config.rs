@@ -15,6 +15,8 @@ use tributary_process::logging::LogConfig;
 pub struct Config {
     /// Where everything durable lies: `catalog.db`, `lake/`, `quarantine/`, and what other parts keep.
     pub data_dir: PathBuf,
+    /// Who the hub is to its devices, and how long it vouches for them.
+    pub identity: crate::identity::IdentityConfig,
     /// How devices connect.
     pub gateway: GatewayConfig,
     /// How records become durable.
@@ -37,6 +39,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             data_dir: "hub-data".into(),
+            identity: crate::identity::IdentityConfig::default(),
             gateway: GatewayConfig::default(),
             ingest: IngestConfig::default(),
             api: crate::api::ApiConfig::default(),

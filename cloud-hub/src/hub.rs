@@ -7,11 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use cloud_hub_gateway::{Addresses, Connections, Event, Gateway};
+use cloud_hub_gateway::{Addresses, Connections, Event, Gateway, TlsSettings};
 use cloud_hub_lake::{FileStorage, Lake, Scan, storage};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tributary_identity::{Authority, tls};
 use tributary_process::shutdown::Shutdown;
 use tributary_wire::{DeviceId, Micros, StreamName};
 
@@ -21,6 +20,7 @@ use crate::audit::{self, Change};
 use crate::bus::{Bus, Follower};
 use crate::catalog::{Catalog, alerts};
 use crate::config::Config;
+use crate::identity::{self, Identity};
 use crate::ingest::{self, Ingest};
 use crate::publish::Keys;
 use crate::registry::packages::PackageStore;
@@ -53,6 +53,8 @@ pub struct Hub {
     pub packages: PackageStore,
     /// The hub's own keys.
     pub keys: Keys,
+    /// The hub's authority and the devices' certificates.
+    pub identity: Arc<Identity>,
     /// The way to the worker that trains.
     pub training: Training,
     /// Requests with an idempotency key that are being answered now.
@@ -102,19 +104,6 @@ async fn written_down(catalog: &Catalog, config: &Config) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// How the web API's listener shows itself and whom it believes. For now an authority that lives as long as the process.
-fn https_settings(_config: &Config) -> anyhow::Result<Arc<rustls::ServerConfig>> {
-    let lifetime = Duration::from_secs(90 * 86_400);
-    let (certificate, key) = Authority::create("tributary-hub", crate::catalog::now(), lifetime)?;
-    let authority = Authority::new(&certificate, &key)?;
-    let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
-    let (own, key) = authority.issue_hub(&names, crate::catalog::now(), lifetime)?;
-    let authorities = [authority.certificate().clone()];
-    let shown = Arc::new(tls::Shown::from_pem(&[own, authorities[0].clone()], &key)?);
-    let clients = tls::Clients::Optional { grace: Duration::ZERO };
-    Ok(Arc::new(tls::hub_server(shown, &authorities, clients, tls::ALPN_HTTP)?))
-}
-
 impl Hub {
     /// Opens catalog and lake, clears up after a crash, and takes the ports. Nothing is served yet.
     pub async fn build(mut config: Config) -> anyhow::Result<Arc<Self>> {
@@ -130,8 +119,11 @@ impl Hub {
         let lake = Lake::open(Arc::new(FileStorage), data.join("lake")).context("could not open the lake")?;
         let packages = PackageStore::open(&data.join("packages")).context("could not open the package store")?;
         let keys = Keys::open(&data.join("keys"))?;
-        let gateway = Gateway::bind(&config.gateway.listeners(), config.gateway.limits(), None).await?;
-        let web = api::Listeners::bind(&config.api, https_settings(&config)?).await?;
+        let identity = Identity::open(config.identity.clone(), data, catalog.clone(), crate::catalog::now()).await?;
+        let tls =
+            TlsSettings { tls: Arc::new(identity.mqtt_tls_config()?), quic: Arc::new(identity.mqtt_quic_config()?) };
+        let gateway = Gateway::bind(&config.gateway.listeners(), config.gateway.limits(), Some(tls)).await?;
+        let web = api::Listeners::bind(&config.api, Arc::new(identity.https_config()?)).await?;
         let connections = gateway.connections();
         let parts = ingest::Parts {
             catalog: catalog.clone(),
@@ -154,6 +146,7 @@ impl Hub {
             ingest,
             packages,
             keys,
+            identity,
             training: Training::default(),
             in_flight: Arc::default(),
             gate: web.gate(),
@@ -189,6 +182,7 @@ impl Hub {
         parts.spawn(name("connections", watch_connections(self.clone(), coming)));
         // One line per part of the hub that runs for ever.
         parts.spawn(name("web API", api::serve(self.clone(), web, stop.clone())));
+        parts.spawn(name("identity", identity::run(self.clone(), stop.clone())));
         parts.spawn(name("features", materialize::run(self.clone(), stop.clone())));
         parts.spawn(name("training", training::work(self.clone(), stop.clone())));
         parts.spawn(name("monitor", monitor::run(self.clone(), stop.clone())));

@@ -11,6 +11,7 @@ pub mod catalog;
 pub mod bus;
 pub mod access;
 pub mod audit;
+pub mod identity;
 pub mod admission;
 pub mod ingest;
 pub mod metrics;

@@ -70,6 +70,7 @@ pub async fn text(hub: &Hub) -> Result<String, sqlx::Error> {
         refusals.get_or_create(&Reason { reason }).inc_by(hub.gate.of(refusal));
     }
     registry.register("api_refusals", "Connections to the web API that were not served", refusals);
+    crate::identity::metrics(&mut registry, &hub.identity);
 
     let rows: Family<Stream, Gauge> = Family::default();
     let sums: Vec<(String, i64)> =

@@ -14,8 +14,8 @@ use x509_parser::prelude::{ASN1Time, FromDer, X509Certificate};
 use crate::certificate::{Certificate, CertificateError};
 use crate::key::{KeyError, read_private};
 
-/// Clocks differ: certificates are valid from a little before they were made.
-const BACKDATED: i64 = 3_600 * 1_000_000;
+/// Clocks differ: certificates are valid from this many microseconds before they were made.
+pub const BACKDATED: i64 = 3_600 * 1_000_000;
 /// A signing request of a few hundred bytes; more than this is not one.
 const MAX_REQUEST_BYTES: usize = 16 << 10;
 
@@ -242,7 +242,9 @@ mod tests {
         let (certificate, _) = Authority::create("hub", now(), DAY).unwrap();
         let (_, key) = Authority::create("hub", now(), DAY).unwrap();
         assert!(Authority::new(&certificate, &key).unwrap_err().to_string().contains("belong together"));
-        let (leaf, key) = authority().issue_hub(&["localhost".into()], now(), DAY).unwrap();
+        let names = ["localhost".to_owned(), "127.0.0.1".into(), "::1".into()];
+        let (leaf, key) = authority().issue_hub(&names, now(), DAY).unwrap();
+        assert_eq!(leaf.names(), names);
         assert!(Authority::new(&leaf.to_pem(), &key).unwrap_err().to_string().contains("may not sign"));
     }
 

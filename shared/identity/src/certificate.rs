@@ -2,12 +2,13 @@
 //! TLS library during the handshake, not here.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use sha2::{Digest, Sha256 as Hash};
 use tributary_wire::{Micros, Sha256};
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use crate::key::{Key, KeyError};
 
@@ -60,6 +61,8 @@ pub struct Certificate {
     not_before: Micros,
     not_after: Micros,
     authority: bool,
+    public_key: Sha256,
+    names: Vec<String>,
 }
 
 impl Certificate {
@@ -74,12 +77,16 @@ impl Certificate {
         let [name] = names.as_slice() else { return Err(CertificateError::CommonName { found: names.len() }) };
         let common_name = name.as_str().map_err(|error| malformed(&error))?.to_owned();
         let micros = |seconds: i64| Micros(seconds.saturating_mul(1_000_000));
+        let names = read.subject_alternative_name().map_err(|error| malformed(&error))?;
+        let names = names.map(|names| names.value.general_names.iter().filter_map(name_text).collect());
         Ok(Self {
             common_name,
             serial: Serial::from_bytes(read.raw_serial()),
             not_before: micros(read.validity().not_before.timestamp()),
             not_after: micros(read.validity().not_after.timestamp()),
             authority: read.is_ca(),
+            public_key: Sha256(Hash::digest(read.public_key().raw).into()),
+            names: names.unwrap_or_default(),
             der: CertificateDer::from(der.to_vec()),
         })
     }
@@ -138,9 +145,32 @@ impl Certificate {
         Ok(own.is_some_and(|own| own.as_ref() == read.public_key().raw))
     }
 
+    /// The DNS names and addresses that it is good for: those of a hub. A device's has none.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// SHA-256 of its public key: the same in two certificates of one key.
+    pub fn public_key(&self) -> Sha256 {
+        self.public_key
+    }
+
     /// SHA-256 of its bytes.
     pub fn fingerprint(&self) -> Sha256 {
         Sha256(Hash::digest(&self.der).into())
+    }
+}
+
+/// A name of a server in the form in which people write it; other kinds of names are none of ours.
+fn name_text(name: &GeneralName<'_>) -> Option<String> {
+    match name {
+        GeneralName::DNSName(name) => Some((*name).to_owned()),
+        GeneralName::IPAddress(bytes) => match bytes.len() {
+            4 => <[u8; 4]>::try_from(*bytes).ok().map(|bytes| IpAddr::from(bytes).to_string()),
+            16 => <[u8; 16]>::try_from(*bytes).ok().map(|bytes| IpAddr::from(bytes).to_string()),
+            _ => None,
+        },
+        _ => None,
     }
 }
 

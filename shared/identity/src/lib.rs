@@ -15,7 +15,7 @@ mod messages;
 pub mod tls;
 mod token;
 
-pub use authority::{Authority, IssueError};
+pub use authority::{Authority, BACKDATED, IssueError, OpenError};
 pub use certificate::{Certificate, CertificateError, Serial};
 pub use clock::{BUILT, DeviceClock};
 pub use key::{Key, KeyError, KeyFile};

@@ -13,7 +13,7 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, SigningKey};
 use rustls::version::TLS13;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig,
@@ -75,8 +75,7 @@ impl Shown {
 
     /// As [`Self::new`], with the key as PEM.
     pub fn from_pem(chain: &[Certificate], key: &str) -> Result<Self, TlsError> {
-        let chain = chain.iter().map(|certificate| certificate.der().clone()).collect();
-        Ok(Self(RwLock::new(Arc::new(CertifiedKey::new(chain, crate::key::signer(key)?)))))
+        Ok(Self(RwLock::new(belonging(chain, crate::key::signer(key)?)?)))
     }
 
     /// Shows what `other` shows from now on.
@@ -90,8 +89,17 @@ impl Shown {
 }
 
 fn certified(chain: &[Certificate], key: &dyn Key) -> Result<Arc<CertifiedKey>, TlsError> {
+    belonging(chain, key.signer()?)
+}
+
+fn belonging(chain: &[Certificate], signer: Arc<dyn SigningKey>) -> Result<Arc<CertifiedKey>, TlsError> {
     let chain = chain.iter().map(|certificate| certificate.der().clone()).collect();
-    Ok(Arc::new(CertifiedKey::new(chain, key.signer()?)))
+    let shown = CertifiedKey::new(chain, signer);
+    match shown.keys_match() {
+        // A key in hardware may not say what its public half is.
+        Ok(()) | Err(Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => Ok(Arc::new(shown)),
+        Err(error) => Err(error.into()),
+    }
 }
 
 impl ResolvesServerCert for Shown {

@@ -173,3 +173,10 @@ fn a_certificate_knows_its_key() {
     assert!(issued.belongs_to(&key).unwrap());
     assert!(!issued.belongs_to(&KeyFile::generate().unwrap()).unwrap());
 }
+
+#[test]
+fn a_certificate_is_shown_with_its_own_key_only() {
+    let hub = Hub::new();
+    let (own, _) = hub.authority.issue_hub(&["localhost".into()], now(), DAY).unwrap();
+    Shown::from_pem(&[own], &KeyFile::generate().unwrap().to_pem()).unwrap_err();
+}
