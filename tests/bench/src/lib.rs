@@ -12,5 +12,6 @@ pub mod package;
 pub mod replay;
 pub mod agent;
 pub mod ingest;
+pub mod gateway;
 pub mod inference;
 pub mod size;

@@ -1,7 +1,10 @@
 //! Where a figure comes from: without it no figure means anything.
 
 use std::fs;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
+use anyhow::Context;
 use serde::Serialize;
 
 /// The machine and its state.
@@ -56,6 +59,30 @@ pub fn load() -> f64 {
     text.split_whitespace().next().and_then(|load| load.parse().ok()).unwrap_or(0.0)
 }
 
+/// Lets this program and those that it starts open as many files as the system allows. A program cannot do this to
+/// itself without unsafe code, so it starts itself anew through a shell, once.
+pub fn raise_file_limit() -> anyhow::Result<()> {
+    let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let Some((soft, hard)) = file_limits(&limits).filter(|(soft, hard)| soft < hard) else { return Ok(()) };
+    if std::env::var_os(RAISED).is_some() {
+        anyhow::bail!("this program may open {soft} files, of {hard}; first: ulimit -n {hard}");
+    }
+    let program = std::env::current_exe().context("the path of this program")?;
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "ulimit -n \"$1\"; shift; exec \"$@\"", "sh", &hard.to_string()]).arg(program);
+    Err(shell.args(std::env::args_os().skip(1)).env(RAISED, "1").exec()).context("start this program with more files")
+}
+
+/// Given to the program that was started anew.
+const RAISED: &str = "TRIBUTARY_BENCH_FILES";
+
+/// How many files a process may open: now, and if it asks.
+fn file_limits(limits: &str) -> Option<(u64, u64)> {
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    let mut numbers = line.split_whitespace().map_while(|number| number.parse().ok());
+    Some((numbers.next()?, numbers.next()?))
+}
+
 fn field(text: &str, name: &str) -> Option<String> {
     let line = text.lines().find(|line| line.starts_with(name))?;
     line.split_once(':').map(|(_, value)| value.trim().to_owned())
@@ -75,6 +102,12 @@ mod tests {
         assert_eq!(field(text, "model name").as_deref(), Some("Some CPU @ 2 GHz"));
         assert_eq!(field(text, "MemTotal").map(|text| kibibytes(&text)), Some(2 << 20));
         assert_eq!(field(text, "none"), None);
+    }
+
+    #[test]
+    fn limits_of_files_are_read() {
+        let text = "Limit          Soft Limit   Hard Limit   Units\nMax open files   1024    524288    files\n";
+        assert_eq!((file_limits(text), file_limits("")), (Some((1024, 524_288)), None));
     }
 
     #[test]

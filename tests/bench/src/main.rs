@@ -8,13 +8,13 @@ use serde::Serialize;
 use tributary_bench::machine::Machine;
 use tributary_bench::peer::Python;
 use tributary_bench::programs::Programs;
-use tributary_bench::{agent, inference, ingest, replay, size};
+use tributary_bench::{agent, gateway, inference, ingest, machine, replay, size};
 
 /// Measures and prints figures beside a peer's, from the same session on the same machine.
 ///
 /// `agent`, `ingest` and `size` start the real programs, which lie beside this one after
 /// `cargo build --release -p edge-agent -p cloud-hub`. Peers are Python packages: polars, duckdb, numpy,
-/// onnxruntime, pyarrow; one that is missing is named.
+/// onnxruntime, pyarrow; and for `gateway` mosquitto. One that is missing is named.
 #[derive(Debug, Parser)]
 #[command(name = "tributary-bench", version, max_term_width = 100)]
 struct Cli {
@@ -27,7 +27,7 @@ struct Cli {
     /// Write all figures as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Repetitions of `replay` and `ingest`
+    /// Repetitions of `replay`, `ingest` and `gateway`
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=100))]
     rounds: u64,
     /// Events of each kind of `agent`
@@ -42,6 +42,9 @@ struct Cli {
     /// Folder with edge-agent and cloud-hub; that of this program when left out
     #[arg(long, value_name = "DIR")]
     programs: Option<PathBuf>,
+    /// Folder of a server that `gateway` starts
+    #[arg(long, value_name = "DIR", hide = true)]
+    folder: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -54,10 +57,18 @@ enum What {
     Agent,
     /// Observations to durable Parquet at the hub, beside pyarrow and SQLite
     Ingest,
+    /// Messages, connections, memory and a crowd at the hub's gateway, beside mosquitto and rumqttd
+    Gateway,
     /// One prediction on one thread, beside onnxruntime
     Inference,
     /// Both programs, on disk and in idle memory
     Size,
+    /// The hub's gateway, for `gateway`
+    #[value(hide = true)]
+    ServeGateway,
+    /// rumqttd's own server, for `gateway`
+    #[value(hide = true)]
+    ServeRumqttd,
 }
 
 #[derive(Debug, Serialize)]
@@ -68,12 +79,20 @@ struct Report {
     replay: Option<replay::Report>,
     agent: Option<agent::Report>,
     ingest: Option<ingest::Report>,
+    gateway: Option<gateway::Report>,
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
+    if let (What::ServeGateway | What::ServeRumqttd, Some(folder)) = (cli.what, &cli.folder) {
+        let gateway = cli.what == What::ServeGateway;
+        return if gateway { gateway::serve::gateway(folder).await } else { gateway::serve::rumqttd(folder).await };
+    }
     let wanted = |what| cli.what == What::All || cli.what == what;
+    if wanted(What::Gateway) {
+        machine::raise_file_limit()?;
+    }
     let python = Python::new(&cli.python);
     let scratch = tempfile::tempdir().context("a folder for what is measured")?;
     let folder = |name: &str| -> anyhow::Result<PathBuf> {
@@ -86,7 +105,8 @@ async fn main() -> anyhow::Result<()> {
     let programs = processes.then(|| Programs::find(cli.programs.clone())).transpose()?;
     let machine = Machine::look();
     print!("{}", machine.table());
-    let mut report = Report { machine, size: None, inference: None, replay: None, agent: None, ingest: None };
+    let mut report =
+        Report { machine, size: None, inference: None, replay: None, agent: None, ingest: None, gateway: None };
     if let Some(programs) = programs.as_ref().filter(|_| wanted(What::Size)) {
         let figures = size::measure(programs, &folder("size")?).await.context("size")?;
         print!("\n{}", size::table(report.size.insert(figures)));
@@ -107,6 +127,10 @@ async fn main() -> anyhow::Result<()> {
         let (rows, rounds) = (cli.rows as usize, cli.rounds as usize);
         let figures = ingest::measure(programs, rows, rounds, &python, &folder("ingest")?).await;
         print!("\n{}", ingest::table(report.ingest.insert(figures.context("ingest")?)));
+    }
+    if wanted(What::Gateway) {
+        let figures = gateway::measure(cli.rounds as usize, &folder("gateway")?).await.context("gateway")?;
+        print!("\n{}", gateway::table(report.gateway.insert(figures)));
     }
     if let Some(path) = &cli.json {
         let text = serde_json::to_string_pretty(&report)?;

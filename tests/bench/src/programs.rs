@@ -124,7 +124,8 @@ pub struct Process {
 }
 
 impl Process {
-    fn start(name: &'static str, program: &Path, folder: &Path, arguments: &[&str]) -> anyhow::Result<Self> {
+    /// Starts a program that writes its log into `folder`.
+    pub fn start(name: &'static str, program: &Path, folder: &Path, arguments: &[&str]) -> anyhow::Result<Self> {
         let log = folder.join(format!("{name}.log"));
         let output = File::create(&log).context("the log of a program")?;
         let mut command = Command::new(program);
