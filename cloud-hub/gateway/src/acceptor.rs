@@ -1,19 +1,21 @@
-//! The port and the loop that takes connections from it.
+//! The ports, and what runs behind them.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use quinn::Endpoint;
+use rustls::ServerConfig;
+use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tributary_process::shutdown::Shutdown;
 
 use crate::connections::Connections;
+use crate::door::Door;
 use crate::integrations::Integrations;
-use crate::session::{self, Rim};
-use crate::tally::Refusal;
-use crate::{Admission, Event, Limits, Transport, Upward};
+use crate::session::Rim;
+use crate::{Admission, Event, Limits, Upward, quic, tcp};
 
 /// Where to listen; port 0 takes a free one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -41,9 +43,9 @@ pub struct Addresses {
 #[derive(Debug, Clone)]
 pub struct TlsSettings {
     /// For TLS: a certificate of the client is optional, because integrations have none.
-    pub tls: Arc<rustls::ServerConfig>,
+    pub tls: Arc<ServerConfig>,
     /// For QUIC: only devices come this way, so a certificate is required.
-    pub quic: Arc<rustls::ServerConfig>,
+    pub quic: Arc<ServerConfig>,
 }
 
 /// Why the acceptor could not take its ports.
@@ -78,6 +80,8 @@ pub enum BindError {
 #[derive(Debug)]
 pub struct Gateway {
     limits: Limits,
+    quic: Option<Endpoint>,
+    tls: Option<(TcpListener, Arc<ServerConfig>)>,
     plain: Option<TcpListener>,
     addresses: Addresses,
     connections: Connections,
@@ -89,19 +93,30 @@ impl Gateway {
         if *listeners == Listeners::default() {
             return Err(BindError::Nowhere);
         }
-        if tls.is_none() && (listeners.quic.is_some() || listeners.tls.is_some()) {
-            return Err(BindError::NoTls);
-        }
-        let mut addresses = Addresses::default();
-        let mut plain = None;
+        let connections = Connections::new(Integrations::start()?);
+        let addresses = Addresses::default();
+        let mut gateway = Self { limits, quic: None, tls: None, plain: None, addresses, connections };
         if let Some(address) = listeners.insecure_plain_on_loopback {
             if !address.ip().is_loopback() {
                 return Err(BindError::NotLoopback { found: address });
             }
             let (listener, address) = listen(address).await?;
-            (plain, addresses.plain) = (Some(listener), Some(address));
+            (gateway.plain, gateway.addresses.plain) = (Some(listener), Some(address));
         }
-        Ok(Self { limits, plain, addresses, connections: Connections::new(Integrations::start()?) })
+        if let Some(address) = listeners.tls {
+            let settings = tls.as_ref().ok_or(BindError::NoTls)?;
+            let (listener, address) = listen(address).await?;
+            gateway.tls = Some((listener, settings.tls.clone()));
+            gateway.addresses.tls = Some(address);
+        }
+        if let Some(address) = listeners.quic {
+            let settings = tls.as_ref().ok_or(BindError::NoTls)?;
+            let failed = |source| BindError::Listen { address, source };
+            let endpoint = quic::bind(address, settings.quic.clone(), &gateway.limits).map_err(failed)?;
+            gateway.addresses.quic = Some(endpoint.local_addr().map_err(failed)?);
+            gateway.quic = Some(endpoint);
+        }
+        Ok(gateway)
     }
 
     /// Where it listens.
@@ -122,40 +137,27 @@ impl Gateway {
         events: mpsc::Sender<Event>,
         shutdown: Shutdown,
     ) {
-        let places = Arc::new(Semaphore::new(self.limits.connections));
-        let connections = self.connections;
-        let queue = Arc::new(Semaphore::new(self.limits.queue_bytes));
-        let rim = Rim { limits: self.limits, queue, connections, admission, up, events, shutdown };
-        let rim = Arc::new(rim);
-        let mut sessions = JoinSet::new();
-        loop {
-            let accepted = tokio::select! {
-                () = rim.shutdown.given() => break,
-                Some(_) = sessions.join_next(), if !sessions.is_empty() => continue,
-                accepted = accept(self.plain.as_ref()) => accepted,
-            };
-            let (stream, address) = match accepted {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    // Out of file descriptors, most likely: accepting again at once would only burn time.
-                    tracing::warn!(%error, "could not accept a connection");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                    continue;
-                }
-            };
-            let Ok(place) = places.clone().try_acquire_owned() else {
-                rim.connections.tally().count(Refusal::Full);
-                continue;
-            };
-            let _ = stream.set_nodelay(true);
-            let rim = rim.clone();
-            sessions.spawn(async move {
-                session::serve(stream, address, Transport::Plain, &rim).await;
-                drop(place);
-            });
-        }
-        let drained = async { while sessions.join_next().await.is_some() {} };
-        let _ = tokio::time::timeout(Duration::from_secs(2), drained).await;
+        let rim = Arc::new(Rim {
+            door: Door::new(self.limits.clone()),
+            handshakes: Semaphore::new(self.limits.handshakes.max(1)),
+            queue: Arc::new(Semaphore::new(self.limits.queue_bytes)),
+            limits: self.limits,
+            connections: self.connections,
+            admission,
+            up,
+            events,
+            shutdown,
+        });
+        let plain = self.plain.map(|listener| tcp::serve(listener, None, &rim));
+        let tls = self.tls.map(|(listener, settings)| tcp::serve(listener, Some(settings), &rim));
+        let quic = self.quic.map(|endpoint| quic::serve(endpoint, &rim));
+        tokio::join!(run(plain), run(tls), run(quic));
+    }
+}
+
+async fn run(listener: Option<impl Future<Output = ()>>) {
+    if let Some(listener) = listener {
+        listener.await;
     }
 }
 
@@ -166,9 +168,8 @@ async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), BindEr
     Ok((listener, address))
 }
 
-async fn accept(listener: Option<&TcpListener>) -> std::io::Result<(TcpStream, SocketAddr)> {
-    match listener {
-        Some(listener) => listener.accept().await,
-        None => std::future::pending().await,
-    }
+/// Waits a moment for sessions that were told to go.
+pub(crate) async fn drain(mut sessions: JoinSet<()>) {
+    let drained = async { while sessions.join_next().await.is_some() {} };
+    let _ = tokio::time::timeout(Duration::from_secs(2), drained).await;
 }

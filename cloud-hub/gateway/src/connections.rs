@@ -9,7 +9,7 @@ use bytes::Bytes;
 use rumqttd::protocol::DisconnectReasonCode;
 use tokio::sync::{mpsc, oneshot};
 use tributary_wire::DeviceId;
-use tributary_wire::topic::{Channel, Topic};
+use tributary_wire::topic::Channel;
 
 use crate::Transport;
 use crate::integrations::Integrations;
@@ -34,7 +34,7 @@ pub enum SendError {
 /// A message on its way down.
 #[derive(Debug)]
 pub(crate) struct Downward {
-    pub topic: String,
+    pub channel: Channel,
     pub payload: Bytes,
 }
 
@@ -110,8 +110,7 @@ impl Connections {
     pub fn send(&self, device: &DeviceId, channel: Channel, payload: impl Into<Bytes>) -> Result<(), SendError> {
         let devices = self.devices();
         let connection = devices.get(device).ok_or(SendError::NotConnected)?;
-        let topic = Topic::new(device.clone(), channel).to_string();
-        let message = Downward { topic, payload: payload.into() };
+        let message = Downward { channel, payload: payload.into() };
         connection.messages.try_send(message).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => SendError::Full,
             mpsc::error::TrySendError::Closed(_) => SendError::NotConnected,

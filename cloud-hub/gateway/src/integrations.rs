@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rumqttd::local::{LinkBuilder, LinkError, LinkRx, LinkTx};
-use rumqttd::protocol::{DisconnectReasonCode, Packet, PubAckReason, Publish, SubscribeReasonCode};
+use rumqttd::protocol::{DisconnectReasonCode, Packet, PubAckReason, SubscribeReasonCode};
 use rumqttd::{Notification, Router, RouterConfig};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep_until};
@@ -162,7 +162,7 @@ async fn take<S: AsyncRead + AsyncWrite + Unpin>(
                     packets.put(packets::sub_ack(subscribe.pkid, codes));
                 }
             }
-            Packet::Publish(publish, _) => refuse(&publish, packets, rim),
+            Packet::Publish(..) => refuse(packets, rim),
             Packet::PubAck(..) | Packet::Unsubscribe(..) => {
                 to_router.send(packet).await.map_err(|_| Ending::Closed)?;
             }
@@ -174,9 +174,9 @@ async fn take<S: AsyncRead + AsyncWrite + Unpin>(
     Ok(())
 }
 
-fn refuse<S: AsyncRead + AsyncWrite + Unpin>(publish: &Publish, packets: &mut Packets<S>, rim: &Rim) {
+fn refuse<S: AsyncRead + AsyncWrite + Unpin>(packets: &mut Packets<S>, rim: &Rim) {
     rim.connections.tally().count(Refusal::Topic);
-    let (packet_id, quality) = packets::publish_head(publish);
+    let (packet_id, quality) = packets.publish_head();
     if quality > 0 {
         packets.put(packets::pub_ack(packet_id, PubAckReason::NotAuthorized));
     }

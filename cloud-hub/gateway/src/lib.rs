@@ -11,11 +11,16 @@
 mod acceptor;
 mod admission;
 mod connections;
+mod device;
+mod door;
+mod frame;
 mod integrations;
 mod packets;
 mod pace;
+mod quic;
 mod session;
 mod tally;
+mod tcp;
 
 use std::time::Duration;
 
@@ -34,7 +39,13 @@ pub use tally::{Refusal, Tally};
 pub struct Limits {
     /// Live connections beyond this are refused.
     pub connections: usize,
-    /// From the first byte to an accepted CONNECT.
+    /// Connections that have not been let in yet; beyond this the oldest of them goes.
+    pub half_open: usize,
+    /// What one address may have of these. IPv6 addresses with the same first half are one.
+    pub per_address: AddressLimits,
+    /// TLS greetings that are computed at once.
+    pub handshakes: usize,
+    /// From the first packet to an accepted CONNECT.
     pub handshake: Duration,
     /// A peer that does not read for this long is cut off, so that it holds no memory.
     pub write_timeout: Duration,
@@ -44,6 +55,8 @@ pub struct Limits {
     pub packet_bytes: usize,
     /// Messages that a device may publish per second, averaged over a second; faster ones wait.
     pub messages_per_second: u32,
+    /// Bytes that a device may publish per second; faster ones wait.
+    pub bytes_per_second: u64,
     /// Messages that a device may have published and not yet seen acknowledged.
     pub receive_maximum: u16,
     /// Memory for messages that nobody has taken from the queue yet, over all devices.
@@ -54,6 +67,10 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 10_000,
+            half_open: 4096,
+            per_address: AddressLimits::default(),
+            // One thread of the runtime stays free for those who are in.
+            handshakes: std::thread::available_parallelism().map_or(1, |cores| cores.get().saturating_sub(1).max(1)),
             handshake: Duration::from_secs(5),
             write_timeout: Duration::from_secs(10),
             keep_alive: Duration::from_secs(300),
@@ -61,10 +78,28 @@ impl Default for Limits {
             packet_bytes: MAX_MESSAGE_BYTES + 1024,
             // An outbox closes a few batches a second; only a device that catches up comes near.
             messages_per_second: 1000,
+            bytes_per_second: 32 << 20,
             receive_maximum: 256,
             // Several of the largest messages at once.
             queue_bytes: 64 << 20,
         }
+    }
+}
+
+/// What one address may ask for. Whole sites and mobile networks stand behind one address, so these are for floods.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AddressLimits {
+    /// Live connections.
+    pub connections: usize,
+    /// Connections that have not been let in yet; beyond this the oldest of them goes.
+    pub half_open: usize,
+    /// New connections per second, averaged over a second.
+    pub per_second: u32,
+}
+
+impl Default for AddressLimits {
+    fn default() -> Self {
+        Self { connections: 5_000, half_open: 1024, per_second: 1000 }
     }
 }
 

@@ -3,19 +3,23 @@
 use std::io;
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, BytesMut};
 use rumqttd::protocol::v5::V5;
 use rumqttd::protocol::{
-    ConnAck, ConnAckProperties, ConnectReturnCode, Disconnect, DisconnectProperties, DisconnectReasonCode, Error,
-    Packet, PingResp, Protocol, PubAck, PubAckReason, Publish, SubAck, SubscribeReasonCode, UnsubAck, UnsubAckReason,
+    ConnAck, ConnAckProperties, ConnectReturnCode, Disconnect, DisconnectProperties, DisconnectReasonCode, Packet,
+    PingResp, Protocol, PubAck, PubAckReason, Publish, SubAck, SubscribeReasonCode, UnsubAck, UnsubAckReason,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+use crate::Refused;
+use crate::frame::{self, CONNECT, PUBLISH};
 use crate::tally::Refusal;
 
-/// Packet types that a client may send, by the first four bits: CONNECT, PUBLISH, PUBACK, PUBREC, PUBREL, PUBCOMP,
-/// SUBSCRIBE, UNSUBSCRIBE, PINGREQ, DISCONNECT. The codec panics on some of the others.
-const FROM_CLIENTS: u16 = 1 << 1 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 10 | 1 << 12 | 1 << 14;
+/// Room for a read: little while a connection is idle, more with each read that fills it.
+const READ_MIN: usize = 256;
+const READ_MAX: usize = 64 << 10;
+/// How long a peer that is told to go may take to read why.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// Why a connection ends.
 #[derive(Debug)]
@@ -26,12 +30,24 @@ pub(crate) enum Ending {
     Refused(Refusal, DisconnectReasonCode),
     /// Somebody else wants it gone, and says why.
     Told(DisconnectReasonCode, String),
+    /// It may not come in; what its CONNACK says.
+    NotLetIn(ConnectReturnCode, Refused),
+    /// It speaks MQTT 3.
+    OlderVersion,
 }
 
 impl Ending {
     /// What everybody is told when the hub ends.
     pub fn stopping() -> Self {
         Self::Told(DisconnectReasonCode::ServerShuttingDown, "the hub is stopping".to_owned())
+    }
+
+    pub fn not_let_in(refused: Refused) -> Self {
+        Self::NotLetIn(refused.refusal.code(), refused)
+    }
+
+    pub fn malformed() -> Self {
+        Self::Refused(Refusal::Protocol, DisconnectReasonCode::MalformedPacket)
     }
 
     pub fn protocol() -> Self {
@@ -53,42 +69,89 @@ pub(crate) struct Packets<S> {
     write: BytesMut,
     bytes_max: usize,
     write_timeout: Duration,
+    publish_head: (u16, u8),
+    /// Room for the next read.
+    ahead: usize,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Packets<S> {
     pub fn new(stream: S, bytes_max: usize, write_timeout: Duration) -> Self {
-        Self { stream, codec: V5, read: BytesMut::new(), write: BytesMut::new(), bytes_max, write_timeout }
+        Self {
+            stream,
+            codec: V5,
+            read: BytesMut::new(),
+            write: BytesMut::new(),
+            bytes_max,
+            write_timeout,
+            publish_head: (0, 0),
+            ahead: READ_MIN,
+        }
     }
 
     /// The next packet that is already here.
     pub fn buffered(&mut self) -> Result<Option<Packet>, Ending> {
-        let Some(first) = self.read.first() else { return Ok(None) };
-        if FROM_CLIENTS & (1 << (first >> 4)) == 0 {
-            return Err(Ending::protocol());
+        let Some((head, length)) = frame::bounds(&self.read, self.bytes_max)? else { return Ok(None) };
+        if self.read.len() < head + length {
+            return Ok(None);
+        }
+        if self.read[0] >> 4 == PUBLISH {
+            self.publish_head = frame::publish_head(&self.read, head);
         }
         match self.codec.read_mut(&mut self.read, self.bytes_max) {
             Ok(packet) => Ok(Some(packet)),
-            Err(Error::InsufficientBytes(_)) => Ok(None),
-            Err(Error::PayloadSizeLimitExceeded(_)) => {
-                Err(Ending::Refused(Refusal::TooLarge, DisconnectReasonCode::PacketTooLarge))
-            }
-            Err(_) => Err(Ending::Refused(Refusal::Protocol, DisconnectReasonCode::MalformedPacket)),
+            // The frame is whole, so also what the codec takes for a missing byte is a wrong length within.
+            Err(_) => Err(Ending::malformed()),
         }
+    }
+
+    /// Packet id and quality of service of the last PUBLISH: the codec keeps them to itself.
+    pub fn publish_head(&self) -> (u16, u8) {
+        self.publish_head
     }
 
     /// Waits for more bytes. Safe to drop at any time: what was read stays.
     pub async fn fill(&mut self) -> Result<(), Ending> {
-        match self.stream.read_buf(&mut self.read).await? {
-            0 => Err(Ending::Closed),
-            _ => Ok(()),
+        if self.read.is_empty() && self.read.capacity() > 2 * self.ahead {
+            // What a burst needed should not be held while nothing comes.
+            self.read = BytesMut::new();
         }
+        self.read.reserve(self.ahead);
+        let room = self.read.capacity() - self.read.len();
+        let count = self.stream.read_buf(&mut self.read).await?;
+        if count == 0 {
+            return Err(Ending::Closed);
+        }
+        self.ahead = if count == room { (4 * self.ahead).min(READ_MAX) } else { count.clamp(READ_MIN, READ_MAX) };
+        Ok(())
+    }
+
+    /// Ends our side, and waits a moment for the other: what it does not read before its own bytes meet a closed
+    /// socket, it never reads.
+    pub async fn finish(&mut self) {
+        let ended = async {
+            self.flush().await.ok()?;
+            self.stream.shutdown().await.ok()?;
+            let mut rest = self.bytes_max;
+            while rest > 0 {
+                self.read.clear();
+                self.ahead = READ_MIN;
+                let before = rest;
+                self.fill().await.ok()?;
+                rest = before.saturating_sub(self.read.len());
+            }
+            Some(())
+        };
+        let _ = tokio::time::timeout(LINGER, ended).await;
     }
 
     /// The first packet, however long it takes. What does not begin like a CONNECT is refused at its first byte.
     pub async fn first(&mut self) -> Result<Packet, Ending> {
         loop {
-            if self.read.first().is_some_and(|first| *first != 0x10) {
+            if self.read.first().is_some_and(|first| *first != CONNECT << 4) {
                 return Err(Ending::protocol());
+            }
+            if frame::is_older_version(&self.read) {
+                return Err(Ending::OlderVersion);
             }
             if let Some(packet) = self.buffered()? {
                 return Ok(packet);
@@ -101,6 +164,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Packets<S> {
     pub fn put(&mut self, packet: Packet) {
         // The codec fails only for packets over 256 MB, which our own limits exclude.
         let _ = self.codec.write(packet, &mut self.write);
+    }
+
+    /// Says in the words of MQTT 3 that its version is not spoken here.
+    pub fn put_not_this_version(&mut self) {
+        self.write.extend_from_slice(&[0x20, 2, 0, 1]);
     }
 
     /// Bytes that wait to be written.
@@ -134,12 +202,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Packets<S> {
     }
 }
 
-/// Packet id and quality of service of a PUBLISH; the codec keeps them to itself but writes them out.
-pub(crate) fn publish_head(publish: &Publish) -> (u16, u8) {
-    let mut head = publish.clone();
-    (head.topic, head.payload) = (Bytes::new(), Bytes::new());
-    let head = head.serialize();
-    (u16::from_be_bytes([head[1], head[2]]), (head[0] >> 1) & 3)
+/// A topic as in a log line, not longer than one.
+pub(crate) fn shown(topic: &[u8]) -> String {
+    const LONGEST: usize = 100;
+    let (text, more) = match topic.get(..LONGEST) {
+        Some(start) if topic.len() > LONGEST => (start, format!(" and {} bytes more", topic.len() - LONGEST)),
+        _ => (topic, String::new()),
+    };
+    format!("{:?}{more}", String::from_utf8_lossy(text))
 }
 
 /// A PUBLISH with quality of service 1.
@@ -153,8 +223,8 @@ pub(crate) fn publish(packet_id: u16, topic: &str, payload: &[u8]) -> Packet {
     Packet::Publish(Publish::deserialize(bytes.freeze()), None)
 }
 
-pub(crate) fn conn_ack(code: ConnectReturnCode, properties: ConnAckProperties) -> Packet {
-    Packet::ConnAck(ConnAck { session_present: false, code }, Some(properties))
+pub(crate) fn conn_ack(code: ConnectReturnCode, session_present: bool, properties: ConnAckProperties) -> Packet {
+    Packet::ConnAck(ConnAck { session_present, code }, Some(properties))
 }
 
 pub(crate) fn pub_ack(packet_id: u16, reason: PubAckReason) -> Packet {
@@ -165,8 +235,8 @@ pub(crate) fn sub_ack(packet_id: u16, codes: Vec<SubscribeReasonCode>) -> Packet
     Packet::SubAck(SubAck { pkid: packet_id, return_codes: codes }, None)
 }
 
-pub(crate) fn unsub_ack(packet_id: u16, filters: usize) -> Packet {
-    Packet::UnsubAck(UnsubAck { pkid: packet_id, reasons: vec![UnsubAckReason::Success; filters] }, None)
+pub(crate) fn unsub_ack(packet_id: u16, reasons: Vec<UnsubAckReason>) -> Packet {
+    Packet::UnsubAck(UnsubAck { pkid: packet_id, reasons }, None)
 }
 
 pub(crate) fn ping_resp() -> Packet {

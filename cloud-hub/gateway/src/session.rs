@@ -1,34 +1,31 @@
-//! One connection, from its first byte to its last.
+//! A connection from its first packet to its last: who it is, what it may do, and who serves it.
 
-use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rumqttd::protocol::{
-    ConnAckProperties, Connect, ConnectProperties, ConnectReturnCode, DisconnectReasonCode, Packet, PubAckReason,
-    Publish, Subscribe, SubscribeReasonCode,
+    ConnAckProperties, Connect, ConnectProperties, ConnectReturnCode, LastWill, LastWillProperties, Login, Packet,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, mpsc};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, timeout_at};
+use tributary_identity::Certificate;
 use tributary_process::shutdown::Shutdown;
-use tributary_wire::DeviceId;
-use tributary_wire::topic::Topic;
 
-use crate::connections::{Connections, Leave, Place};
+use crate::connections::Connections;
+use crate::device::Device;
+use crate::door::{Door, Ticket};
 use crate::integrations;
-use crate::pace::Pace;
 use crate::packets::{self, Ending, Packets};
 use crate::tally::Refusal;
-use crate::{Admission, Event, Limits, Peer, Refused, Rights, Room, Topics, Transport, Upward};
-
-/// Bytes put together before they are written.
-const WRITE_CHUNK: usize = 64 << 10;
+use crate::{Admission, Event, Limits, Peer, Refused, Rights, Transport, Upward};
 
 /// What every session needs.
 pub(crate) struct Rim {
     pub limits: Limits,
+    pub door: Door,
+    pub handshakes: Semaphore,
     pub queue: Arc<Semaphore>,
     pub connections: Connections,
     pub admission: Arc<dyn Admission>,
@@ -37,98 +34,128 @@ pub(crate) struct Rim {
     pub shutdown: Shutdown,
 }
 
-/// Serves one peer until either side ends it.
-pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
-    stream: S,
-    address: SocketAddr,
-    transport: Transport,
-    rim: &Rim,
-) {
-    let mut packets = Packets::new(stream, rim.limits.packet_bytes, rim.limits.write_timeout);
-    let ending = match greet(&mut packets, address, transport, rim).await {
-        Ok(Greeted::Device(session, leave)) => session.run(leave, &mut packets, rim).await,
-        Ok(Greeted::Client { client, topics, keep_alive }) => {
-            let integrations = rim.connections.integrations();
-            integrations::follow(integrations, &client, &*topics, keep_alive, &mut packets, rim).await
-        }
-        Err(ending) => ending,
-    };
-    let last = match ending {
-        Ending::Closed => return,
-        Ending::Told(code, why) => packets::disconnect(code, &why),
-        Ending::Refused(refusal, reason) => {
-            rim.connections.tally().count(refusal);
-            packets::disconnect(reason, refusal.name())
-        }
-    };
-    packets.put(last);
-    let _ = packets.flush().await;
+/// A peer whose bytes can be read, but who has not said who it is.
+pub(crate) struct Arrival {
+    pub address: SocketAddr,
+    pub transport: Transport,
+    pub certificate: Option<Certificate>,
+    /// Until when it has to be let in.
+    pub deadline: Instant,
+    pub ticket: Ticket,
 }
 
-enum Greeted {
-    Device(Session, Leave),
-    Client { client: String, topics: Arc<dyn Topics>, keep_alive: Duration },
+/// Serves one peer until either side ends it.
+pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, arrival: Arrival, rim: &Rim) {
+    let mut packets = Packets::new(stream, rim.limits.packet_bytes, rim.limits.write_timeout);
+    let Arrival { address, transport, certificate, deadline, mut ticket } = arrival;
+    let tally = rim.connections.tally();
+    let greeting = Box::pin(greet(&mut packets, address, transport, certificate, rim));
+    let ending = match timeout_at(deadline, greeting).await {
+        Ok(Ok(greeting)) => seat(greeting, transport, &mut ticket, &mut packets, rim).await,
+        Ok(Err(ending)) => ending,
+        Err(_) => return tally.refused(Refusal::HandshakeTimeout, &address, &"no CONNECT in time"),
+    };
+    match ending {
+        Ending::Closed => return,
+        Ending::Told(code, why) => packets.put(packets::disconnect(code, &why)),
+        Ending::Refused(refusal, code) => {
+            tally.refused(refusal, &address, &"disconnected");
+            packets.put(packets::disconnect(code, refusal.name()));
+        }
+        Ending::NotLetIn(code, refused) => {
+            tally.refused(refused.refusal, &address, &refused.reason);
+            let properties = ConnAckProperties { reason_string: Some(refused.reason), ..Default::default() };
+            packets.put(packets::conn_ack(code, false, properties));
+        }
+        Ending::OlderVersion => {
+            tally.refused(Refusal::Version, &address, &"an MQTT version before 5");
+            packets.put_not_this_version();
+        }
+    }
+    packets.finish().await;
+}
+
+/// A CONNECT that admission said yes to.
+pub(crate) struct Greeting {
+    pub connect: Connect,
+    pub properties: Option<ConnectProperties>,
+    pub will: Option<(LastWill, Option<LastWillProperties>)>,
+    pub rights: Rights,
 }
 
 async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
     packets: &mut Packets<S>,
     address: SocketAddr,
     transport: Transport,
+    certificate: Option<Certificate>,
     rim: &Rim,
-) -> Result<Greeted, Ending> {
-    let first = timeout(rim.limits.handshake, packets.first()).await;
-    let first = first.map_err(|_| {
-        rim.connections.tally().count(Refusal::HandshakeTimeout);
-        Ending::Closed
-    })??;
-    let Packet::Connect(connect, properties, _, _, login) = first else { return Err(Ending::protocol()) };
-    let keep_alive = keep_alive(&connect, rim);
+) -> Result<Greeting, Ending> {
+    let first = packets.first().await?;
+    let Packet::Connect(connect, properties, will, will_properties, login) = first else {
+        return Err(Ending::protocol());
+    };
+    if properties.as_ref().is_some_and(|properties| properties.authentication_method.is_some()) {
+        let reason = "extended authentication is not available".to_owned();
+        let refused = Refused { refusal: Refusal::Unsupported, reason };
+        return Err(Ending::NotLetIn(ConnectReturnCode::BadAuthenticationMethod, refused));
+    }
+    let login: Option<&Login> = login.as_ref();
     let peer = Peer {
         address,
         transport,
-        certificate: None,
+        certificate: certificate.as_ref(),
         client_id: &connect.client_id,
-        username: login.as_ref().map(|login| login.username.as_str()),
-        password: login.as_ref().map(|login| login.password.as_bytes()),
+        username: login.map(|login| login.username.as_str()),
+        password: login.map(|login| login.password.as_bytes()),
     };
-    let device = match rim.admission.admit(peer).await {
-        Ok(Rights::Device(device)) => device,
-        Ok(Rights::Client(topics)) => {
-            packets.put(packets::conn_ack(ConnectReturnCode::Success, offer(keep_alive, rim)));
-            packets.flush().await?;
-            return Ok(Greeted::Client { client: connect.client_id, topics, keep_alive });
-        }
-        Err(refused) => {
-            tracing::warn!(client_id = connect.client_id, reason = refused.reason, "connection refused");
-            return Err(refuse(packets, rim, refused).await);
-        }
-    };
-    let (place, leave) = rim.connections.enter(&device, transport);
-    if place.took_over {
-        let _ = rim.events.send(Event::TakenOver(device.clone())).await;
-    }
-    packets.put(packets::conn_ack(ConnectReturnCode::Success, offer(keep_alive, rim)));
-    let in_flight_max = receive_maximum(properties.as_ref());
-    let session = Session {
-        device,
-        transport,
-        place,
-        keep_alive,
-        in_flight_max,
-        in_flight: HashSet::new(),
-        next_id: 1,
-        listens: false,
-        pace: Pace::new(rim.limits.messages_per_second, Instant::now()),
-    };
-    Ok(Greeted::Device(session, leave))
+    let rights = rim.admission.admit(peer).await.map_err(Ending::not_let_in)?;
+    let will = will.map(|will| (will, will_properties));
+    Ok(Greeting { connect, properties, will, rights })
 }
 
-async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(packets: &mut Packets<S>, rim: &Rim, refused: Refused) -> Ending {
-    rim.connections.tally().count(refused.refusal);
-    let properties = ConnAckProperties { reason_string: Some(refused.reason), ..Default::default() };
-    packets.put(packets::conn_ack(refused.refusal.code(), properties));
-    let _ = packets.flush().await;
-    Ending::Closed
+/// Gives a peer that may come in its place, and serves it there.
+async fn seat<S: AsyncRead + AsyncWrite + Unpin>(
+    greeting: Greeting,
+    transport: Transport,
+    ticket: &mut Ticket,
+    packets: &mut Packets<S>,
+    rim: &Rim,
+) -> Ending {
+    let keep_alive = keep_alive(&greeting.connect, rim);
+    match &greeting.rights {
+        Rights::Client(topics) => {
+            let topics = topics.clone();
+            if let Err(ending) = enter(ticket, false) {
+                return ending;
+            }
+            packets.put(packets::conn_ack(ConnectReturnCode::Success, false, offer(keep_alive, rim)));
+            let integrations = rim.connections.integrations();
+            let client = &greeting.connect.client_id;
+            integrations::follow(integrations, client, &*topics, keep_alive, packets, rim).await
+        }
+        Rights::Device(device) => {
+            let device = device.clone();
+            if greeting.will.is_some() {
+                let reason = "a device may not leave a will".to_owned();
+                return Ending::not_let_in(Refused { refusal: Refusal::Topic, reason });
+            }
+            if let Err(ending) = enter(ticket, rim.connections.is_connected(&device)) {
+                return ending;
+            }
+            packets.put(packets::conn_ack(ConnectReturnCode::Success, false, offer(keep_alive, rim)));
+            let properties = greeting.properties.as_ref();
+            let (device, leave) = Device::enter(device, transport, keep_alive, properties, rim);
+            drop(greeting);
+            Box::pin(device.run(leave, packets, rim)).await
+        }
+    }
+}
+
+fn enter(ticket: &mut Ticket, replaces: bool) -> Result<(), Ending> {
+    ticket.enter(replaces).map_err(|refusal| {
+        let reason = "the hub has no room for another connection now".to_owned();
+        Ending::not_let_in(Refused { refusal, reason })
+    })
 }
 
 fn keep_alive(connect: &Connect, rim: &Rim) -> Duration {
@@ -136,11 +163,6 @@ fn keep_alive(connect: &Connect, rim: &Rim) -> Duration {
         Duration::ZERO => rim.limits.keep_alive,
         asked => asked.min(rim.limits.keep_alive),
     }
-}
-
-fn receive_maximum(properties: Option<&ConnectProperties>) -> usize {
-    // Without the property the standard's default holds.
-    properties.and_then(|properties| properties.receive_maximum).unwrap_or(u16::MAX).max(1).into()
 }
 
 fn offer(keep_alive: Duration, rim: &Rim) -> ConnAckProperties {
@@ -155,184 +177,5 @@ fn offer(keep_alive: Duration, rim: &Rim) -> ConnAckProperties {
         subscription_identifiers_available: Some(0),
         server_keep_alive: Some(keep_alive.as_secs() as u16),
         ..Default::default()
-    }
-}
-
-/// A device's connection.
-struct Session {
-    device: DeviceId,
-    transport: Transport,
-    place: Place,
-    keep_alive: Duration,
-    in_flight_max: usize,
-    in_flight: HashSet<u16>,
-    next_id: u16,
-    /// Whether it has subscribed: nothing is sent down before.
-    listens: bool,
-    pace: Pace,
-}
-
-impl Session {
-    async fn run<S: AsyncRead + AsyncWrite + Unpin>(
-        mut self,
-        mut leave: Leave,
-        packets: &mut Packets<S>,
-        rim: &Rim,
-    ) -> Ending {
-        // Whatever it waits for, a session that is told to go goes at once.
-        let ending = tokio::select! {
-            biased;
-            ending = leave.told() => ending,
-            () = rim.shutdown.given() => Ending::stopping(),
-            ending = self.serve(packets, rim) => ending,
-        };
-        if rim.connections.leave(&self.device, self.place.number) && self.listens {
-            let _ = rim.events.send(Event::Disconnected(self.device)).await;
-        }
-        ending
-    }
-
-    async fn serve<S: AsyncRead + AsyncWrite + Unpin>(&mut self, packets: &mut Packets<S>, rim: &Rim) -> Ending {
-        let silence = self.keep_alive.mul_f64(1.5);
-        let mut deadline = Instant::now() + silence;
-        // A client may send on without waiting for its CONNACK.
-        if let Err(ending) = self.take(packets, rim).await {
-            return ending;
-        }
-        loop {
-            if let Err(ending) = packets.flush().await {
-                return ending;
-            }
-            let may_send = self.listens && self.in_flight.len() < self.in_flight_max;
-            tokio::select! {
-                biased;
-                Some(message) = self.place.messages.recv(), if may_send => {
-                    let packet_id = self.packet_id();
-                    packets.put(packets::publish(packet_id, &message.topic, &message.payload));
-                    while packets.waiting() < WRITE_CHUNK && self.in_flight.len() < self.in_flight_max {
-                        let Ok(message) = self.place.messages.try_recv() else { break };
-                        let packet_id = self.packet_id();
-                        packets.put(packets::publish(packet_id, &message.topic, &message.payload));
-                    }
-                }
-                filled = packets.fill() => {
-                    if let Err(ending) = filled {
-                        return ending;
-                    }
-                    deadline = Instant::now() + silence;
-                    if let Err(ending) = self.take(packets, rim).await {
-                        return ending;
-                    }
-                }
-                () = sleep_until(deadline) => {
-                    return Ending::Refused(Refusal::KeepAlive, DisconnectReasonCode::KeepAliveTimeout);
-                }
-            }
-        }
-    }
-
-    fn packet_id(&mut self) -> u16 {
-        // Ids in flight are skipped; there are always free ones because the window is smaller than their number.
-        loop {
-            let id = self.next_id;
-            self.next_id = self.next_id.checked_add(1).unwrap_or(1);
-            if self.in_flight.insert(id) {
-                return id;
-            }
-        }
-    }
-
-    /// Handles every packet that is here.
-    async fn take<S: AsyncRead + AsyncWrite + Unpin>(
-        &mut self,
-        packets: &mut Packets<S>,
-        rim: &Rim,
-    ) -> Result<(), Ending> {
-        while let Some(packet) = packets.buffered()? {
-            match packet {
-                Packet::Publish(publish, properties) => {
-                    if properties.is_some_and(|properties| properties.topic_alias.is_some()) {
-                        return Err(Ending::Refused(Refusal::Protocol, DisconnectReasonCode::TopicAliasInvalid));
-                    }
-                    self.publish(publish, packets, rim).await?;
-                }
-                Packet::PubAck(ack, _) => {
-                    self.in_flight.remove(&ack.pkid);
-                }
-                Packet::Subscribe(subscribe, _) => self.subscribe(&subscribe, packets, rim).await,
-                Packet::Unsubscribe(unsubscribe, _) => {
-                    if unsubscribe.filters.contains(&Topic::down_filter(&self.device)) {
-                        self.listens = false;
-                    }
-                    packets.put(packets::unsub_ack(unsubscribe.pkid, unsubscribe.filters.len()));
-                }
-                Packet::PingReq(_) => packets.put(packets::ping_resp()),
-                Packet::Disconnect(..) => return Err(Ending::Closed),
-                _ => return Err(Ending::protocol()),
-            }
-        }
-        Ok(())
-    }
-
-    async fn publish<S: AsyncRead + AsyncWrite + Unpin>(
-        &mut self,
-        publish: Publish,
-        packets: &mut Packets<S>,
-        rim: &Rim,
-    ) -> Result<(), Ending> {
-        let (packet_id, quality) = packets::publish_head(&publish);
-        if quality > 1 {
-            return Err(Ending::Refused(Refusal::Protocol, DisconnectReasonCode::QoSNotSupported));
-        }
-        let topic = std::str::from_utf8(&publish.topic).ok().and_then(Topic::parse);
-        let own = topic.filter(|topic| topic.device == self.device && topic.channel.is_up());
-        let reason = match own {
-            Some(topic) => {
-                // Waiting here stops reading, so a device cannot send faster than it may, or than the hub takes.
-                let wait = self.pace.take(Instant::now());
-                if !wait.is_zero() {
-                    tokio::time::sleep(wait).await;
-                }
-                let bytes = publish.payload.len().min(rim.limits.queue_bytes) as u32;
-                let room = rim.queue.clone().acquire_many_owned(bytes).await.map_err(|_| Ending::Closed)?;
-                let (device, channel, payload) = (topic.device, topic.channel, publish.payload);
-                let message = Upward { device, channel, payload, room: Room::new(room) };
-                rim.up.send(message).await.map_err(|_| Ending::Closed)?;
-                PubAckReason::Success
-            }
-            None => {
-                rim.connections.tally().count(Refusal::Topic);
-                tracing::warn!(device_id = %self.device, topic = ?publish.topic, "publish refused");
-                PubAckReason::NotAuthorized
-            }
-        };
-        if quality == 1 {
-            packets.put(packets::pub_ack(packet_id, reason));
-        }
-        Ok(())
-    }
-
-    async fn subscribe<S: AsyncRead + AsyncWrite + Unpin>(
-        &mut self,
-        subscribe: &Subscribe,
-        packets: &mut Packets<S>,
-        rim: &Rim,
-    ) {
-        let own = Topic::down_filter(&self.device);
-        let listened = self.listens;
-        let codes = subscribe.filters.iter().map(|filter| {
-            if filter.path == own {
-                self.listens = true;
-                SubscribeReasonCode::QoS1
-            } else {
-                rim.connections.tally().count(Refusal::Topic);
-                tracing::warn!(device_id = %self.device, filter = filter.path, "subscription refused");
-                SubscribeReasonCode::NotAuthorized
-            }
-        });
-        packets.put(packets::sub_ack(subscribe.pkid, codes.collect()));
-        if self.listens && !listened {
-            let _ = rim.events.send(Event::Connected(self.device.clone(), self.transport)).await;
-        }
     }
 }
