@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use cloud_hub_gateway::{Limits, Listeners};
+use cloud_hub_gateway::{AddressLimits, Limits, Listeners};
 use serde::{Deserialize, Serialize};
 use tributary_process::config::{ByteSize, HumanDuration};
 use tributary_process::logging::LogConfig;
@@ -77,12 +77,22 @@ pub struct GatewayConfig {
     pub enrol: Enrol,
     /// Connections at once.
     pub connections: usize,
+    /// Connections that have not been let in yet, beside the others; beyond this the oldest of them goes.
+    pub half_open: usize,
+    /// Connections at once from one address. Whole sites and mobile networks stand behind one.
+    pub connections_per_address: usize,
+    /// Connections from one address that have not been let in yet; beyond this the oldest of them goes.
+    pub half_open_per_address: usize,
+    /// New connections per second from one address; more are refused.
+    pub new_per_second_per_address: u32,
     /// Time for a connection to say who it is.
     pub handshake: HumanDuration,
     /// Time for a peer to take what is written to it.
     pub write_timeout: HumanDuration,
     /// Messages that a device may send per second; faster ones wait.
     pub messages_per_second: u32,
+    /// Bytes that a device may send per second; faster ones wait.
+    pub bytes_per_second: ByteSize,
     /// Messages that a device may have sent and not yet seen acknowledged.
     pub receive_maximum: u16,
     /// Memory for messages that ingest has not taken yet, over all devices.
@@ -98,9 +108,14 @@ impl Default for GatewayConfig {
             insecure_plain_on_loopback: None,
             enrol: Enrol::Open,
             connections: limits.connections,
+            half_open: limits.half_open,
+            connections_per_address: limits.per_address.connections,
+            half_open_per_address: limits.per_address.half_open,
+            new_per_second_per_address: limits.per_address.per_second,
             handshake: HumanDuration(limits.handshake),
             write_timeout: HumanDuration(limits.write_timeout),
             messages_per_second: limits.messages_per_second,
+            bytes_per_second: ByteSize(limits.bytes_per_second),
             receive_maximum: limits.receive_maximum,
             queue_bytes: ByteSize(limits.queue_bytes as u64),
         }
@@ -117,9 +132,16 @@ impl GatewayConfig {
     pub fn limits(&self) -> Limits {
         Limits {
             connections: self.connections,
+            half_open: self.half_open,
+            per_address: AddressLimits {
+                connections: self.connections_per_address,
+                half_open: self.half_open_per_address,
+                per_second: self.new_per_second_per_address,
+            },
             handshake: self.handshake.0,
             write_timeout: self.write_timeout.0,
             messages_per_second: self.messages_per_second,
+            bytes_per_second: self.bytes_per_second.0,
             receive_maximum: self.receive_maximum,
             queue_bytes: self.queue_bytes.0 as usize,
             ..Limits::default()
