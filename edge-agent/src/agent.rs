@@ -12,10 +12,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use anyhow::Context as _;
 use tokio::task::JoinSet;
 use tributary_features::{View, ViewError};
 use tributary_process::clock::{Clock, SystemClock};
 use tributary_process::http::Client;
+use tributary_process::logging::Tail;
 use tributary_process::shutdown::Shutdown;
 use tributary_release::{KeyError, VerifyingKeys};
 use tributary_wire::Micros;
@@ -24,6 +26,8 @@ use crate::api::{self, Api, BindError, Report, Sockets, StatusSource};
 use crate::config::{Config, InvalidConfig};
 use crate::link::{self, Condition, Link, LinkStatus};
 use crate::metrics::Metrics;
+use crate::orders;
+use crate::orders::restart::Wanted;
 use crate::packages::PackageFiles;
 use crate::serve::{FleetSource, Pipeline, PipelineConfig, Serving, StartError};
 use crate::sources::Replay;
@@ -85,6 +89,8 @@ pub struct Agent {
     sockets: Sockets,
     metrics: Arc<Metrics>,
     replays: Vec<(Replay, Option<SourceState>)>,
+    log: Tail,
+    restart: Wanted,
 }
 
 /// Microseconds of a configured duration.
@@ -119,7 +125,20 @@ impl Agent {
         let replays = config.sources.replay.iter().map(|replay| (Replay::new(replay.clone()), stored(&replay.name)));
         let replays = replays.collect();
         let pipeline = pipeline.start()?;
-        Ok(Self { config, clock, store, serving, pipeline, updates, handle, sockets, metrics, replays })
+        let (log, restart) = (Tail::default(), Wanted::default());
+        Ok(Self { config, clock, store, serving, pipeline, updates, handle, sockets, metrics, replays, log, restart })
+    }
+
+    /// Shows the process's log to whom the hub's commands send it.
+    #[must_use]
+    pub fn with_log(mut self, log: Tail) -> Self {
+        self.log = log;
+        self
+    }
+
+    /// Whether the process should be started again once [`Self::run`] has returned.
+    pub fn restart_wanted(&self) -> Wanted {
+        self.restart.clone()
     }
 
     /// The address of the local API, when it listens on TCP.
@@ -144,7 +163,8 @@ impl Agent {
 
     /// Works until `shutdown` is given, then drains: sources first, then what they sent, then the state.
     pub async fn run(self, shutdown: Shutdown) -> anyhow::Result<()> {
-        let Self { config, clock, store, serving, pipeline, updates, handle, sockets, metrics, replays } = self;
+        let Self { config, clock, store, serving, pipeline, updates, handle, sockets, metrics, replays, log, restart } =
+            self;
         let link_status = Arc::new(LinkStatus::default());
         let status = Arc::new(StatusSource {
             device: config.device.clone(),
@@ -154,6 +174,19 @@ impl Agent {
             metrics: metrics.clone(),
             report: report(handle.clone(), link_status.clone()),
         });
+        let parts = orders::Parts {
+            config: config.commands.clone(),
+            folder: config.state_dir.join("commands"),
+            state_dir: config.state_dir.clone(),
+            log,
+            settings: toml::to_string(&config).context("print the settings")?,
+            status: shown(&status, StatusSource::json),
+            metrics: shown(&status, StatusSource::metrics_text),
+            restart: end(restart, &shutdown),
+            rotate_key: Box::new(|| Box::pin(async { Err("this device has no certificate to renew".to_owned()) })),
+            clock: clock.clone(),
+        };
+        let (orders, carrying_out) = orders::new(parts).context("commands of the hub")?;
         let link = Link {
             device: config.device.clone(),
             hub: config.hub.mqtt.clone(),
@@ -161,6 +194,7 @@ impl Agent {
             store: store.clone(),
             serving: serving.clone(),
             updates: handle,
+            orders,
             condition: condition(status.clone(), config.labels.into_iter().collect()),
             status: link_status,
             clock,
@@ -169,6 +203,7 @@ impl Agent {
         let mut tasks = JoinSet::new();
         tasks.spawn(updates.run(shutdown.clone()));
         tasks.spawn(link::run(link, shutdown.clone()));
+        tasks.spawn(orders::run(carrying_out, shutdown.clone()));
         for (replay, stored) in replays {
             tasks.spawn(replay.run(serving.clone(), stored, shutdown.clone()));
         }
@@ -182,6 +217,21 @@ impl Agent {
         anyhow::ensure!(drained.is_ok(), "the pipeline ended in a panic");
         Ok(served?)
     }
+}
+
+/// Asks the status for something later.
+fn shown<T: 'static>(status: &Arc<StatusSource>, of: fn(&StatusSource) -> T) -> Box<dyn Fn() -> T + Send + Sync> {
+    let status = status.clone();
+    Box::new(move || of(&status))
+}
+
+/// Ends the agent in an orderly way, so that it can be started again.
+fn end(restart: Wanted, shutdown: &Shutdown) -> Box<dyn Fn() + Send + Sync> {
+    let shutdown = shutdown.clone();
+    Box::new(move || {
+        restart.set();
+        shutdown.give();
+    })
 }
 
 async fn updates(

@@ -11,6 +11,7 @@ use tributary_process::logging::LogConfig;
 use tributary_wire::{DeviceId, LineName};
 
 use crate::link::LinkConfig;
+use crate::orders::OrdersConfig;
 use crate::sources::{ReplayConfig, TimeDomain, TimeRules};
 use crate::update::UpdateConfig;
 
@@ -48,6 +49,8 @@ pub struct Config {
     pub link: LinkConfig,
     /// How packages are changed.
     pub update: UpdateConfig,
+    /// Which commands of the hub are carried out.
+    pub commands: OrdersConfig,
     /// Width of the event-time windows that sketches cover.
     pub sketch_window: HumanDuration,
     /// Answers kept by features; 0 turns the prediction cache off.
@@ -74,6 +77,7 @@ impl Default for Config {
             outbox: Outbox::default(),
             link: LinkConfig::default(),
             update: UpdateConfig::default(),
+            commands: OrdersConfig::default(),
             sketch_window: HumanDuration(Duration::from_secs(86_400)),
             prediction_cache: 1024,
             log: LogConfig::default(),

@@ -10,6 +10,7 @@ pub mod windows;
 pub mod packages;
 pub mod serve;
 pub mod update;
+pub mod orders;
 pub mod link;
 pub mod api;
 pub mod metrics;

@@ -75,6 +75,16 @@ impl StatusSource {
         Resources { memory_bytes, outbox_batches, outbox_bytes, events }
     }
 
+    /// Counters and gauges in the text form of Prometheus.
+    pub fn metrics_text(&self) -> String {
+        let (resources, metrics) = (self.resources(), &self.metrics);
+        metrics.outbox_batches.set(resources.outbox_batches as i64);
+        metrics.outbox_bytes.set(resources.outbox_bytes as i64);
+        metrics.memory_bytes.set(resources.memory_bytes as i64);
+        metrics.queue_events.set(self.serving.waiting() as i64);
+        metrics.text()
+    }
+
     /// All of it as JSON.
     pub fn json(&self) -> Json_ {
         let shown = self.serving.shown();
@@ -178,14 +188,8 @@ pub(super) async fn health(state: State) -> Response {
 }
 
 pub(super) async fn metrics(state: State) -> Response {
-    let resources = state.status.resources();
-    let metrics = &state.metrics;
-    metrics.outbox_batches.set(resources.outbox_batches as i64);
-    metrics.outbox_bytes.set(resources.outbox_bytes as i64);
-    metrics.memory_bytes.set(resources.memory_bytes as i64);
-    metrics.queue_events.set(state.serving.waiting() as i64);
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, kind)], metrics.text()).into_response()
+    ([(header::CONTENT_TYPE, kind)], state.status.metrics_text()).into_response()
 }
 
 /// Which accepted ids are listed.

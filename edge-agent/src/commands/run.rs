@@ -8,21 +8,31 @@ use tributary_process::shutdown::Shutdown;
 
 use super::{Failure, Settings};
 use crate::Agent;
+use crate::orders::restart::Program;
 
 /// Enough for a device: one for the network, one for everything else. The pipeline has a thread of its own.
 const WORKERS: usize = 2;
 
 pub(super) fn run(settings: &Settings) -> Result<ExitCode, Failure> {
     let config = settings.load()?;
-    logging::init(&config.log).context("logging")?;
+    let log = logging::init_with_tail(&config.log).context("logging")?;
+    let program = Program::present().context("this program's own path")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build();
     let runtime = runtime.context("runtime")?;
-    runtime.block_on(async {
+    let restart = runtime.block_on(async {
         let shutdown = Shutdown::on_signal().context("signals")?;
         let device = config.device.clone();
-        let agent = Agent::build(config).await.context("cannot start")?;
+        let agent = Agent::build(config).await.context("cannot start")?.with_log(log);
         tracing::info!(%device, version = crate::VERSION, "the agent works");
-        agent.run(shutdown).await
+        let restart = agent.restart_wanted();
+        agent.run(shutdown).await?;
+        anyhow::Ok(restart)
     })?;
+    if restart.is_set() {
+        tracing::info!("starting again");
+        // Everything that could hold a file or a socket has to be gone before.
+        drop(runtime);
+        return Err(anyhow::Error::new(program.start_again()).context("could not start again").into());
+    }
     Ok(ExitCode::SUCCESS)
 }

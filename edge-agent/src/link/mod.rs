@@ -98,6 +98,8 @@ pub struct Link {
     pub serving: Arc<Serving>,
     /// What runs and what should.
     pub updates: Handle,
+    /// What the hub asks for once.
+    pub orders: crate::orders::Handle,
     /// How the device is.
     pub condition: Arc<dyn Fn() -> Condition + Send + Sync>,
     /// What this link shows of itself.
@@ -187,6 +189,7 @@ pub async fn run(link: Link, shutdown: Shutdown) {
         let began = link.clock.monotonic();
         let ended = shutdown.unless_given(session::run(&link, &outbox, &mut snapshots)).await;
         link.updates.online(false);
+        link.orders.disconnected();
         session::lock(&outbox).disconnected();
         let Some(error) = ended else { break };
         let words = in_words(&error);

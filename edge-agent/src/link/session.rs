@@ -45,6 +45,7 @@ async fn work(
     tracing::info!(hub = %link.hub, "connected");
     link.status.connection(true, None);
     link.updates.online(true);
+    link.orders.connected();
     lock(outbox).connected();
     let mut report_due = Instant::now() + link.config.report_every.0;
     loop {
@@ -53,6 +54,7 @@ async fn work(
         tokio::select! {
             heard = connection.next() => hear(link, outbox, snapshots, heard?).await?,
             Ok(()) = stored.changed() => {}
+            answer = link.orders.answer() => connection.publish(Channel::Result, answer)?,
             Ok(()) = changed.changed() => {
                 send_report(link, &connection).await?;
                 report_due = Instant::now() + link.config.report_every.0;
@@ -131,6 +133,11 @@ async fn hear(link: &Link, outbox: &SharedOutbox, snapshots: &mut Snapshots, hea
             Ok(FeatureSnapshot::V1(part)) => take_part(link, snapshots, part).await?,
             Err(error) => ignore(link, "feature snapshot", &error),
         },
+        Some(Channel::Command) => {
+            if let Err(problem) = link.orders.heard(&heard.payload) {
+                ignore(link, "command", &problem);
+            }
+        }
         _ => ignore(link, "message", &"its topic is not one of this device's"),
     }
     Ok(())
