@@ -7,6 +7,8 @@
 pub mod backoff;
 mod chance;
 pub mod outbox;
+pub mod transport;
+pub mod renewal;
 pub mod updater;
 
 use std::time::Duration;
