@@ -16,7 +16,6 @@ use anyhow::Context as _;
 use tokio::task::JoinSet;
 use tributary_features::{View, ViewError};
 use tributary_process::clock::{Clock, SystemClock};
-use tributary_process::http::Client;
 use tributary_process::logging::Tail;
 use tributary_process::shutdown::Shutdown;
 use tributary_release::{KeyError, VerifyingKeys};
@@ -24,6 +23,8 @@ use tributary_wire::Micros;
 
 use crate::api::{self, Api, BindError, Report, Sockets, StatusSource};
 use crate::config::{Config, InvalidConfig};
+use crate::hub_access::HubAccess;
+use crate::identity::{self, Renewal};
 use crate::link::{self, Condition, Link, LinkStatus};
 use crate::metrics::Metrics;
 use crate::orders;
@@ -34,6 +35,7 @@ use crate::sources::Replay;
 use crate::state::{BatchLimits, SourceState, Store, StoreError, StoreOptions};
 use crate::update::{Handle, Parts, UpdateError, Updates};
 use crate::windows::SnapshotRules;
+use crate::words::in_words;
 
 /// Why an agent cannot be built.
 #[derive(Debug, thiserror::Error)]
@@ -67,7 +69,7 @@ pub enum BuildError {
     #[error("trusted keys")]
     Keys(#[from] KeyError),
     /// The hub's address is not one.
-    #[error("`hub.http`: {0}")]
+    #[error("`hub.insecure_plain_http`: {0}")]
     Hub(String),
     /// The packages that were in place cannot be put back.
     #[error("packages")]
@@ -80,6 +82,7 @@ pub enum BuildError {
 /// An agent that is bound but does not work yet.
 pub struct Agent {
     config: Config,
+    hub: HubAccess,
     clock: Arc<dyn Clock>,
     store: Arc<Store>,
     serving: Arc<Serving>,
@@ -100,11 +103,12 @@ fn micros(duration: tributary_process::config::HumanDuration) -> u64 {
 
 impl Agent {
     /// Opens the state, brings the windows back and binds the sockets.
-    pub async fn build(config: Config) -> Result<Self, BuildError> {
+    pub async fn build(mut config: Config) -> Result<Self, BuildError> {
         config.check()?;
         let folder = config.state_dir.clone();
         std::fs::create_dir_all(&folder).map_err(|source| BuildError::File { path: folder.clone(), source })?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+        let hub = HubAccess::open(&mut config)?;
         let options = StoreOptions {
             cache_bytes: config.state.cache.0 as usize,
             outbox_budget: config.outbox.budget.0,
@@ -117,7 +121,7 @@ impl Agent {
         let pipeline = Pipeline::build(store.clone(), pipeline_config)?;
         let serving = pipeline.serving();
         // Committed packages are in place before the first event is served.
-        let (updates, handle) = updates(&config, &store, &serving, clock.clone()).await?;
+        let (updates, handle) = updates(&config, &hub, &store, &serving, clock.clone()).await?;
         let sockets =
             Sockets::bind(config.listen.tcp, config.listen.unix.as_ref().map(|path| folder.join(path))).await?;
         let sources = serving.shown().sources;
@@ -126,7 +130,21 @@ impl Agent {
         let replays = replays.collect();
         let pipeline = pipeline.start()?;
         let (log, restart) = (Tail::default(), Wanted::default());
-        Ok(Self { config, clock, store, serving, pipeline, updates, handle, sockets, metrics, replays, log, restart })
+        Ok(Self {
+            config,
+            hub,
+            clock,
+            store,
+            serving,
+            pipeline,
+            updates,
+            handle,
+            sockets,
+            metrics,
+            replays,
+            log,
+            restart,
+        })
     }
 
     /// Shows the process's log to whom the hub's commands send it.
@@ -163,17 +181,31 @@ impl Agent {
 
     /// Works until `shutdown` is given, then drains: sources first, then what they sent, then the state.
     pub async fn run(self, shutdown: Shutdown) -> anyhow::Result<()> {
-        let Self { config, clock, store, serving, pipeline, updates, handle, sockets, metrics, replays, log, restart } =
-            self;
-        let link_status = Arc::new(LinkStatus::default());
+        let Self {
+            config,
+            hub,
+            clock,
+            store,
+            serving,
+            pipeline,
+            updates,
+            handle,
+            sockets,
+            metrics,
+            replays,
+            log,
+            restart,
+        } = self;
+        let link_status = Arc::new(LinkStatus::new(metrics.link.clone()));
         let status = Arc::new(StatusSource {
             device: config.device.clone(),
             store: store.clone(),
             serving: serving.clone(),
             replays: replays.iter().map(|(replay, _)| replay.clone()).collect(),
             metrics: metrics.clone(),
-            report: report(handle.clone(), link_status.clone()),
+            report: report(handle.clone(), link_status.clone(), hub.clone()),
         });
+        let (renewal, renewals) = Renewal::channel();
         let parts = orders::Parts {
             config: config.commands.clone(),
             folder: config.state_dir.join("commands"),
@@ -183,13 +215,13 @@ impl Agent {
             status: shown(&status, StatusSource::json),
             metrics: shown(&status, StatusSource::metrics_text),
             restart: end(restart, &shutdown),
-            rotate_key: Box::new(|| Box::pin(async { Err("this device has no certificate to renew".to_owned()) })),
+            rotate_key: rotate_key(hub.identity.as_ref().map(|_| renewal)),
             clock: clock.clone(),
         };
         let (orders, carrying_out) = orders::new(parts).context("commands of the hub")?;
         let link = Link {
             device: config.device.clone(),
-            hub: config.hub.mqtt.clone(),
+            way: hub.way.clone(),
             config: config.link,
             store: store.clone(),
             serving: serving.clone(),
@@ -204,6 +236,9 @@ impl Agent {
         tasks.spawn(updates.run(shutdown.clone()));
         tasks.spawn(link::run(link, shutdown.clone()));
         tasks.spawn(orders::run(carrying_out, shutdown.clone()));
+        if let Some(identity) = hub.identity {
+            tasks.spawn(identity::renew(identity, renewals, shutdown.clone()));
+        }
         for (replay, stored) in replays {
             tasks.spawn(replay.run(serving.clone(), stored, shutdown.clone()));
         }
@@ -225,6 +260,18 @@ fn shown<T: 'static>(status: &Arc<StatusSource>, of: fn(&StatusSource) -> T) -> 
     Box::new(move || of(&status))
 }
 
+/// Makes a new key and has it certified, when the hub says so.
+fn rotate_key(renewal: Option<Renewal>) -> Box<dyn Fn() -> orders::Doing<'static> + Send + Sync> {
+    Box::new(move || {
+        let renewal = renewal.clone();
+        Box::pin(async move {
+            let renewal = renewal.ok_or("this device has no certificate to renew")?;
+            let serial = renewal.rotate().await.map_err(|error| in_words(&error))?;
+            Ok(format!("certificate {serial}, for a new key"))
+        })
+    })
+}
+
 /// Ends the agent in an orderly way, so that it can be started again.
 fn end(restart: Wanted, shutdown: &Shutdown) -> Box<dyn Fn() + Send + Sync> {
     let shutdown = shutdown.clone();
@@ -236,6 +283,7 @@ fn end(restart: Wanted, shutdown: &Shutdown) -> Box<dyn Fn() + Send + Sync> {
 
 async fn updates(
     config: &Config,
+    hub: &HubAccess,
     store: &Arc<Store>,
     serving: &Arc<Serving>,
     clock: Arc<dyn Clock>,
@@ -244,31 +292,36 @@ async fn updates(
     let files = PackageFiles::open(folder.clone()).map_err(|source| BuildError::File { path: folder, source })?;
     let keys = match &config.trust.keys {
         Some(path) => VerifyingKeys::load(path)?,
-        None => VerifyingKeys::new([]),
+        None => hub.release_keys(),
     };
     let parts = Parts {
         device: config.device.clone(),
         lines: config.lines.clone(),
         config: config.update,
         keys,
-        hub: Client::new(config.hub.http.parse().map_err(BuildError::Hub)?),
+        hub: hub.web.clone(),
         files,
         store: store.clone(),
         serving: serving.clone(),
         clock,
+        time: hub.time.clone(),
         seed: rand::random(),
     };
     Ok(Updates::build(parts).await?)
 }
 
 /// What the updater and the link say of themselves.
-fn report(handle: Handle, link: Arc<LinkStatus>) -> Box<dyn Fn() -> Report + Send + Sync> {
+fn report(handle: Handle, link: Arc<LinkStatus>, hub: HubAccess) -> Box<dyn Fn() -> Report + Send + Sync> {
     Box::new(move || Report {
         generation: handle.generation().0,
         lines: handle.lines(),
         asks: handle.asks(),
         problem: handle.problem(),
+        audit: handle.audit(),
+        audit_problem: handle.audit_problem(),
         link: link.view(),
+        certificate: hub.identity.as_ref().map(|identity| identity.view()),
+        no_certificate: hub.why.clone(),
     })
 }
 

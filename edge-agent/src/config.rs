@@ -1,5 +1,7 @@
 //! All settings of the agent. Defaults stand here, beside what they mean; an unknown key is an error.
 
+mod hub;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,6 +12,9 @@ use tributary_process::config::{ByteSize, HumanDuration};
 use tributary_process::logging::LogConfig;
 use tributary_wire::{DeviceId, LineName};
 
+pub use hub::Hub;
+pub(crate) use hub::host_and_port;
+
 use crate::link::LinkConfig;
 use crate::orders::OrdersConfig;
 use crate::sources::{ReplayConfig, TimeDomain, TimeRules};
@@ -19,7 +24,7 @@ use crate::update::UpdateConfig;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Id of this device; the common name of its certificate.
+    /// Id of this device. Once it is enrolled, the name in its certificate counts.
     pub device: DeviceId,
     /// Folder for everything that must survive.
     pub state_dir: PathBuf,
@@ -114,6 +119,28 @@ pub enum InvalidConfig {
         /// The limit.
         limit: ByteSize,
     },
+    /// Not an address.
+    #[error("`{key}` is {found:?}, expected host:port")]
+    Authority {
+        /// Which setting.
+        key: &'static str,
+        /// As set.
+        found: String,
+    },
+    /// Enrolment needs HTTPS.
+    #[error("`hub.url` is {found:?}, expected an address such as https://hub.example:8443")]
+    NotHttps {
+        /// As set.
+        found: String,
+    },
+    /// Plain to another machine.
+    #[error("`{key}` is {found:?}; without encryption only an address of this machine is allowed, with its port")]
+    PlainNotLoopback {
+        /// Which setting.
+        key: &'static str,
+        /// As set.
+        found: String,
+    },
     /// A number that would stop all work.
     #[error("`{key}` is 0; at least 1 is needed")]
     Zero {
@@ -134,6 +161,7 @@ impl Config {
         if let Some(found) = self.listen.tcp.filter(|address| !address.ip().is_loopback()) {
             return Err(InvalidConfig::NotLoopback { found });
         }
+        self.hub.check()?;
         let counts = [
             ("limits.events_per_request", self.limits.events_per_request),
             ("limits.queue_events", self.limits.queue_events),
@@ -172,27 +200,12 @@ impl Default for Listen {
     }
 }
 
-/// Where the hub is.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Hub {
-    /// `host:port` of its MQTT acceptor; empty works without a hub.
-    pub mqtt: String,
-    /// Address of its web API, from which packages are fetched.
-    pub http: String,
-}
-
-impl Default for Hub {
-    fn default() -> Self {
-        Self { mqtt: "127.0.0.1:1883".into(), http: "http://127.0.0.1:8080".into() }
-    }
-}
-
 /// Whom to believe.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Trust {
-    /// File of the public keys that may sign releases and assignments. Without it nothing is ever installed.
+    /// File of the public keys that may sign releases and assignments, instead of those that enrolment brought.
+    /// Without either nothing is ever installed.
     pub keys: Option<PathBuf>,
 }
 

@@ -4,6 +4,7 @@
 //! device decides about packages and links stands in `edge-agent-core`; here is what touches disk and network.
 
 pub mod config;
+pub mod identity;
 pub mod sources;
 pub mod state;
 pub mod windows;
@@ -14,6 +15,7 @@ pub mod orders;
 pub mod link;
 pub mod api;
 pub mod metrics;
+mod hub_access;
 mod agent;
 mod words;
 pub mod commands;

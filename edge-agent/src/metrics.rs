@@ -26,6 +26,61 @@ pub struct ReasonLabel {
     pub reason: &'static str,
 }
 
+/// Label `transport`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct TransportLabel {
+    /// `quic`, `tls` or `plain`.
+    pub transport: &'static str,
+}
+
+/// Label `outcome`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OutcomeLabel {
+    /// `works` or `fails`.
+    pub outcome: &'static str,
+}
+
+/// What the link counts.
+#[derive(Debug, Clone, Default)]
+pub struct LinkMetrics {
+    in_use: Family<TransportLabel, Gauge>,
+    connections: Family<TransportLabel, Counter>,
+    failures: Family<TransportLabel, Counter>,
+    probes: Family<OutcomeLabel, Counter>,
+}
+
+impl LinkMetrics {
+    fn register(&self, registry: &mut Registry) {
+        registry.register("link_connected", "1 for the transport in use", self.in_use.clone());
+        registry.register("link_connections", "Connections to the hub, by transport", self.connections.clone());
+        registry.register("link_failures", "Attempts and connections that failed", self.failures.clone());
+        registry.register("link_probes", "Attempts to get back to QUIC", self.probes.clone());
+    }
+
+    /// A connection stands.
+    pub fn connected(&self, transport: &'static str) {
+        let label = TransportLabel { transport };
+        self.connections.get_or_create(&label).inc();
+        self.in_use.clear();
+        self.in_use.get_or_create(&label).set(1);
+    }
+
+    /// No connection stands.
+    pub fn disconnected(&self) {
+        self.in_use.clear();
+    }
+
+    /// An attempt failed or a connection broke.
+    pub fn failed(&self, transport: &'static str) {
+        self.failures.get_or_create(&TransportLabel { transport }).inc();
+    }
+
+    /// QUIC was tried beside a connection over TLS.
+    pub fn probed(&self, works: bool) {
+        self.probes.get_or_create(&OutcomeLabel { outcome: if works { "works" } else { "fails" } }).inc();
+    }
+}
+
 /// The agent's metrics. Names carry the prefix `edge_agent_`; counters get `_total`.
 #[derive(Debug)]
 pub struct Metrics {
@@ -48,6 +103,10 @@ pub struct Metrics {
     pub commit_failures: Counter,
     /// Records given up for the disk budget, since start.
     pub dropped: Counter,
+    /// The connection to the hub.
+    pub link: LinkMetrics,
+    /// When the device's certificate ends, in seconds since 1970; 0 without one.
+    pub certificate_end: Gauge,
     /// Batches in the outbox.
     pub outbox_batches: Gauge,
     /// Bytes in the outbox.
@@ -81,6 +140,8 @@ impl Default for Metrics {
             commits: Counter::default(),
             commit_failures: Counter::default(),
             dropped: Counter::default(),
+            link: LinkMetrics::default(),
+            certificate_end: Gauge::<i64, AtomicI64>::default(),
             outbox_batches: Gauge::<i64, AtomicI64>::default(),
             outbox_bytes: Gauge::<i64, AtomicI64>::default(),
             queue_events: Gauge::<i64, AtomicI64>::default(),
@@ -114,6 +175,12 @@ impl Metrics {
         registry.register("outbox_batches", "Batches without receipt", self.outbox_batches.clone());
         registry.register("queue_events", "Events that wait for the writer", self.queue_events.clone());
         registry.register("window_entities", "Entities held in the windows", self.window_entities.clone());
+        self.link.register(&mut registry);
+        registry.register(
+            "certificate_end_timestamp_seconds",
+            "When the device's certificate ends; 0 without one",
+            self.certificate_end.clone(),
+        );
         let bytes = || Unit::Bytes;
         registry.register_with_unit(
             "outbox",

@@ -137,8 +137,8 @@ struct Link {
 
 #[derive(Serialize)]
 struct HubAddress {
-    mqtt: String,
-    http: String,
+    insecure_plain_mqtt: String,
+    insecure_plain_http: String,
 }
 
 #[derive(Serialize)]
@@ -209,7 +209,10 @@ impl Fleet {
                     state_dir: state_dir.clone(),
                     lines: vec![LINE.into()],
                     view: view.clone(),
-                    hub: HubAddress { mqtt: format!("127.0.0.1:{mqtt}"), http: address.clone() },
+                    hub: HubAddress {
+                        insecure_plain_mqtt: format!("127.0.0.1:{mqtt}"),
+                        insecure_plain_http: address.clone(),
+                    },
                     trust: Trust { keys: data_dir.join("keys").join("trust.json") },
                     sources: Sources { api: TimeRules { time: "replay" } },
                     link: Link { report_every: "1s" },

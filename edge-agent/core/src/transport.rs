@@ -134,7 +134,9 @@ impl Choice {
 
     /// The hub's addresses have changed. What is known of the network stays.
     pub fn offered(&mut self, quic: bool, tls: bool) {
-        (self.quic, self.tls, self.tried) = (quic, tls, None);
+        if (quic, tls) != (self.quic, self.tls) {
+            (self.quic, self.tls, self.tried) = (quic, tls, None);
+        }
     }
 
     /// Over what to make the next attempt.

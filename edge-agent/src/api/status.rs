@@ -8,10 +8,11 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value as Json_, json};
-use tributary_wire::{DeviceId, Health, LineReport, Resources};
+use tributary_wire::{AuditHead, DeviceId, Health, LineReport, Resources};
 
 use super::State;
 use super::problem::Problem;
+use crate::identity::CertificateView;
 use crate::link::LinkView;
 use crate::metrics::Metrics;
 use crate::serve::{REASONS, Serving};
@@ -29,8 +30,16 @@ pub struct Report {
     pub asks: bool,
     /// What is wrong with the newest assignment.
     pub problem: Option<String>,
+    /// The newest entry of the hub's audit log that this device knows of.
+    pub audit: Option<AuditHead>,
+    /// What is wrong with that log.
+    pub audit_problem: Option<String>,
     /// The connection to the hub.
     pub link: LinkView,
+    /// The device's certificate.
+    pub certificate: Option<CertificateView>,
+    /// Why there is none, and what would change that.
+    pub no_certificate: Option<String>,
 }
 
 /// Everything there is to say about the agent.
@@ -63,6 +72,8 @@ impl StatusSource {
             // Worth telling, but the windows are whole again: the agent is well.
             tracing::debug!(problem, "the window snapshot was thrown away at start");
         }
+        let report = (self.report)();
+        problems.extend(report.certificate.and_then(|certificate| certificate.problem));
         let refused = self.metrics.refusals(&REASONS);
         Health { ok: problems.is_empty(), problems, refused, dropped: shown.dropped }
     }
@@ -81,6 +92,8 @@ impl StatusSource {
         metrics.outbox_batches.set(resources.outbox_batches as i64);
         metrics.outbox_bytes.set(resources.outbox_bytes as i64);
         metrics.memory_bytes.set(resources.memory_bytes as i64);
+        let certificate = (self.report)().certificate;
+        metrics.certificate_end.set(certificate.map_or(0, |certificate| certificate.not_after.0 / 1_000_000));
         metrics.queue_events.set(self.serving.waiting() as i64);
         metrics.text()
     }
@@ -139,10 +152,22 @@ impl StatusSource {
                 "problem": recovery.problem,
             })
         });
+        let certificate = report.certificate.as_ref().map(|certificate| {
+            json!({
+                "serial": certificate.serial.as_str(),
+                "not_after": rfc3339(&certificate.not_after),
+                "next_attempt": certificate.next_attempt.as_ref().map(rfc3339),
+                "error": certificate.error,
+            })
+        });
         let mut hub = json!(report.link);
         hub["generation"] = json!(report.generation);
         hub["asks"] = json!(report.asks);
         hub["problem"] = json!(report.problem);
+        hub["audit"] = json!(report.audit.map(|head| json!({ "number": head.number, "hash": head.hash })));
+        hub["audit_problem"] = json!(report.audit_problem);
+        hub["certificate"] = json!(certificate);
+        hub["not_enrolled"] = json!(report.no_certificate);
         json!({
             "device": self.device,
             "agent": crate::VERSION,

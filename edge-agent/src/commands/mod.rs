@@ -1,6 +1,7 @@
 //! The command line: `run` is the agent, everything else talks to a running one or only reads settings.
 
 mod run;
+mod enroll;
 mod local;
 mod show;
 
@@ -12,6 +13,7 @@ use tributary_process::config::{ConfigError, Sources};
 use tributary_process::http::ClientError;
 
 use crate::config::{Config, InvalidConfig};
+use crate::identity::EnrolError;
 
 /// Runs models beside their sensors and keeps working without a network.
 #[derive(Debug, Parser)]
@@ -25,6 +27,7 @@ struct Cli {
 
 const AFTER_HELP: &str = "\
 Examples:
+  edge-agent enroll --hub https://hub:8443 --token-file token   join a hub
   edge-agent run --config agent.toml       run an agent
   edge-agent run --set view=view.toml --set device=edge-7
   edge-agent status --config agent.toml    how the agent of these settings is
@@ -32,17 +35,21 @@ Examples:
   edge-agent config --config agent.toml    every setting with its value
 
 Exit codes: 0 done, 1 failed, 2 wrong usage or settings,
-3 no agent answers, 4 some events were refused.";
+3 no agent or no hub answers, 4 some events were refused,
+5 the hub refused, or is not the one that the token names.";
 
 const RUN_HELP: &str = "\
-A settings file that is enough beside a hub on this machine:
+A device joins a hub once, before its agent runs for the first time:
+
+  edge-agent enroll --config agent.toml --hub https://hub:8443 \\
+      --token-file token
+
+Without that the agent works all the same; records wait in its outbox.
+A settings file that is enough:
 
   device = \"edge-1\"
   lines = [\"card-fraud\"]       # what the hub calls the model line
   view = \"view.toml\"           # features until a package brings its own
-
-  [trust]
-  keys = \"hub-data/keys/trust.json\"   # of the hub: whose packages may run here
 
   [listen]
   tcp = \"127.0.0.1:7070\"       # for POST /v1/events";
@@ -54,7 +61,7 @@ struct Settings {
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<std::path::PathBuf>,
     /// One setting; stronger than the file and than variables such as
-    /// EDGE_AGENT__HUB__MQTT. May be repeated
+    /// EDGE_AGENT__HUB__URL. May be repeated
     #[arg(long, global = true, value_name = "KEY=VALUE")]
     set: Vec<String>,
     /// Print JSON
@@ -67,6 +74,8 @@ enum Command {
     /// Run an agent until it gets SIGTERM or SIGINT
     #[command(after_help = RUN_HELP)]
     Run,
+    /// Join a hub: make a key and get a certificate for it
+    Enroll(enroll::Enroll),
     /// Show how a running agent is
     Status(local::Address),
     /// Ask a running agent for decisions on events; nothing is stored
@@ -86,6 +95,8 @@ enum Failure {
     Usage(String),
     #[error(transparent)]
     Agent(#[from] ClientError),
+    #[error("not enrolled")]
+    Enrol(#[from] EnrolError),
     #[error(transparent)]
     Other(#[from] anyhow::Error),
 }
@@ -95,7 +106,15 @@ impl Failure {
         match self {
             Self::Settings(_) | Self::Contradiction(_) | Self::Usage(_) => 2,
             Self::Agent(ClientError::Unreachable { .. } | ClientError::TimedOut { .. }) => 3,
-            Self::Agent(_) | Self::Other(_) => 1,
+            Self::Enrol(EnrolError::Plain { .. }) => 2,
+            Self::Enrol(EnrolError::Unreachable(_)) => 3,
+            Self::Enrol(
+                EnrolError::OtherHub { .. }
+                | EnrolError::Name { .. }
+                | EnrolError::Clock { .. }
+                | EnrolError::Refused { .. },
+            ) => 5,
+            Self::Enrol(_) | Self::Agent(_) | Self::Other(_) => 1,
         }
     }
 }
@@ -130,6 +149,7 @@ where
     let settings = &cli.settings;
     let done = match &cli.command {
         Command::Run => run::run(settings),
+        Command::Enroll(enroll) => enroll::enroll(settings, enroll),
         Command::Status(address) => local::status(settings, address),
         Command::Predict(predict) => local::predict(settings, predict),
         Command::Config => show::config(settings),

@@ -82,12 +82,7 @@ pub(super) fn status(status: &Value) -> String {
     for problem in problems {
         row(&mut out, "", &text(problem));
     }
-    let hub = match status["hub"]["connected"].as_bool() {
-        Some(true) => "connected",
-        Some(false) => "not connected",
-        None => "none configured",
-    };
-    row(&mut out, "hub", &format!("{hub}, assignment {}", text(&status["hub"]["generation"])));
+    hub(&mut out, &status["hub"]);
     let serving = &status["serving"];
     row(
         &mut out,
@@ -130,6 +125,43 @@ pub(super) fn status(status: &Value) -> String {
     let memory = status["memory_bytes"].as_f64().unwrap_or(0.0) / f64::from(1 << 20);
     row(&mut out, "memory", &format!("{memory:.1} MiB"));
     out
+}
+
+/// The connection to the hub: over what, and why not over something better.
+fn hub(out: &mut String, hub: &Value) {
+    let state = match (hub["connected"].as_bool(), &hub["transport"]) {
+        (Some(true), Value::String(transport)) => {
+            format!("connected over {transport} since {}", text(&hub["since"]))
+        }
+        (Some(true), _) => "connected".into(),
+        (Some(false), _) => "not connected".into(),
+        (None, _) => "none configured".into(),
+    };
+    row(out, "hub", &format!("{state}, assignment {}", text(&hub["generation"])));
+    if !hub["not_enrolled"].is_null() {
+        row(out, "", &text(&hub["not_enrolled"]));
+    }
+    for (transport, why) in hub["failures"].as_object().into_iter().flatten() {
+        row(out, "", &format!("{transport} failed: {}", text(why)));
+    }
+    if !hub["next_probe"].is_null() {
+        row(out, "", &format!("quic is tried again at {}", text(&hub["next_probe"])));
+    }
+    let certificate = &hub["certificate"];
+    if !certificate.is_null() {
+        let (serial, ends) = (text(&certificate["serial"]), text(&certificate["not_after"]));
+        row(out, "certificate", &format!("{serial}, ends {ends}, renewed {}", text(&certificate["next_attempt"])));
+        if !certificate["error"].is_null() {
+            row(out, "", &format!("renewal failed: {}", text(&certificate["error"])));
+        }
+    }
+    if !hub["audit"].is_null() {
+        let hash: String = text(&hub["audit"]["hash"]).chars().take(16).collect();
+        row(out, "audit log", &format!("entry {}, hash {hash}…", text(&hub["audit"]["number"])));
+    }
+    if !hub["audit_problem"].is_null() {
+        row(out, "", &text(&hub["audit_problem"]));
+    }
 }
 
 fn describe_line(line: &Value) -> String {
@@ -177,14 +209,28 @@ mod tests {
         let long = "release: the package file has hash 0011, the release says 2233: ".repeat(4);
         let shown = status(&json!({
             "device": "edge-1", "agent": "0.1.0", "health": {"ok": false, "problems": [long]},
-            "hub": {"connected": false, "generation": 3}, "serving": null,
+            "hub": {"connected": true, "transport": "tls", "since": "2026-11-21T03:00:00Z", "generation": 3,
+                "failures": {"quic": long}, "next_probe": "2026-11-21T03:01:00Z", "audit_problem": null,
+                "certificate": {"serial": "0a".repeat(16), "not_after": "2027-02-19T03:00:00Z",
+                    "next_attempt": "2027-01-20T03:00:00Z", "error": null},
+                "audit": {"number": 7, "hash": "0b".repeat(32)}}, "serving": null,
             "lines": [{"line": "card-fraud", "role": "primary", "state": "RolledBack", "committed": 1,
                 "undone": {"version": 2, "why": long}, "error": long}],
             "events": {"accepted": 12, "waiting": 0, "watermark": null, "refused": {"future": 2, "malformed": 0}},
             "outbox": {"batches": 1, "bytes": 2, "dropped_records": 0}, "memory_bytes": 1048576,
         }));
         assert!(shown.lines().all(|line| line.chars().count() <= WIDTH), "{shown}");
-        for words in ["not connected", "fallback", "RolledBack, committed 1", "2 refused: future", "1.0 MiB"] {
+        for words in [
+            "connected over tls",
+            "quic failed",
+            "tried again",
+            "ends 2027",
+            "entry 7",
+            "fallback",
+            "RolledBack, committed 1",
+            "2 refused: future",
+            "1.0 MiB",
+        ] {
             assert!(shown.contains(words), "{words} in\n{shown}");
         }
         assert!(!shown.contains("malformed"));

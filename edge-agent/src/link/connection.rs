@@ -5,32 +5,52 @@
 
 use std::io;
 
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use edge_agent_core::transport::End;
 use rumqttc::mqttbytes::QoS;
-use rumqttc::{AsyncClient, Broker, ClientError, ConnectionError, Event, Incoming, MqttOptions, PublishOptions};
-use tokio::net::TcpStream;
+use rumqttc::{
+    AsyncClient, Broker, ClientError, ConnectionError, Event, Incoming, MqttOptions, PublishOptions, StateError,
+};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tributary_wire::topic::{Channel, Topic};
 use tributary_wire::{DeviceId, MAX_MESSAGE_BYTES};
 
 use super::LinkConfig;
+use super::dial::{Bytes, DialError};
 
 /// Room of the client's queue. More than batches may be in flight, so that it is never full.
 const QUEUE: usize = 512;
 /// Requests per turn of the client's loop; its default of one costs two thirds of the throughput.
 const REQUEST_BATCH: usize = 128;
+/// Time to take leave.
+const FAREWELL: Duration = Duration::from_millis(500);
 /// Bytes around a payload: topic, packet id, properties.
 const PACKET_OVERHEAD: usize = 1024;
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
-    /// `hub.mqtt` is not an address.
-    #[error("hub.mqtt is {found:?}, expected host:port")]
-    Address {
-        /// As configured.
-        found: String,
-    },
+    /// No hub is known.
+    #[error("no hub is known")]
+    NoHub,
+    /// The hub offers no MQTT that this agent speaks.
+    #[error("the hub has no address for MQTT over QUIC or TLS")]
+    NoAddress,
+    /// No stream of bytes.
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    /// A stream, but no MQTT on it.
+    #[error("the hub did not take the connection within {} ms", .0.as_millis())]
+    Silent(Duration),
+    /// There is a better transport.
+    #[error("QUIC gets through again")]
+    Moving,
+    /// There is a new certificate to show.
+    #[error("there is a new certificate")]
+    NewCertificate,
     /// The network, or the hub's refusal.
     #[error("mqtt")]
     Connection(#[from] ConnectionError),
@@ -51,6 +71,24 @@ pub enum LinkError {
     Runtime(#[from] io::Error),
 }
 
+impl LinkError {
+    /// Whether the hub itself said no, as it would over any transport.
+    pub(super) fn is_refusal(&self) -> bool {
+        matches!(self, Self::Subscription | Self::Connection(ConnectionError::ConnectionRefused(_)))
+    }
+
+    /// Whether a connection that ended so fell silent or was closed.
+    pub(super) fn end(&self) -> End {
+        match self {
+            Self::Connection(ConnectionError::MqttState(
+                StateError::ServerDisconnect { .. } | StateError::ConnectionAborted,
+            )) => End::Closed,
+            Self::Connection(_) => End::Lost,
+            _ => End::Closed,
+        }
+    }
+}
+
 /// What the hub said on a topic of this device.
 pub(super) struct Heard {
     /// The topic as it stood in the packet.
@@ -68,12 +106,20 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Connects and subscribes to exactly the device's own topics.
-    pub(super) async fn open(device: &DeviceId, hub: &str, config: &LinkConfig) -> Result<Self, LinkError> {
-        let address = || LinkError::Address { found: hub.to_owned() };
-        let (host, port) = hub.rsplit_once(':').ok_or_else(address)?;
-        let port: u16 = port.parse().map_err(|_| address())?;
-        let mut options = MqttOptions::new(device.as_str(), Broker::tcp(host, port));
+    /// Says who this device is and subscribes to exactly its own topics.
+    pub(super) async fn open(
+        device: &DeviceId,
+        stream: Box<dyn Bytes>,
+        config: &LinkConfig,
+    ) -> Result<Self, LinkError> {
+        let patience = config.connect_timeout.0;
+        let opened = tokio::time::timeout(patience, Self::begin(device, stream, config)).await;
+        opened.map_err(|_| LinkError::Silent(patience))?
+    }
+
+    async fn begin(device: &DeviceId, stream: Box<dyn Bytes>, config: &LinkConfig) -> Result<Self, LinkError> {
+        // The address is for the client's own dialler, which is not used.
+        let mut options = MqttOptions::new(device.as_str(), Broker::tcp("hub", 0));
         options.set_clean_start(true);
         options.set_keep_alive(config.keep_alive.0.as_secs().clamp(5, u64::from(u16::MAX)) as u16);
         options.set_connect_timeout(config.connect_timeout.0);
@@ -82,15 +128,11 @@ impl Connection {
         // Without it the client makes room for 65 535 messages in flight: 14 MB.
         options.set_outgoing_inflight_upper_limit(QUEUE as u16);
         options.set_max_packet_size(Some((MAX_MESSAGE_BYTES + PACKET_OVERHEAD) as u32));
-        // The seam for other transports: whatever reads and writes can be returned here.
-        let authority = hub.to_owned();
+        // One stream, one connection: when the client asks for another stream, this connection is over.
+        let stream = Mutex::new(Some(stream));
         options.set_socket_connector(move |_, _| {
-            let authority = authority.clone();
-            async move {
-                let stream = TcpStream::connect(authority).await?;
-                stream.set_nodelay(true)?;
-                Ok::<_, io::Error>(stream)
-            }
+            let stream = stream.lock().unwrap_or_else(PoisonError::into_inner).take();
+            async move { stream.ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected)) }
         });
         let (client, mut events) = AsyncClient::builder(options).capacity(QUEUE).build();
         // The connection is made by the first poll; no request is queued before it stands.
@@ -134,6 +176,14 @@ impl Connection {
     pub(super) fn publish(&self, channel: Channel, payload: Vec<u8>) -> Result<(), LinkError> {
         let topic = Topic::new(self.device.clone(), channel).to_string();
         Ok(self.client.try_publish(topic, payload, PublishOptions::at_least_once())?)
+    }
+
+    /// Takes leave, so that the hub knows that the next connection is the same device's and no copy of it.
+    pub(super) async fn close(mut self) {
+        self.incoming.close();
+        if self.client.disconnect_now().await.is_ok() {
+            let _ = tokio::time::timeout(FAREWELL, &mut self.task).await;
+        }
     }
 
     /// The next message of the hub.

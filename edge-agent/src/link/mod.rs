@@ -5,32 +5,41 @@
 //! Sessions are clean, because the outbox already holds whatever must arrive, and the hub says again what should run.
 
 mod connection;
+mod dial;
+mod quic;
 mod report;
 mod session;
 pub mod snapshots;
+mod status;
+mod transports;
 #[cfg(test)]
 mod tests;
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use edge_agent_core::backoff::Backoff;
 use edge_agent_core::outbox::{Outbox, OutboxSettings};
+use edge_agent_core::transport::{Next, TransportSettings};
 use serde::{Deserialize, Serialize};
 use tributary_process::clock::Clock;
 use tributary_process::config::HumanDuration;
 use tributary_process::shutdown::Shutdown;
 use tributary_wire::{DeviceId, Health, Resources};
 
+use crate::identity::Identity;
 use crate::serve::Serving;
 use crate::state::Store;
 use crate::update::Handle;
 use crate::words::in_words;
+use transports::Transports;
 
 pub use connection::LinkError;
+pub use dial::DialError;
+pub use quic::QuicError;
 #[cfg(feature = "simulation")]
 pub use session::choose;
+pub use status::{LinkStatus, LinkView};
 
 /// How the connection is kept.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -40,6 +49,16 @@ pub struct LinkConfig {
     pub keep_alive: HumanDuration,
     /// A connection that takes longer to establish is given up.
     pub connect_timeout: HumanDuration,
+    /// A handshake over QUIC that takes longer counts as blocked, and TLS is used at once.
+    pub quic_timeout: HumanDuration,
+    /// A QUIC connection that is silent for this long is over; keep-alives go three times as often.
+    pub quic_idle: HumanDuration,
+    /// A QUIC connection that is lost sooner than this counts as killed by the network.
+    pub quic_holds: HumanDuration,
+    /// While connected over TLS: first wait before QUIC is tried again; doubled each time.
+    pub probe: HumanDuration,
+    /// Longest such wait.
+    pub probe_cap: HumanDuration,
     /// First wait before connecting again.
     pub reconnect: HumanDuration,
     /// Longest wait before connecting again.
@@ -58,10 +77,15 @@ pub struct LinkConfig {
 
 impl Default for LinkConfig {
     fn default() -> Self {
-        let outbox = OutboxSettings::default();
+        let (outbox, transports) = (OutboxSettings::default(), TransportSettings::default());
         Self {
             keep_alive: HumanDuration(Duration::from_secs(30)),
             connect_timeout: HumanDuration(Duration::from_secs(10)),
+            quic_timeout: HumanDuration(Duration::from_secs(3)),
+            quic_idle: HumanDuration(Duration::from_secs(20)),
+            quic_holds: HumanDuration(transports.holds),
+            probe: HumanDuration(transports.probe),
+            probe_cap: HumanDuration(transports.probe_cap),
             reconnect: HumanDuration(Duration::from_millis(500)),
             reconnect_cap: HumanDuration(Duration::from_secs(60)),
             first_window: outbox.first_window,
@@ -84,12 +108,26 @@ pub struct Condition {
     pub labels: Vec<(String, String)>,
 }
 
+/// How the hub is reached.
+#[derive(Debug, Clone)]
+pub enum Way {
+    /// Not at all; what would change that.
+    None {
+        /// In words.
+        why: String,
+    },
+    /// Without encryption, at this `host:port` of this machine.
+    Plain(String),
+    /// Over QUIC or TLS, with the device's certificate.
+    Secure(Arc<Identity>),
+}
+
 /// What the link works with.
 pub struct Link {
     /// This device; also the client id.
     pub device: DeviceId,
-    /// `host:port` of the hub's acceptor; empty: no hub.
-    pub hub: String,
+    /// How to reach the hub.
+    pub way: Way,
     /// Settings.
     pub config: LinkConfig,
     /// Where batches wait.
@@ -110,69 +148,10 @@ pub struct Link {
     pub seed: u64,
 }
 
-/// What the link shows of itself.
-#[derive(Debug, Default)]
-pub struct LinkStatus {
-    connected: AtomicBool,
-    connections: AtomicU64,
-    sent: AtomicU64,
-    acknowledged: AtomicU64,
-    quarantined: AtomicU64,
-    ignored: AtomicU64,
-    error: Mutex<Option<String>>,
-}
-
-/// [`LinkStatus`] at one moment.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct LinkView {
-    /// Whether a connection stands.
-    pub connected: bool,
-    /// Connections since start.
-    pub connections: u64,
-    /// Batches published since start, repeated ones included.
-    pub sent: u64,
-    /// Batches freed by the hub's acknowledgement since start.
-    pub acknowledged: u64,
-    /// Of those, put aside by the hub as unreadable.
-    pub quarantined: u64,
-    /// Messages of the hub that could not be read or were not meant for this device.
-    pub ignored: u64,
-    /// Why the last connection ended, in words.
-    pub error: Option<String>,
-}
-
-impl LinkStatus {
-    /// As it is now.
-    pub fn view(&self) -> LinkView {
-        let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        LinkView {
-            connected: self.connected.load(Ordering::Relaxed),
-            connections: get(&self.connections),
-            sent: get(&self.sent),
-            acknowledged: get(&self.acknowledged),
-            quarantined: get(&self.quarantined),
-            ignored: get(&self.ignored),
-            error: self.error.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-        }
-    }
-
-    fn count(count: &AtomicU64, more: u64) {
-        count.fetch_add(more, Ordering::Relaxed);
-    }
-
-    fn connection(&self, stands: bool, error: Option<String>) {
-        self.connected.store(stands, Ordering::Relaxed);
-        if stands {
-            Self::count(&self.connections, 1);
-        }
-        *self.error.lock().unwrap_or_else(PoisonError::into_inner) = error;
-    }
-}
-
 /// Keeps a connection to the hub until the signal is given: for ever, with growing waits while there is none.
 pub async fn run(link: Link, shutdown: Shutdown) {
-    if link.hub.is_empty() {
-        tracing::info!("no hub is configured; records wait in the outbox");
+    if let Way::None { why } = &link.way {
+        tracing::warn!("{why}; records wait in the outbox");
         return shutdown.given().await;
     }
     let config = link.config;
@@ -184,22 +163,30 @@ pub async fn run(link: Link, shutdown: Shutdown) {
     };
     let outbox = Arc::new(Mutex::new(Outbox::new(link.store.incarnation(), settings, link.seed)));
     let mut backoff = Backoff::new(config.reconnect.0, config.reconnect_cap.0, link.seed.rotate_left(32));
+    let seed = link.seed.rotate_left(16);
+    let mut transports = Transports::new(link.way.clone(), config, link.status.clone(), link.clock.clone(), seed);
     let mut snapshots = snapshots::Snapshots::default();
     while !shutdown.is_given() {
         let began = link.clock.monotonic();
-        let ended = shutdown.unless_given(session::run(&link, &outbox, &mut snapshots)).await;
+        let ended = shutdown.unless_given(session::run(&link, &outbox, &mut transports, &mut snapshots)).await;
         link.updates.online(false);
         link.orders.disconnected();
         session::lock(&outbox).disconnected();
         let Some(error) = ended else { break };
-        let words = in_words(&error);
-        tracing::warn!(hub = %link.hub, error = %words, "not connected");
-        link.status.connection(false, Some(words));
+        let (words, over, hub) = (in_words(&error), transports.name(), transports.address());
         // A connection that held for a while was a good one; one that breaks at once must not be hammered.
         if link.clock.monotonic().saturating_sub(began) > config.reconnect_cap.0.as_micros() as u64 {
             backoff.reset();
         }
-        shutdown.unless_given(tokio::time::sleep(backoff.next_wait())).await;
+        if transports.ended(&error) == Next::AtOnce {
+            tracing::info!(hub, over, why = %words, "another connection follows at once");
+            link.status.disconnected(Some(words));
+            continue;
+        }
+        let wait = backoff.next_wait();
+        tracing::warn!(hub, over, error = %words, wait_ms = wait.as_millis() as u64, "not connected");
+        link.status.disconnected(Some(words));
+        shutdown.unless_given(tokio::time::sleep(wait)).await;
     }
-    link.status.connection(false, None);
+    link.status.disconnected(None);
 }

@@ -7,7 +7,7 @@ use super::{Condition, Link};
 /// The report of this moment, under a number that was never used before.
 pub(super) fn build(link: &Link, number: u64) -> Report {
     let Condition { mut health, resources, labels } = (link.condition)();
-    if let Some(problem) = link.updates.problem() {
+    for problem in link.updates.problem().into_iter().chain(link.updates.audit_problem()) {
         health.ok = false;
         health.problems.push(problem);
     }

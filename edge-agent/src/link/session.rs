@@ -10,7 +10,8 @@ use tributary_wire::{Ack, FeatureSnapshot, FeatureSnapshotV1, SequenceNumber};
 
 use super::connection::{Connection, Heard, LinkError};
 use super::snapshots::{Snapshots, Stored};
-use super::{Link, LinkStatus, report};
+use super::transports::Transports;
+use super::{Link, Way, report};
 use crate::state::{Store, StoreError};
 
 /// Batches read from the store at once.
@@ -26,41 +27,79 @@ pub(super) fn lock(outbox: &SharedOutbox) -> MutexGuard<'_, Outbox> {
 }
 
 /// Connects and works until the connection ends; says why it ended.
-pub(super) async fn run(link: &Link, outbox: &SharedOutbox, snapshots: &mut Snapshots) -> LinkError {
-    match work(link, outbox, snapshots).await {
+pub(super) async fn run(
+    link: &Link,
+    outbox: &SharedOutbox,
+    transports: &mut Transports,
+    snapshots: &mut Snapshots,
+) -> LinkError {
+    match connect(link, outbox, transports, snapshots).await {
         Err(error) => error,
         Ok(never) => match never {},
     }
 }
 
+async fn connect(
+    link: &Link,
+    outbox: &SharedOutbox,
+    transports: &mut Transports,
+    snapshots: &mut Snapshots,
+) -> Result<std::convert::Infallible, LinkError> {
+    let mut renewed = match &link.way {
+        Way::Secure(identity) => Some(identity.changed()),
+        _ => None,
+    };
+    let stream = transports.dial().await?;
+    let mut connection = Connection::open(&link.device, stream, &link.config).await?;
+    transports.connected();
+    tracing::info!(hub = transports.address(), over = transports.name(), "connected");
+    let worked = tokio::select! {
+        worked = work(link, outbox, &mut connection, snapshots) => worked,
+        () = transports.better() => Err(LinkError::Moving),
+        () = changed(&mut renewed) => Err(LinkError::NewCertificate),
+    };
+    if matches!(worked, Err(LinkError::Moving | LinkError::NewCertificate)) {
+        // What is in flight is sent again over the next connection.
+        connection.close().await;
+    }
+    worked
+}
+
+async fn changed(renewed: &mut Option<tokio::sync::watch::Receiver<u64>>) {
+    if let Some(renewed) = renewed
+        && renewed.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
+}
+
 async fn work(
     link: &Link,
     outbox: &SharedOutbox,
+    connection: &mut Connection,
     snapshots: &mut Snapshots,
 ) -> Result<std::convert::Infallible, LinkError> {
-    let mut connection = Connection::open(&link.device, &link.hub, &link.config).await?;
     let mut stored = link.store.outbox_changed();
     let mut changed = link.updates.changed();
-    send_report(link, &connection).await?;
-    tracing::info!(hub = %link.hub, "connected");
-    link.status.connection(true, None);
+    send_report(link, connection).await?;
     link.updates.online(true);
     link.orders.connected();
     lock(outbox).connected();
     let mut report_due = Instant::now() + link.config.report_every.0;
     loop {
         stored.borrow_and_update();
-        let wait = send_batches(link, outbox, &connection).await?;
+        let wait = send_batches(link, outbox, connection).await?;
         tokio::select! {
             heard = connection.next() => hear(link, outbox, snapshots, heard?).await?,
             Ok(()) = stored.changed() => {}
             answer = link.orders.answer() => connection.publish(Channel::Result, answer)?,
             Ok(()) = changed.changed() => {
-                send_report(link, &connection).await?;
+                send_report(link, connection).await?;
                 report_due = Instant::now() + link.config.report_every.0;
             }
             () = tokio::time::sleep_until(report_due) => {
-                send_report(link, &connection).await?;
+                send_report(link, connection).await?;
                 report_due = Instant::now() + link.config.report_every.0;
             }
             () = tokio::time::sleep(wait) => {}
@@ -91,7 +130,7 @@ async fn send_batches(link: &Link, outbox: &SharedOutbox, connection: &Connectio
     let (batches, wait) = blocking(link, move |store| choose(store, &mut lock(&outbox), now)).await?;
     for batch in batches {
         connection.publish(Channel::Batch, batch)?;
-        LinkStatus::count(&link.status.sent, 1);
+        link.status.count_sent();
     }
     Ok(wait)
 }
@@ -144,7 +183,7 @@ async fn hear(link: &Link, outbox: &SharedOutbox, snapshots: &mut Snapshots, hea
 }
 
 fn ignore(link: &Link, what: &str, problem: &dyn std::fmt::Display) {
-    LinkStatus::count(&link.status.ignored, 1);
+    link.status.count_ignored();
     tracing::warn!(what, %problem, "ignored a message of the hub");
 }
 
@@ -153,10 +192,10 @@ async fn free(link: &Link, freed: Vec<Freed>) -> Result<(), LinkError> {
     for Freed { stream, through, scattered, quarantined } in freed {
         if !quarantined.is_empty() {
             tracing::warn!(%stream, batches = ?quarantined, "the hub put batches aside");
-            LinkStatus::count(&link.status.quarantined, quarantined.len() as u64);
+            link.status.count_quarantined(quarantined.len() as u64);
         }
         let count = blocking(link, move |store| store.outbox_free(&stream, through, &scattered)).await?;
-        LinkStatus::count(&link.status.acknowledged, count);
+        link.status.count_acknowledged(count);
     }
     Ok(())
 }

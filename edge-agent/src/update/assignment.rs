@@ -2,7 +2,7 @@
 
 use edge_agent_core::updater::{Input, Wanted};
 use tributary_release::{AssignmentError, Installed, Standing, open_assignment, verify_assignment};
-use tributary_wire::{AssignmentV1, LineName, PackageRef, Role, SignedAssignment};
+use tributary_wire::{Assignment, AssignmentV1, AuditHead, LineName, Micros, PackageRef, Role, SignedAssignment};
 
 use super::fetch::blocking;
 use super::{UpdateError, Updates};
@@ -32,7 +32,7 @@ impl Updates {
         let Ok(signed) = SignedAssignment::decode(&bytes) else { return Ok(()) };
         match open_assignment(&self.keys, &signed) {
             Ok(opened) => {
-                self.take(opened.desired());
+                self.take(opened.desired()).await;
                 self.tell_all(opened.desired()).await;
             }
             Err(error) => self.problem = Some(format!("stored assignment: {}", in_words(&error))),
@@ -64,8 +64,9 @@ impl Updates {
 
     async fn accept(&mut self, bytes: Vec<u8>) -> Result<(), Refused> {
         let signed = SignedAssignment::decode(&bytes)?;
-        if self.is_known(&signed) {
-            // The hub's answer to a question.
+        if let Some(again) = self.again(&signed) {
+            // The hub's answer to a question. It may have been signed later than the first.
+            self.witness(again.desired().issued, again.audit()).await;
             for index in 0..self.lines.len() {
                 self.tell(index, Input::Confirmed(self.generation)).await;
             }
@@ -89,24 +90,41 @@ impl Updates {
             .map_err(UpdateError::from)?
             .map_err(UpdateError::from)?;
         tracing::info!(generation = %assignment.generation, "assignment accepted");
-        self.take(assignment);
+        self.take(assignment).await;
+        self.witness(assignment.issued, opened.audit()).await;
         self.tell_all(assignment).await;
         Ok(())
     }
 
-    /// Whether the accepted assignment came again, perhaps signed anew: same generation, same wishes.
-    fn is_known(&self, signed: &SignedAssignment) -> bool {
-        let Some(accepted) = &self.accepted else { return false };
-        open_assignment(&self.keys, signed).is_ok_and(|opened| {
-            let again = opened.desired();
-            (&again.device, again.generation, &again.lines) == (&accepted.device, accepted.generation, &accepted.lines)
-        })
+    /// The accepted assignment if it came again, perhaps signed anew: same generation, same wishes.
+    fn again(&self, signed: &SignedAssignment) -> Option<Assignment> {
+        let accepted = self.accepted.as_ref()?;
+        let opened = open_assignment(&self.keys, signed).ok()?;
+        let again = opened.desired();
+        let same =
+            (&again.device, again.generation, &again.lines) == (&accepted.device, accepted.generation, &accepted.lines);
+        same.then_some(opened)
     }
 
-    fn take(&mut self, assignment: &AssignmentV1) {
+    async fn take(&mut self, assignment: &AssignmentV1) {
         self.generation = assignment.generation;
-        self.floor = self.floor.max(assignment.issued);
         self.accepted = Some(assignment.clone());
+        self.raise(assignment.issued).await;
+    }
+
+    /// Time never runs before what somebody trusted has signed, whatever the system clock says.
+    async fn raise(&self, issued: Micros) {
+        let time = self.parts.time.clone();
+        // It writes now and then; only a runtime that goes down does not run it.
+        let _ = blocking(move || time.raise(issued)).await;
+    }
+
+    /// What a verified assignment tells beside its wishes.
+    async fn witness(&mut self, issued: Micros, audit: Option<AuditHead>) {
+        self.raise(issued).await;
+        if let Some(head) = audit {
+            self.audited(issued, head).await;
+        }
     }
 
     async fn tell_all(&mut self, assignment: &AssignmentV1) {

@@ -4,10 +4,11 @@ use std::io;
 use std::sync::Arc;
 
 use edge_agent_core::updater::FetchFailure;
-use tributary_process::http::{Client, ClientError};
+use tributary_process::http::ClientError;
 use tributary_release::{ReleaseError, SignedRelease, VerifyingKeys, verify_release};
 use tributary_wire::{LineName, ReleaseRef};
 
+use crate::identity::Web;
 use crate::packages::{ActivePackage, OpenError, PackageFiles, Partial};
 
 /// A signed statement has a few hundred bytes.
@@ -16,7 +17,7 @@ const MAX_STATEMENT_BYTES: usize = 4096;
 /// What a fetch works with.
 #[derive(Clone)]
 pub(super) struct Fetcher {
-    pub(super) hub: Client,
+    pub(super) hub: Web,
     pub(super) keys: Arc<VerifyingKeys>,
     pub(super) files: PackageFiles,
 }
@@ -24,6 +25,9 @@ pub(super) struct Fetcher {
 /// Why a release did not get here.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
+    /// Nobody to ask.
+    #[error("no hub is known")]
+    NoHub,
     /// The hub did not answer, or not as it should.
     #[error("hub")]
     Hub(#[from] ClientError),
@@ -67,7 +71,7 @@ impl FetchError {
     /// not work is refused at once.
     pub(super) fn failure(&self) -> FetchFailure {
         match self {
-            Self::Hub(_) | Self::Disk(_) | Self::Cut { .. } => FetchFailure::Unreachable,
+            Self::NoHub | Self::Hub(_) | Self::Disk(_) | Self::Cut { .. } => FetchFailure::Unreachable,
             Self::Release(ReleaseError::File { .. }) => FetchFailure::Unreachable,
             Self::Open(OpenError::Read { .. }) => FetchFailure::Unreachable,
             Self::Statement(_) | Self::LongStatement { .. } | Self::Release(_) | Self::TooLong { .. } => {
@@ -107,7 +111,8 @@ impl Fetcher {
             return Ok(());
         }
         let path = format!("/api/v1/releases/{line}/{}", release.version);
-        let answer = self.hub.send(hyper::Method::GET, &path, "", bytes::Bytes::new()).await?.accepted()?;
+        let hub = self.hub.client().ok_or(FetchError::NoHub)?;
+        let answer = hub.send(hyper::Method::GET, &path, "", bytes::Bytes::new()).await?.accepted()?;
         if answer.body.len() > MAX_STATEMENT_BYTES {
             return Err(FetchError::LongStatement { found: answer.body.len() });
         }
@@ -121,7 +126,8 @@ impl Fetcher {
         let mut partial = self.files.partial(release)?;
         if partial.written() < release.length {
             let path = format!("/api/v1/packages/{}", release.sha256);
-            let mut download = self.hub.download(&path, partial.written()).await?;
+            let hub = self.hub.client().ok_or(FetchError::NoHub)?;
+            let mut download = hub.download(&path, partial.written()).await?;
             if download.start != partial.written() {
                 partial.restart()?;
             }

@@ -5,6 +5,7 @@
 
 mod fetch;
 mod assignment;
+mod audit;
 mod line;
 mod run;
 #[cfg(test)]
@@ -20,13 +21,14 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 use tributary_process::clock::Clock;
 use tributary_process::config::HumanDuration;
-use tributary_process::http::Client;
 use tributary_release::VerifyingKeys;
-use tributary_wire::{AssignmentV1, DeviceId, Generation, LineName, LineReport, Micros};
+use tributary_wire::{AssignmentV1, AuditHead, DeviceId, Generation, LineName, LineReport, Micros};
 
+use audit::AuditWatch;
 pub use fetch::FetchError;
 use line::Line;
 
+use crate::identity::{Time, Web};
 use crate::packages::PackageFiles;
 use crate::serve::Serving;
 use crate::state::{Store, StoreError};
@@ -87,7 +89,7 @@ pub struct Parts {
     /// Whom to believe. Without keys nothing is ever installed.
     pub keys: VerifyingKeys,
     /// Where packages are fetched.
-    pub hub: Client,
+    pub hub: Web,
     /// Where packages are kept.
     pub files: PackageFiles,
     /// Where states are kept.
@@ -96,6 +98,8 @@ pub struct Parts {
     pub serving: Arc<Serving>,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// The earliest that it can be: the signed times that were seen.
+    pub time: Time,
     /// Chance.
     pub seed: u64,
 }
@@ -131,6 +135,8 @@ struct Shown {
     generation: Generation,
     asks: bool,
     problem: Option<String>,
+    audit: Option<AuditHead>,
+    audit_problem: Option<String>,
 }
 
 /// Talks to the updates from elsewhere.
@@ -162,6 +168,16 @@ impl Handle {
         self.shown().problem.clone()
     }
 
+    /// The newest entry of the hub's audit log that this device knows of.
+    pub fn audit(&self) -> Option<AuditHead> {
+        self.shown().audit
+    }
+
+    /// What is wrong with the hub's audit log, if this device can tell.
+    pub fn audit_problem(&self) -> Option<String> {
+        self.shown().audit_problem.clone()
+    }
+
     /// Fires when a report should be sent.
     pub fn changed(&self) -> watch::Receiver<u64> {
         self.changed.clone()
@@ -190,8 +206,8 @@ pub struct Updates {
     lines: Vec<Line>,
     /// The newest accepted assignment.
     generation: Generation,
-    /// When it was signed. Time never runs before it, whatever the system clock says.
-    floor: Micros,
+    /// How far the hub's audit log had come.
+    audit: AuditWatch,
     /// What it said, to recognise it when it comes again.
     accepted: Option<AssignmentV1>,
     problem: Option<String>,
@@ -216,7 +232,7 @@ impl Updates {
             parts,
             lines: Vec::new(),
             generation: Generation(0),
-            floor: Micros(0),
+            audit: AuditWatch::default(),
             accepted: None,
             problem: None,
             online: false,
@@ -232,7 +248,7 @@ impl Updates {
 
     fn now(&self) -> Now {
         Now {
-            wall: Micros(self.parts.clock.wall()).max(self.floor),
+            wall: Micros(self.parts.clock.wall()).max(self.parts.time.floor()),
             monotonic: Duration::from_micros(self.parts.clock.monotonic()),
         }
     }

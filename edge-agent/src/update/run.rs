@@ -82,6 +82,7 @@ impl Updates {
             let Some(done) = self.done.recv().await else { break };
             self.done(done).await;
         }
+        self.recover_audit().await?;
         self.recover_assignment().await?;
         self.collect();
         self.show();
@@ -295,5 +296,6 @@ impl Updates {
         shown.generation = self.generation;
         shown.asks = self.lines.iter().any(|line| line.updater.asks());
         shown.problem.clone_from(&self.problem);
+        (shown.audit, shown.audit_problem) = (self.audit.head(), self.audit.problem());
     }
 }

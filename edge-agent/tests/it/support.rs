@@ -48,7 +48,6 @@ pub fn config(folder: &tempfile::TempDir) -> Config {
     std::fs::write(&view, VIEW).unwrap();
     let mut config = Config { state_dir: folder.path().join("state"), view: Some(view), ..Config::default() };
     config.listen.tcp = Some("127.0.0.1:0".parse().unwrap());
-    config.hub.mqtt = String::new();
     config.sources.api.time = TimeDomain::Replay;
     config
 }

@@ -71,7 +71,10 @@ impl Programs {
             state_dir: state_dir.clone(),
             lines: [LINE],
             view,
-            hub: HubAddress { mqtt: hub.mqtt.clone(), http: format!("http://{}", hub.http) },
+            hub: HubAddress {
+                insecure_plain_mqtt: hub.mqtt.clone(),
+                insecure_plain_http: format!("http://{}", hub.http),
+            },
             trust: Trust { keys: hub.data.join("keys").join("trust.json") },
             sources: Sources { api: TimeRules { time: "replay" } },
         };
@@ -223,8 +226,8 @@ struct AgentConfig {
 
 #[derive(Serialize)]
 struct HubAddress {
-    mqtt: String,
-    http: String,
+    insecure_plain_mqtt: String,
+    insecure_plain_http: String,
 }
 
 #[derive(Serialize)]

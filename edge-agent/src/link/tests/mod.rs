@@ -16,7 +16,7 @@ use tributary_wire::{
     SnapshotNumber, StreamAck, StreamName,
 };
 
-use super::{Condition, Link, LinkConfig, LinkStatus};
+use super::{Condition, Link, LinkConfig, LinkStatus, Way};
 use crate::testing::{Rig, Running, event};
 use crate::update::Updates;
 use crate::update::tests::{device_id, parts};
@@ -42,7 +42,7 @@ impl Device {
         let link = Link {
             orders: crate::orders::Handle::nobody(),
             device: device_id(),
-            hub: hub.to_owned(),
+            way: Way::Plain(hub.to_owned()),
             config: LinkConfig {
                 reconnect: quick(5),
                 reconnect_cap: quick(50),

@@ -25,6 +25,7 @@ use tributary_wire::{
 };
 
 use super::{Handle, Parts, UpdateConfig, Updates};
+use crate::identity::{Time, Web};
 use crate::packages::PackageFiles;
 use crate::serve::{Outcome, Serving};
 use crate::testing::{self, Rig, Running};
@@ -157,11 +158,12 @@ pub(crate) fn parts(rig: &Rig, running: &Running, hub: Endpoint) -> Parts {
             ..UpdateConfig::default()
         },
         keys: VerifyingKeys::new([key().verifying_key()]),
-        hub: Client::new(hub).with_timeout(Duration::from_secs(5)),
+        hub: Web::Plain(Client::new(hub).with_timeout(Duration::from_secs(5))),
         files: PackageFiles::open(rig.folder.path().join("packages")).unwrap(),
         store: running.store.clone(),
         serving: running.serving.clone(),
         clock: Arc::new(SystemClock::start()) as Arc<dyn Clock>,
+        time: Time::of(tributary_identity::DeviceClock::new(Micros(0))),
         seed: 1,
     }
 }

@@ -1,0 +1,72 @@
+//! The time that certificates and assignments are judged by, with a floor that outlives the process.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use tributary_identity::DeviceClock;
+use tributary_wire::Micros;
+
+use super::files::Folder;
+use crate::words::in_words;
+
+/// The floor is written again when it has risen by this: losing an hour of it costs nothing.
+const STEP: i64 = 3_600_000_000;
+
+/// The device's clock, and where its floor is kept.
+#[derive(Debug, Clone)]
+pub struct Time {
+    clock: Arc<DeviceClock>,
+    folder: Option<Folder>,
+    stored: Arc<AtomicI64>,
+}
+
+impl Time {
+    /// With the floor of the last run.
+    pub fn open(folder: Folder) -> Self {
+        let floor = folder.floor();
+        Self {
+            clock: Arc::new(DeviceClock::new(floor)),
+            folder: Some(folder),
+            stored: Arc::new(AtomicI64::new(floor.0)),
+        }
+    }
+
+    /// With a clock of one's own, and nothing kept: for tests.
+    pub fn of(clock: DeviceClock) -> Self {
+        Self { clock: Arc::new(clock), folder: None, stored: Arc::default() }
+    }
+
+    /// For the TLS library.
+    pub fn clock(&self) -> Arc<DeviceClock> {
+        self.clock.clone()
+    }
+
+    /// No instant is earlier.
+    pub fn floor(&self) -> Micros {
+        self.clock.floor()
+    }
+
+    /// Now.
+    pub fn now(&self) -> Micros {
+        self.clock.now()
+    }
+
+    /// Raises the floor to a time that somebody trusted has signed. Writes to disk now and then.
+    pub fn raise(&self, signed: Micros) {
+        self.clock.raise(signed);
+        self.keep();
+    }
+
+    /// Writes the floor down if it has risen much. A disk that refuses costs only that the next start knows less.
+    pub fn keep(&self) {
+        let (floor, stored) = (self.floor(), self.stored.load(Ordering::Relaxed));
+        if floor.0.saturating_sub(stored) < STEP {
+            return;
+        }
+        let Some(folder) = &self.folder else { return };
+        match folder.keep_floor(floor) {
+            Ok(()) => self.stored.store(floor.0, Ordering::Relaxed),
+            Err(error) => tracing::warn!(error = %in_words(&error), "the floor of time could not be stored"),
+        }
+    }
+}
