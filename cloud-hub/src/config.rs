@@ -23,6 +23,8 @@ pub struct Config {
     pub ingest: IngestConfig,
     /// Where the web API listens, and its limits.
     pub api: crate::api::ApiConfig,
+    /// How long sessions last, and how often somebody may be wrong.
+    pub access: crate::access::AccessConfig,
     /// How training runs are carried out.
     pub training: crate::training::TrainingConfig,
     /// How fleet-scope features reach devices.
@@ -43,6 +45,7 @@ impl Default for Config {
             gateway: GatewayConfig::default(),
             ingest: IngestConfig::default(),
             api: crate::api::ApiConfig::default(),
+            access: crate::access::AccessConfig::default(),
             training: crate::training::TrainingConfig::default(),
             materialize: crate::materialize::Config::default(),
             monitor: crate::monitor::Config::default(),

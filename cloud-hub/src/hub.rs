@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use tributary_process::shutdown::Shutdown;
 use tributary_wire::{DeviceId, Micros, StreamName};
 
+use crate::access::Access;
 use crate::admission::ByCatalog;
 use crate::api::{self, InFlight};
 use crate::audit::{self, Change};
@@ -59,6 +60,8 @@ pub struct Hub {
     pub training: Training,
     /// Requests with an idempotency key that are being answered now.
     pub in_flight: Arc<InFlight>,
+    /// Tokens and sessions: who may call.
+    pub access: Access,
     /// Counts connections to the web API.
     pub gate: Arc<api::gate::Gate>,
     https_address: SocketAddr,
@@ -119,6 +122,8 @@ impl Hub {
         let lake = Lake::open(Arc::new(FileStorage), data.join("lake")).context("could not open the lake")?;
         let packages = PackageStore::open(&data.join("packages")).context("could not open the package store")?;
         let keys = Keys::open(&data.join("keys"))?;
+        let access = Access::new(catalog.clone(), config.access.clone());
+        access.first_token(&data.join("keys")).await?;
         let identity = Identity::open(config.identity.clone(), data, catalog.clone(), crate::catalog::now()).await?;
         let tls =
             TlsSettings { tls: Arc::new(identity.mqtt_tls_config()?), quic: Arc::new(identity.mqtt_quic_config()?) };
@@ -147,6 +152,7 @@ impl Hub {
             packages,
             keys,
             identity,
+            access,
             training: Training::default(),
             in_flight: Arc::default(),
             gate: web.gate(),
@@ -181,6 +187,7 @@ impl Hub {
         });
         parts.spawn(name("connections", watch_connections(self.clone(), coming)));
         // One line per part of the hub that runs for ever.
+        parts.spawn(name("access", self.access.clone().run(stop.clone())));
         parts.spawn(name("web API", api::serve(self.clone(), web, stop.clone())));
         parts.spawn(name("identity", identity::run(self.clone(), stop.clone())));
         parts.spawn(name("features", materialize::run(self.clone(), stop.clone())));

@@ -72,6 +72,13 @@ pub async fn text(hub: &Hub) -> Result<String, sqlx::Error> {
     registry.register("api_refusals", "Connections to the web API that were not served", refusals);
     crate::identity::metrics(&mut registry, &hub.identity);
 
+    let refusals: Family<Reason, Counter> = Family::default();
+    for refusal in crate::access::Refusal::ALL {
+        let reason = refusal.name().to_owned();
+        refusals.get_or_create(&Reason { reason }).inc_by(hub.access.of(refusal));
+    }
+    registry.register("access_refusals", "Calls of the web API that were not let through", refusals);
+
     let rows: Family<Stream, Gauge> = Family::default();
     let sums: Vec<(String, i64)> =
         sqlx::query_as("select stream, cast(sum(rows) as bigint) from lake_files group by stream")

@@ -1,6 +1,19 @@
 //! Who calls, and what they may do.
+//!
+//! People and services show an API token ([`tokens`]) or a session that began with one ([`sessions`]); devices show
+//! their certificate. [`guard`] lets a request through, or not.
 
+pub mod attempts;
+mod check;
+mod config;
+pub mod guard;
+pub mod own;
+pub mod secret;
 pub mod sessions;
+pub mod tokens;
+
+pub use check::{Access, Denied, FIRST_TOKEN, Refusal};
+pub use config::AccessConfig;
 
 use std::future::Future;
 use std::net::SocketAddr;

@@ -79,7 +79,7 @@ impl<S: Send + Sync> FromRequest<S> for Body {
 
 /// Reads on for a while and keeps nothing: a caller that is still sending would see a broken connection instead of
 /// the answer. Bounded in time, so that nobody can make the hub listen for ever.
-async fn forget(mut stream: BodyDataStream) {
+pub(crate) async fn forget(mut stream: BodyDataStream) {
     let rest = async { while let Some(Ok(_)) = stream.next().await {} };
     let _ = tokio::time::timeout(Duration::from_secs(5), rest).await;
 }

@@ -17,7 +17,7 @@ use tributary_wire::Micros;
 use super::extract::Body;
 use super::problem::Problem;
 use super::server::with_instance;
-use crate::access::Caller;
+use crate::access::{Caller, Who};
 use crate::hub::Hub;
 
 const KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -26,6 +26,8 @@ const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 const KEPT_MICROS: i64 = Micros::DAY;
 /// Instead of a status, while there is no answer yet.
 const BEGUN: i64 = 0;
+/// Instead of a status, when the answer held a secret, which is not kept.
+const SHOWN_ONCE: i64 = 1;
 /// Answers are small; a larger one is passed on but not kept.
 const ANSWER_LIMIT: usize = 1 << 20;
 
@@ -83,6 +85,11 @@ async fn answer(hub: Arc<Hub>, key: String, request: Request, next: Next) -> Res
     let (parts, body) = request.into_parts();
     let Body(bytes) = Body::from_request(Request::from_parts(parts.clone(), body), &()).await?;
     let mut hasher = Hasher::new();
+    // A key belongs to whoever used it: nobody gets an answer that was given to somebody else.
+    if let Who::Token { id, .. } = Caller::current().who {
+        hasher.update(id.as_bytes());
+        hasher.update(b"\n");
+    }
     for part in [parts.method.as_str(), parts.uri.path(), parts.uri.query().unwrap_or_default()] {
         hasher.update(part.as_bytes());
         hasher.update(b"\n");
@@ -105,6 +112,12 @@ async fn answer(hub: Arc<Hub>, key: String, request: Request, next: Next) -> Res
         if known.status == BEGUN {
             let detail = format!(
                 "a request with Idempotency-Key {key:?} was interrupted; look whether it took effect, then use another key"
+            );
+            return Err(Problem::conflict(detail));
+        }
+        if known.status == SHOWN_ONCE {
+            let detail = format!(
+                "the request with Idempotency-Key {key:?} took effect before; its answer held a secret and is not shown again"
             );
             return Err(Problem::conflict(detail));
         }
@@ -153,12 +166,17 @@ async fn keep(hub: &Hub, key: &str, response: Response) -> Result<Response, Prob
         to_bytes(body, ANSWER_LIMIT).await.map_err(|error| anyhow::Error::new(error).context("read an answer"))?;
     let content_type =
         parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let secret = parts.headers.get(header::CACHE_CONTROL).is_some_and(|value| value == "no-store");
+    let (status, kept) = match secret {
+        true => (SHOWN_ONCE, Vec::new()),
+        false => (i64::from(parts.status.as_u16()), bytes.to_vec()),
+    };
     let mut catalog = hub.catalog.write().await?;
     sqlx::query("update idempotency_keys set status = $2, content_type = $3, body = $4 where key = $1")
         .bind(key)
-        .bind(i64::from(parts.status.as_u16()))
+        .bind(status)
         .bind(content_type)
-        .bind(bytes.to_vec())
+        .bind(kept)
         .execute(&mut *catalog)
         .await?;
     catalog.commit().await?;

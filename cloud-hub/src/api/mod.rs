@@ -29,10 +29,13 @@ mod versions;
 mod aliases;
 mod packages;
 mod releases;
+mod session;
+mod tokens;
 mod compare;
 pub mod alerts;
 pub mod rollouts;
 
+pub(crate) use extract::forget;
 pub use extract::{Json, Path, Query, if_match};
 pub use idempotency::InFlight;
 pub use listen::{Listeners, Peer};
@@ -145,6 +148,8 @@ fn groups() -> Groups {
         .merge(aliases::routes())
         .merge(packages::routes())
         .merge(releases::routes())
+        .merge(session::routes())
+        .merge(tokens::routes())
         .merge(alerts::routes())
         .merge(rollouts::routes());
     let work = OpenApiRouter::new().merge(datasets::work_routes()).merge(compare::routes());

@@ -11,6 +11,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{Path, Problem, State};
+use crate::access::{Caller, Who, own};
 use crate::hub::Hub;
 use crate::registry::{RegistryError, versions};
 
@@ -27,7 +28,13 @@ const PIECE_BYTES: u64 = 64 << 10;
     responses((status = 200, body = Vec<u8>, content_type = "application/octet-stream"),
         (status = 206, body = Vec<u8>, content_type = "application/octet-stream"),
         (status = 304), (status = "default", body = Problem)))]
-async fn get(hub: State, Path(sha256): Path<Sha256>, headers: HeaderMap) -> Result<Response, Problem> {
+async fn get(hub: State, caller: Caller, Path(sha256): Path<Sha256>, headers: HeaderMap) -> Result<Response, Problem> {
+    // Another device's package does not exist, as far as this one is concerned.
+    if let Who::Device(device) = &caller.who
+        && !own::has_package(hub.catalog.reader(), device, &sha256).await?
+    {
+        return Err(RegistryError::NoPackage(sha256).into());
+    }
     // Only what a version names is served: a file that a crash left behind is nobody's.
     if !versions::has_package(&mut *hub.catalog.reader().acquire().await?, &sha256).await? {
         return Err(RegistryError::NoPackage(sha256).into());
@@ -66,7 +73,7 @@ async fn get(hub: State, Path(sha256): Path<Sha256>, headers: HeaderMap) -> Resu
     set(&mut response, header::ACCEPT_RANGES, "bytes");
     set(&mut response, header::ETAG, &etag);
     // A hash never names other content.
-    set(&mut response, header::CACHE_CONTROL, "public, max-age=31536000, immutable");
+    set(&mut response, header::CACHE_CONTROL, "private, max-age=31536000, immutable");
     Ok(response)
 }
 

@@ -47,6 +47,26 @@ impl Problem {
         }
     }
 
+    /// Nobody known calls.
+    pub fn unauthorized(detail: impl ToString) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "Who calls is not known", detail)
+    }
+
+    /// Who calls may not do this.
+    pub fn forbidden(detail: impl ToString) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", "Not allowed", detail)
+    }
+
+    /// The request was meant for another listener.
+    pub fn misdirected(detail: impl ToString) -> Self {
+        Self::new(StatusCode::MISDIRECTED_REQUEST, "misdirected", "Wrong listener", detail)
+    }
+
+    /// Too much came from this caller.
+    pub fn too_many(detail: impl ToString) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "too-many-requests", "Too many requests", detail)
+    }
+
     /// The thing named in the path does not exist.
     pub fn not_found(detail: impl ToString) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not-found", "Not found", detail)

@@ -9,6 +9,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{Json, Page, PageQuery, Path, Problem, Query, State};
+use crate::access::{Caller, Who, own};
 use crate::hub::Hub;
 use crate::lines;
 use crate::publish::{self, Release};
@@ -38,10 +39,22 @@ async fn list(
     security(("device" = []), ("token" = ["viewer"])),
     params(("line" = String, Path), ("version" = u32, Path)),
     responses((status = 200, body = Vec<u8>, content_type = "application/octet-stream"), (status = "default", body = Problem)))]
-async fn get(hub: State, Path((line, version)): Path<(LineName, VersionNumber)>) -> Result<Response, Problem> {
+async fn get(
+    hub: State,
+    caller: Caller,
+    Path((line, version)): Path<(LineName, VersionNumber)>,
+) -> Result<Response, Problem> {
+    // Another device's release does not exist, as far as this one is concerned.
+    let own = match &caller.who {
+        Who::Device(device) => own::has_release(hub.catalog.reader(), device, &line, version).await?,
+        _ => true,
+    };
+    let missing = || Problem::not_found(format!("version {version} of line {line} is not published"));
+    if !own {
+        return Err(missing());
+    }
     let signed = publish::signed(&mut *hub.catalog.reader().acquire().await?, &line, version).await?;
-    let signed =
-        signed.ok_or_else(|| Problem::not_found(format!("version {version} of line {line} is not published")))?;
+    let signed = signed.ok_or_else(missing)?;
     Ok(([(header::CONTENT_TYPE, "application/octet-stream")], signed).into_response())
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
@@ -16,8 +17,9 @@ use utoipa_axum::router::OpenApiRouter;
 use super::extract::BodyLimit;
 use super::listen::{Listeners, Peer};
 use super::problem::Problem;
+use super::security::Rules;
 use super::{Groups, groups, idempotency};
-use crate::access::{Caller, Who};
+use crate::access::guard::{Guard, guard};
 use crate::hub::Hub;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -25,12 +27,14 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Answers requests until the hub stops.
 pub async fn serve(hub: Arc<Hub>, listeners: Listeners, shutdown: Shutdown) -> anyhow::Result<()> {
     let config = hub.config.api.clone();
-    listeners.serve(router(hub), &config, shutdown).await;
+    listeners.serve(router(hub)?, &config, shutdown).await;
     Ok(())
 }
 
-/// The whole API with everything that holds for all of it.
-pub fn router(hub: Arc<Hub>) -> Router {
+/// The whole API with everything that holds for all of it. Fails when an operation does not declare whom it is for.
+pub fn router(hub: Arc<Hub>) -> anyhow::Result<Router> {
+    let rules = Rules::read(&super::openapi()).context("who may call what is not declared")?;
+    let guarding = Guard { hub: hub.clone(), rules: Arc::new(rules) };
     let Groups { quick, labels, uploads, work } = groups();
     let config = hub.config.api.clone();
     let (body, short, piece) = (config.body_limit.0, config.request_timeout.0, config.body_timeout.0);
@@ -45,24 +49,33 @@ pub fn router(hub: Arc<Hub>) -> Router {
         .merge(group(uploads, config.package_limit.0, config.work_timeout.0))
         .merge(group(work, body, config.work_timeout.0));
     let (router, _) = OpenApiRouter::new().nest("/api/v1", all).split_for_parts();
-    router
+    let router = router
         .fallback(|request: Request| async move { Problem::not_found(format!("there is no {}", request.uri().path())) })
         .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
-        .layer(from_fn(introduce))
+        .layer(from_fn_with_state(guarding, guard))
+        .layer(from_fn(harden))
         .layer(from_fn(observe))
-        .with_state(hub)
+        .with_state(hub);
+    Ok(router)
 }
 
-/// Tells handlers who calls.
-async fn introduce(mut request: Request, next: Next) -> Response {
-    let peer = request.extensions().get::<Peer>().cloned();
-    let caller = Caller {
-        who: Who::Nobody,
-        from: peer.as_ref().map(|peer| peer.address),
-        certificate: peer.and_then(|peer| peer.certificate),
+/// What every answer says unless its handler said otherwise: keep no copy, show it in no frame, run nothing of it.
+async fn harden(request: Request, next: Next) -> Response {
+    let secure = request.extensions().get::<Peer>().is_some_and(|peer| peer.secure);
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    let mut set = |name: HeaderName, value: &'static str| {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
     };
-    request.extensions_mut().insert(caller.clone());
-    caller.scope(next.run(request)).await
+    set(header::CACHE_CONTROL, "no-store");
+    set(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    set(header::REFERRER_POLICY, "no-referrer");
+    set(header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'");
+    set(header::X_FRAME_OPTIONS, "DENY");
+    if secure {
+        set(header::STRICT_TRANSPORT_SECURITY, "max-age=31536000");
+    }
+    response
 }
 
 async fn limit_time(timeout: Duration, request: Request, next: Next) -> Response {

@@ -1,6 +1,7 @@
 //! The command line. `serve` runs a hub, `train run` one training run; everything else only calls the web API of a hub.
 
 mod remote;
+mod access;
 mod show;
 mod serve;
 mod devices;
@@ -12,6 +13,7 @@ mod rollouts;
 pub mod benchmark;
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -31,6 +33,8 @@ struct Cli {
 const AFTER_HELP: &str = "\
 Examples:
   cloud-hub serve --set data_dir=hub-data     run a hub on this machine
+  export CLOUD_HUB_CA=hub-data/identity/authority.pem
+  export CLOUD_HUB_TOKEN_FILE=hub-data/keys/admin.token
   cloud-hub device list                       who is there
   cloud-hub train start card-fraud --wait     train a version and watch it
   cloud-hub rollout start card-fraud 2        bring version 2 to the fleet
@@ -43,6 +47,12 @@ pub struct Global {
     /// Address of the hub; also the variable CLOUD_HUB_URL
     #[arg(long, global = true, value_name = "URL")]
     hub: Option<String>,
+    /// Certificate of the hub's authority (PEM); also CLOUD_HUB_CA
+    #[arg(long, global = true, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// File with the API token; also CLOUD_HUB_TOKEN_FILE, or the token itself in CLOUD_HUB_TOKEN
+    #[arg(long, global = true, value_name = "FILE")]
+    token_file: Option<PathBuf>,
     /// Print the hub's answer as JSON
     #[arg(long, global = true)]
     json: bool,
@@ -89,6 +99,9 @@ enum Command {
     /// Alerts
     #[command(subcommand)]
     Alert(rollouts::Alert),
+    /// API tokens: who may call the web API
+    #[command(subcommand)]
+    Access(access::Access),
     /// Figures beside published ones, from data that you bring
     #[command(subcommand)]
     Benchmark(benchmark::Benchmark),
@@ -140,6 +153,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
             Command::Train(command) => command.run(&remote).await,
             Command::Rollout(command) => command.run(&remote).await,
             Command::Alert(command) => command.run(&remote).await,
+            Command::Access(command) => command.run(&remote).await,
             Command::Serve(_) | Command::Config(_) | Command::Benchmark(_) => Ok(()),
         }
     })?;

@@ -1,19 +1,26 @@
 //! Calls to a hub's web API, and what their failures mean for the exit code.
 
+use std::net::IpAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use hyper::header::{AUTHORIZATION, HeaderValue};
 use hyper::{Method, StatusCode};
+use rustls::ClientConfig;
 use serde_json::{Value, json};
-use tributary_process::http::{Client, ClientError};
+use tributary_identity::{Certificate, DeviceClock, tls};
+use tributary_process::http::{Client, ClientError, Endpoint};
 use tributary_process::{out, outln};
+use tributary_wire::Micros;
 
 use super::Global;
 use super::show;
 
 /// Where a hub listens when nobody says otherwise.
-const DEFAULT_HUB: &str = "http://127.0.0.1:8080";
+const DEFAULT_HUB: &str = "https://127.0.0.1:8443";
 
 /// A hub, and how its answers are shown.
 #[derive(Debug)]
@@ -66,6 +73,12 @@ impl Failure {
         if code == 3 {
             eprintln!("Is the hub running? Name its address with --hub URL or CLOUD_HUB_URL.");
         }
+        if matches!(&self, Self::Call(error) if error.status() == Some(StatusCode::UNAUTHORIZED)) {
+            eprintln!(
+                "Give an API token with --token-file FILE, CLOUD_HUB_TOKEN_FILE or CLOUD_HUB_TOKEN. The first one of a \
+                 hub lies in its data folder: keys/admin.token; `cloud-hub access create` makes more."
+            );
+        }
         ExitCode::from(code)
     }
 }
@@ -73,11 +86,26 @@ impl Failure {
 impl Remote {
     /// From the flags and the environment.
     pub fn new(global: &Global) -> Result<Self, Failure> {
-        let set = std::env::var("CLOUD_HUB_URL").ok().filter(|url| !url.is_empty());
-        let address = global.hub.clone().or(set).unwrap_or_else(|| DEFAULT_HUB.to_owned());
-        let endpoint = address.parse().map_err(Failure::Usage)?;
+        let address = global.hub.clone().or(set("CLOUD_HUB_URL")).unwrap_or_else(|| DEFAULT_HUB.to_owned());
+        let endpoint: Endpoint = address.parse().map_err(Failure::Usage)?;
         // Datasets and comparisons read the lake; the hub has its own limit below this.
-        Ok(Self { client: Client::new(endpoint).with_timeout(Duration::from_secs(1_000)), json: global.json })
+        let mut client = Client::new(endpoint.clone()).with_timeout(Duration::from_secs(1_000));
+        if let Endpoint::Tls(_) = endpoint {
+            client = client.with_tls(trust(&address, global.ca.clone().or(set("CLOUD_HUB_CA").map(PathBuf::from)))?);
+        }
+        if let Some(token) = token(global)? {
+            if let Endpoint::Tcp(authority) = &endpoint
+                && !is_loopback(authority)
+            {
+                let problem = format!("a token is not sent unencrypted to {address}; use https://");
+                return Err(Failure::Usage(problem));
+            }
+            let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
+                .map_err(|_| Failure::Usage("the API token holds characters that no token has".to_owned()))?;
+            value.set_sensitive(true);
+            client = client.with_header(AUTHORIZATION, value);
+        }
+        Ok(Self { client, json: global.json })
     }
 
     /// Whether answers are printed as they are.
@@ -98,6 +126,12 @@ impl Remote {
     /// PUT with a JSON body.
     pub async fn put(&self, path: &str, body: &Value) -> Result<Value, Failure> {
         Ok(self.client.call(Method::PUT, &address(path), body).await?)
+    }
+
+    /// DELETE.
+    pub async fn delete(&self, path: &str) -> Result<Value, Failure> {
+        let answer = self.client.send(Method::DELETE, &address(path), "", Bytes::new()).await?;
+        Ok(answer.accepted()?.json()?)
     }
 
     /// POST with any body.
@@ -147,6 +181,52 @@ impl Remote {
     }
 }
 
+/// A variable of the environment that says something.
+fn set(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// The API token, if one was given.
+fn token(global: &Global) -> Result<Option<String>, Failure> {
+    let from_file = |path: PathBuf| {
+        let read = std::fs::read_to_string(&path);
+        let text = read.map_err(|error| Failure::Usage(format!("the token in {}: {error}", path.display())))?;
+        Ok::<_, Failure>(text.trim().to_owned())
+    };
+    // The flag is nearest to the person who types; of the variables the token itself says more than a file's name.
+    match (&global.token_file, set("CLOUD_HUB_TOKEN"), set("CLOUD_HUB_TOKEN_FILE")) {
+        (Some(path), _, _) => from_file(path.clone()).map(Some),
+        (None, Some(token), _) => Ok(Some(token.trim().to_owned())),
+        (None, None, Some(path)) => from_file(path.into()).map(Some),
+        (None, None, None) => Ok(None),
+    }
+}
+
+/// TLS that believes the authority in that file alone.
+fn trust(address: &str, file: Option<PathBuf>) -> Result<Arc<ClientConfig>, Failure> {
+    let Some(file) = file else {
+        return Err(Failure::Usage(format!(
+            "whom to trust at {address}? Name the file of the hub's authority with --ca FILE or CLOUD_HUB_CA; it is \
+             identity/authority.pem in the hub's data folder"
+        )));
+    };
+    let wrong = |error: &dyn std::error::Error| {
+        let problem = crate::api::chain(error);
+        Failure::Usage(format!("the authority's certificate in {}: {problem}", file.display()))
+    };
+    let text = std::fs::read_to_string(&file).map_err(|error| wrong(&error))?;
+    let authorities = Certificate::all_from_pem(&text).map_err(|error| wrong(&error))?;
+    let clock = Arc::new(DeviceClock::new(Micros(0)));
+    let config = tls::device_client(&authorities, None, tls::ALPN_HTTP, clock).map_err(|error| wrong(&error))?;
+    Ok(Arc::new(config))
+}
+
+fn is_loopback(authority: &str) -> bool {
+    let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
 /// The path within the API. What people type may hold anything; the hub says whether it is a name.
 fn address(path: &str) -> String {
     let mut address = "/api/v1".to_owned();
@@ -164,6 +244,16 @@ fn address(path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tokens_go_unencrypted_to_this_machine_alone() {
+        for own in ["localhost:8080", "127.0.0.1:80", "[::1]:8080"] {
+            assert!(is_loopback(own), "{own}");
+        }
+        for other in ["hub:80", "10.0.0.1:80", "localhost.example:80", "[2001:db8::1]:80"] {
+            assert!(!is_loopback(other), "{other}");
+        }
+    }
 
     #[test]
     fn what_people_type_becomes_an_address() {

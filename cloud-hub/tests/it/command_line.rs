@@ -8,12 +8,16 @@ use crate::support::{TestHub, package};
 
 fn run(hub: &str, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cloud-hub"));
+    for variable in ["CLOUD_HUB_CA", "CLOUD_HUB_TOKEN", "CLOUD_HUB_TOKEN_FILE"] {
+        command.env_remove(variable);
+    }
     command.env("CLOUD_HUB_URL", hub).args(arguments);
     command.output().unwrap()
 }
 
 async fn operator(hub: &TestHub, arguments: &[&str]) -> (i32, String, String) {
-    let (url, arguments) = (hub.url(), arguments.iter().map(ToString::to_string).collect::<Vec<_>>());
+    let (url, token) = (hub.url(), hub.token_file().display().to_string());
+    let arguments = ["--token-file", &token].iter().chain(arguments).map(ToString::to_string).collect::<Vec<_>>();
     let output = tokio::task::spawn_blocking(move || {
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         run(&url, &arguments)

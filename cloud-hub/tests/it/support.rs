@@ -1,6 +1,7 @@
 //! A hub that runs in the test's process, and what can be sent to it.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -59,8 +60,27 @@ impl TestHub {
         format!("http://{}", self.hub.http_address().unwrap())
     }
 
-    pub fn client(&self) -> Client {
+    /// Calls without any token.
+    pub fn nobody(&self) -> Client {
         Client::new(self.url().parse().unwrap()).with_timeout(DEADLINE)
+    }
+
+    /// Calls with a token.
+    pub fn with_token(&self, token: &str) -> Client {
+        self.nobody().with_header(hyper::header::AUTHORIZATION, format!("Bearer {token}").parse().unwrap())
+    }
+
+    /// The admin's first token.
+    pub fn token(&self) -> String {
+        std::fs::read_to_string(self.token_file()).unwrap().trim().to_owned()
+    }
+
+    pub fn token_file(&self) -> PathBuf {
+        self.hub.data().join("keys/admin.token")
+    }
+
+    pub fn client(&self) -> Client {
+        self.with_token(&self.token())
     }
 
     pub async fn send(&self, method: Method, path: &str, content_type: &str, body: impl Into<Bytes>) -> Response {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
-use tributary_process::http::{Client, Endpoint};
+use tributary_process::http::{AUTHORIZATION, Client, Endpoint};
 use tributary_process::resources;
 
 use crate::wait;
@@ -197,6 +197,10 @@ impl Fleet {
         };
         fleet.hub.start()?;
         fleet.hub_answers(Duration::from_secs(60)).await?;
+        let token =
+            std::fs::read_to_string(data_dir.join("keys").join("admin.token")).context("the hub's first token")?;
+        let bearer = format!("Bearer {}", token.trim()).parse().context("the hub's first token")?;
+        fleet.api = fleet.api.with_header(AUTHORIZATION, bearer);
         for index in 0..wish.agents {
             let device = device(index);
             let state_dir = folder.join(&device);

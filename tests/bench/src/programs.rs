@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use serde::Serialize;
 use serde_json::Value;
-use tributary_process::http::{Client, Endpoint};
+use tributary_process::http::{AUTHORIZATION, Client, Endpoint};
 use tributary_process::resources::{Memory, memory_of_process};
 
 /// How long a program may take to answer.
@@ -58,6 +58,9 @@ impl Programs {
         let Hub_ { http, mqtt } = process.until("the hub wrote its addresses", read).await?;
         let api = Client::new(format!("http://{http}").parse().map_err(anyhow::Error::msg)?);
         process.until("the hub answers", async || Ok(api.get::<Value>("/api/v1/health").await?)).await?;
+        let token = std::fs::read_to_string(data.join("keys").join("admin.token")).context("the hub's first token")?;
+        let bearer = format!("Bearer {}", token.trim()).parse().context("the hub's first token")?;
+        let api = api.with_header(AUTHORIZATION, bearer);
         Ok(Hub { process, api, http, mqtt, data })
     }
 
