@@ -11,9 +11,9 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tributary_process::shutdown::Shutdown;
 
+use crate::clients::Clients;
 use crate::connections::Connections;
 use crate::door::Door;
-use crate::integrations::Integrations;
 use crate::session::Rim;
 use crate::{Admission, Event, Limits, Upward, quic, tcp};
 
@@ -71,8 +71,8 @@ pub enum BindError {
         /// Why.
         source: std::io::Error,
     },
-    /// The router for integrations did not start.
-    #[error("the router for integrations did not start")]
+    /// The router for clients did not start.
+    #[error("the router for clients did not start")]
     Router(#[from] Box<rumqttd::local::LinkError>),
 }
 
@@ -93,7 +93,7 @@ impl Gateway {
         if *listeners == Listeners::default() {
             return Err(BindError::Nowhere);
         }
-        let connections = Connections::new(Integrations::start()?);
+        let connections = Connections::new(Clients::start()?);
         let addresses = Addresses::default();
         let mut gateway = Self { limits, quic: None, tls: None, plain: None, addresses, connections };
         if let Some(address) = listeners.insecure_plain_on_loopback {

@@ -12,7 +12,7 @@ use tributary_wire::DeviceId;
 use tributary_wire::topic::Channel;
 
 use crate::Transport;
-use crate::integrations::Integrations;
+use crate::clients::Clients;
 use crate::packets::Ending;
 use crate::tally::Tally;
 
@@ -92,13 +92,12 @@ struct Shared {
     devices: Mutex<HashMap<DeviceId, Connection>>,
     next: AtomicU64,
     tally: Tally,
-    integrations: Integrations,
+    clients: Clients,
 }
 
 impl Connections {
-    pub(crate) fn new(integrations: Integrations) -> Self {
-        let shared =
-            Shared { devices: Mutex::default(), next: AtomicU64::new(1), tally: Tally::default(), integrations };
+    pub(crate) fn new(clients: Clients) -> Self {
+        let shared = Shared { devices: Mutex::default(), next: AtomicU64::new(1), tally: Tally::default(), clients };
         Self { shared: Arc::new(shared) }
     }
 
@@ -119,7 +118,7 @@ impl Connections {
 
     /// Publishes under `v1/hub/` for integrations to follow.
     pub fn publish_hub(&self, topic: &str, payload: impl Into<Bytes>) {
-        self.shared.integrations.publish(topic, payload.into());
+        self.shared.clients.publish_hub(topic, payload.into());
     }
 
     /// The connected devices.
@@ -139,8 +138,8 @@ impl Connections {
         &self.shared.tally
     }
 
-    pub(crate) fn integrations(&self) -> &Integrations {
-        &self.shared.integrations
+    pub(crate) fn clients(&self) -> &Clients {
+        &self.shared.clients
     }
 
     /// By which way a device is connected, if it is.

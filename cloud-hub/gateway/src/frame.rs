@@ -8,6 +8,7 @@ use crate::tally::Refusal;
 /// Packet types by the first four bits.
 pub(crate) const CONNECT: u8 = 1;
 pub(crate) const PUBLISH: u8 = 3;
+pub(crate) const DISCONNECT: u8 = 14;
 
 /// The flags that go with each packet type that a client may send. The codec panics on some of the types that it may
 /// not send, and does not look at the flags.

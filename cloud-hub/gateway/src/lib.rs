@@ -2,7 +2,8 @@
 //!
 //! [`Gateway::bind`] takes the port, [`Gateway::run`] serves it, [`Connections`] sends down. A device speaks under its
 //! own `up/` topics and listens to exactly its own `down/#`; what it says goes straight into one bounded queue and
-//! never through a router. Other clients, whose ids begin with `app-`, follow `v1/hub/#` through rumqttd's router.
+//! never through a router. Other clients publish and follow through rumqttd's router what their rights allow: integrations
+//! follow `v1/hub/#`.
 //!
 //! The acceptor works over any stream of bytes: plain TCP on loopback, TLS 1.3 and QUIC come in through the same door.
 //! It knows packets and topics and never looks into a message. Who may connect, and on which topics, [`Admission`]
@@ -10,17 +11,18 @@
 
 mod acceptor;
 mod admission;
+mod clients;
 mod connections;
 mod device;
 mod door;
 mod frame;
-mod integrations;
 mod packets;
 mod pace;
 mod quic;
 mod session;
 mod tally;
 mod tcp;
+mod topics;
 
 use std::time::Duration;
 

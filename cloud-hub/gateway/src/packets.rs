@@ -7,12 +7,13 @@ use bytes::{BufMut, BytesMut};
 use rumqttd::protocol::v5::V5;
 use rumqttd::protocol::{
     ConnAck, ConnAckProperties, ConnectReturnCode, Disconnect, DisconnectProperties, DisconnectReasonCode, Packet,
-    PingResp, Protocol, PubAck, PubAckReason, Publish, SubAck, SubscribeReasonCode, UnsubAck, UnsubAckReason,
+    PingResp, Protocol, PubAck, PubAckReason, Publish, PublishProperties, SubAck, SubscribeReasonCode, UnsubAck,
+    UnsubAckReason,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::Refused;
-use crate::frame::{self, CONNECT, PUBLISH};
+use crate::frame::{self, CONNECT, DISCONNECT, PUBLISH};
 use crate::tally::Refusal;
 
 /// Room for a read: little while a connection is idle, more with each read that fills it.
@@ -94,6 +95,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Packets<S> {
         if self.read.len() < head + length {
             return Ok(None);
         }
+        if self.read[0] >> 4 == DISCONNECT && length == 1 {
+            // The codec does not know that only its reason may be there.
+            let reason_code = match self.read.split_to(head + length)[head] {
+                4 => DisconnectReasonCode::DisconnectWithWillMessage,
+                _ => DisconnectReasonCode::NormalDisconnection,
+            };
+            return Ok(Some(Packet::Disconnect(Disconnect { reason_code }, None)));
+        }
         if self.read[0] >> 4 == PUBLISH {
             self.publish_head = frame::publish_head(&self.read, head);
         }
@@ -166,6 +175,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Packets<S> {
         let _ = self.codec.write(packet, &mut self.write);
     }
 
+    /// As [`Self::put`], unless the packet is larger than the peer takes; whether it was put.
+    pub fn put_within(&mut self, packet: Packet, bytes_max: usize) -> bool {
+        let before = self.write.len();
+        self.put(packet);
+        let within = self.write.len() - before <= bytes_max;
+        if !within {
+            self.write.truncate(before);
+        }
+        within
+    }
+
     /// Says in the words of MQTT 3 that its version is not spoken here.
     pub fn put_not_this_version(&mut self) {
         self.write.extend_from_slice(&[0x20, 2, 0, 1]);
@@ -214,13 +234,24 @@ pub(crate) fn shown(topic: &[u8]) -> String {
 
 /// A PUBLISH with quality of service 1.
 pub(crate) fn publish(packet_id: u16, topic: &str, payload: &[u8]) -> Packet {
+    publish_as(0b0010, packet_id, topic.as_bytes(), payload, None)
+}
+
+/// A PUBLISH with these flags. The codec keeps some of its fields to itself, but reads them from bytes.
+pub(crate) fn publish_as(
+    flags: u8,
+    packet_id: u16,
+    topic: &[u8],
+    payload: &[u8],
+    properties: Option<PublishProperties>,
+) -> Packet {
     let mut bytes = BytesMut::with_capacity(5 + topic.len() + payload.len());
-    bytes.put_u8(0b0011_0010);
+    bytes.put_u8(PUBLISH << 4 | flags);
     bytes.put_u16(packet_id);
     bytes.put_u16(topic.len() as u16);
-    bytes.put_slice(topic.as_bytes());
+    bytes.put_slice(topic);
     bytes.put_slice(payload);
-    Packet::Publish(Publish::deserialize(bytes.freeze()), None)
+    Packet::Publish(Publish::deserialize(bytes.freeze()), properties)
 }
 
 pub(crate) fn conn_ack(code: ConnectReturnCode, session_present: bool, properties: ConnAckProperties) -> Packet {

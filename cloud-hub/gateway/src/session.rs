@@ -13,10 +13,10 @@ use tokio::time::{Instant, timeout_at};
 use tributary_identity::Certificate;
 use tributary_process::shutdown::Shutdown;
 
+use crate::clients;
 use crate::connections::Connections;
 use crate::device::Device;
 use crate::door::{Door, Ticket};
-use crate::integrations;
 use crate::packets::{self, Ending, Packets};
 use crate::tally::Refusal;
 use crate::{Admission, Event, Limits, Peer, Refused, Rights, Transport, Upward};
@@ -125,13 +125,7 @@ async fn seat<S: AsyncRead + AsyncWrite + Unpin>(
     match &greeting.rights {
         Rights::Client(topics) => {
             let topics = topics.clone();
-            if let Err(ending) = enter(ticket, false) {
-                return ending;
-            }
-            packets.put(packets::conn_ack(ConnectReturnCode::Success, false, offer(keep_alive, rim)));
-            let integrations = rim.connections.integrations();
-            let client = &greeting.connect.client_id;
-            integrations::follow(integrations, client, &*topics, keep_alive, packets, rim).await
+            Box::pin(clients::serve(greeting, &*topics, keep_alive, ticket, packets, rim)).await
         }
         Rights::Device(device) => {
             let device = device.clone();
@@ -151,7 +145,7 @@ async fn seat<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-fn enter(ticket: &mut Ticket, replaces: bool) -> Result<(), Ending> {
+pub(crate) fn enter(ticket: &mut Ticket, replaces: bool) -> Result<(), Ending> {
     ticket.enter(replaces).map_err(|refusal| {
         let reason = "the hub has no room for another connection now".to_owned();
         Ending::not_let_in(Refused { refusal, reason })
@@ -165,7 +159,7 @@ fn keep_alive(connect: &Connect, rim: &Rim) -> Duration {
     }
 }
 
-fn offer(keep_alive: Duration, rim: &Rim) -> ConnAckProperties {
+pub(crate) fn offer(keep_alive: Duration, rim: &Rim) -> ConnAckProperties {
     ConnAckProperties {
         receive_max: Some(rim.limits.receive_maximum),
         max_qos: Some(1),
