@@ -33,6 +33,8 @@ pub struct Config {
     pub monitor: crate::monitor::Config,
     /// How often rollouts are looked at.
     pub rollout: crate::rollout::Config,
+    /// What may be asked of devices.
+    pub commands: crate::orders::Config,
     /// What is logged.
     pub log: LogConfig,
 }
@@ -50,6 +52,7 @@ impl Default for Config {
             materialize: crate::materialize::Config::default(),
             monitor: crate::monitor::Config::default(),
             rollout: crate::rollout::Config::default(),
+            commands: crate::orders::Config::default(),
             // The router says every subscription at info.
             log: LogConfig { filter: "info,rumqttd=warn".into(), ..LogConfig::default() },
         }

@@ -23,6 +23,7 @@ use crate::catalog::{Catalog, alerts};
 use crate::config::Config;
 use crate::identity::{self, Identity};
 use crate::ingest::{self, Ingest};
+use crate::orders::{self, Orders};
 use crate::publish::Keys;
 use crate::registry::packages::PackageStore;
 use crate::training::{self, Training};
@@ -58,6 +59,8 @@ pub struct Hub {
     pub identity: Arc<Identity>,
     /// The way to the worker that trains.
     pub training: Training,
+    /// Commands to devices.
+    pub orders: Orders,
     /// Requests with an idempotency key that are being answered now.
     pub in_flight: Arc<InFlight>,
     /// Tokens and sessions: who may call.
@@ -75,6 +78,7 @@ struct Starting {
     gateway: Gateway,
     web: api::Listeners,
     ingest: ingest::Worker,
+    results: orders::Incoming,
     lock: File,
 }
 
@@ -130,12 +134,14 @@ impl Hub {
         let gateway = Gateway::bind(&config.gateway.listeners(), config.gateway.limits(), Some(tls)).await?;
         let web = api::Listeners::bind(&config.api, Arc::new(identity.https_config()?)).await?;
         let connections = gateway.connections();
+        let (orders, results, incoming) = Orders::new();
         let parts = ingest::Parts {
             catalog: catalog.clone(),
             lake: Arc::new(lake),
             quarantine: data.join("quarantine"),
             bus: Bus::default(),
             answers: Arc::new(connections.clone()),
+            results,
             config: config.ingest.clone(),
         };
         let recovered = ingest::recover(&parts).await.context("could not recover the lake")?;
@@ -154,12 +160,13 @@ impl Hub {
             identity,
             access,
             training: Training::default(),
+            orders,
             in_flight: Arc::default(),
             gate: web.gate(),
             https_address: web.https_address()?,
             http_address: web.plain_address()?,
             mqtt_addresses: gateway.addresses(),
-            starting: Mutex::new(Some(Starting { gateway, web, ingest: worker, lock })),
+            starting: Mutex::new(Some(Starting { gateway, web, ingest: worker, results: incoming, lock })),
             config,
         }))
     }
@@ -169,7 +176,7 @@ impl Hub {
     pub async fn run(self: Arc<Self>, shutdown: Shutdown) -> anyhow::Result<()> {
         let starting = self.starting.lock().unwrap_or_else(PoisonError::into_inner).take();
         // The lock is held to the end.
-        let Starting { gateway, web, ingest, lock: _lock } = starting.context("the hub was run before")?;
+        let Starting { gateway, web, ingest, results, lock: _lock } = starting.context("the hub was run before")?;
         let (up, queue) = mpsc::channel(QUEUE);
         let (events, coming) = mpsc::channel(QUEUE);
         let admission = Arc::new(ByCatalog::new(self.catalog.clone(), self.config.gateway.enrol));
@@ -194,6 +201,7 @@ impl Hub {
         parts.spawn(name("training", training::work(self.clone(), stop.clone())));
         parts.spawn(name("monitor", monitor::run(self.clone(), stop.clone())));
         parts.spawn(name("rollouts", rollout::run(self.clone(), stop.clone())));
+        parts.spawn(name("commands", orders::run(self.clone(), results, stop.clone())));
 
         let mut failed = None;
         tokio::select! {

@@ -23,6 +23,7 @@ pub mod lines;
 pub mod training;
 pub mod monitor;
 pub mod rollout;
+pub mod orders;
 pub mod api;
 pub mod commands;
 

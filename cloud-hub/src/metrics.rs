@@ -45,6 +45,8 @@ pub async fn text(hub: &Hub) -> Result<String, sqlx::Error> {
     count("ingest_refused", "Messages neither kept nor acknowledged", ingest.refused);
     count("ingest_dropped_records", "Records that devices reported as dropped", ingest.dropped);
     count("reports", "Reports of devices stored", ingest.reports);
+    count("commands_sent", "Commands sent to devices, repeated ones included", hub.orders.sent());
+    count("command_results", "Results of commands stored", hub.orders.results());
     let gauge = |registry: &mut Registry, name: &str, help: &str, value: i64| {
         let gauge: Gauge = Gauge::default();
         gauge.set(value);
@@ -62,6 +64,13 @@ pub async fn text(hub: &Hub) -> Result<String, sqlx::Error> {
         refusals.get_or_create(&Reason { reason }).inc_by(hub.connections.tally().of(refusal));
     }
     registry.register("gateway_refusals", "What the gateway refused", refusals);
+
+    let ignored: Family<Reason, Counter> = Family::default();
+    for reason in crate::orders::Ignored::ALL {
+        let of = Reason { reason: reason.name().to_owned() };
+        ignored.get_or_create(&of).inc_by(hub.orders.ignored(reason));
+    }
+    registry.register("command_results_ignored", "Results of commands that changed nothing", ignored);
 
     gauge(&mut registry, "api_connections", "Connections to the web API", hub.gate.connections() as i64);
     let refusals: Family<Reason, Counter> = Family::default();

@@ -34,6 +34,8 @@ mod tokens;
 mod compare;
 pub mod alerts;
 pub mod rollouts;
+mod orders;
+mod audit;
 
 pub(crate) use extract::forget;
 pub use extract::{Json, Path, Query, if_match};
@@ -151,8 +153,10 @@ fn groups() -> Groups {
         .merge(session::routes())
         .merge(tokens::routes())
         .merge(alerts::routes())
-        .merge(rollouts::routes());
-    let work = OpenApiRouter::new().merge(datasets::work_routes()).merge(compare::routes());
+        .merge(rollouts::routes())
+        .merge(orders::routes())
+        .merge(audit::routes());
+    let work = OpenApiRouter::new().merge(datasets::work_routes()).merge(compare::routes()).merge(audit::work_routes());
     Groups { quick, labels: labels::routes(), uploads: versions::upload_routes(), work }
 }
 

@@ -77,6 +77,11 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, "malformed", "Malformed request", detail)
     }
 
+    /// The hub's settings do not allow it, whoever asks.
+    pub fn against_rules(detail: impl ToString) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "against-rules", "Not allowed by the hub's settings", detail)
+    }
+
     /// The request can be read, but what it says is not acceptable.
     pub fn unacceptable(detail: impl ToString) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "unacceptable", "Request cannot be carried out", detail)

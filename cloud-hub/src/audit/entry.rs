@@ -102,7 +102,8 @@ impl Entry {
     }
 }
 
-fn name(who: &Who) -> (String, &'static str) {
+/// Who somebody is, and with which role, as entries show it.
+pub fn name(who: &Who) -> (String, &'static str) {
     match who {
         Who::Nobody => ("nobody".to_owned(), ""),
         Who::Device(device) => (format!("device:{device}"), ""),

@@ -80,6 +80,14 @@ pub async fn list(
     rows.iter().map(read).collect()
 }
 
+/// The entries after a number, oldest first.
+pub async fn after(connection: &mut SqliteConnection, number: u64, limit: u32) -> Result<Vec<Entry>, sqlx::Error> {
+    let query = format!("select {COLUMNS} from audit where number > $1 order by number limit $2");
+    let number = i64::try_from(number).unwrap_or(i64::MAX);
+    let query = sqlx::query(sqlx::AssertSqlSafe(query)).bind(number).bind(i64::from(limit));
+    query.fetch_all(connection).await?.iter().map(read).collect()
+}
+
 /// All entries, oldest first, without holding them in memory. An entry that cannot be read is an error of its own, after
 /// which the others go on.
 pub fn all(connection: &mut SqliteConnection) -> BoxStream<'_, Result<Entry, sqlx::Error>> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cloud_hub_gateway::{Room, Upward};
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::{Instant, timeout_at};
 use tributary_process::shutdown::Shutdown;
 use tributary_wire::topic::Channel;
@@ -74,11 +75,17 @@ impl Input {
     }
 }
 
+/// Where messages go that are no records.
+pub(super) struct Others {
+    pub(super) reports: mpsc::Sender<Upward>,
+    pub(super) results: mpsc::Sender<Upward>,
+}
+
 pub(super) async fn run(
     config: IngestConfig,
     mut queue: mpsc::Receiver<Upward>,
     mut orders: mpsc::Receiver<Order>,
-    reports: mpsc::Sender<Upward>,
+    others: Others,
     groups: mpsc::Sender<Vec<Item>>,
     shutdown: Shutdown,
 ) {
@@ -103,7 +110,12 @@ pub(super) async fn run(
             };
             match timeout_at(deadline, next).await {
                 Ok(Some(Input::Up(message))) if message.channel == Channel::Report => {
-                    let _ = reports.send(message).await;
+                    let _ = others.reports.send(message).await;
+                }
+                Ok(Some(Input::Up(message))) if message.channel == Channel::Result => {
+                    if let Err(TrySendError::Full(message)) = others.results.try_send(message) {
+                        tracing::info!(device = %message.device, "a command's result found no room; it is asked for again");
+                    }
                 }
                 Ok(Some(input)) => {
                     bytes += input.bytes().max(1);

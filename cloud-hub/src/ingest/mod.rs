@@ -70,6 +70,9 @@ pub struct Parts {
     pub bus: Bus,
     /// Where receipts go.
     pub answers: Arc<dyn Answers>,
+    /// Where the results of commands go. One that finds no room is dropped: records come first, and the device is asked
+    /// again.
+    pub results: mpsc::Sender<Upward>,
     /// Sizes and times.
     pub config: IngestConfig,
 }
@@ -231,7 +234,8 @@ impl Worker {
         let (groups, committing) = mpsc::channel(1);
         let (reports, reporting) = mpsc::channel(64);
         let committer = commit::Committer::new(self.parts.clone(), self.counters.clone());
-        let collecting = collect::run(self.parts.config.clone(), queue, self.orders, reports, groups, shutdown);
+        let others = collect::Others { reports, results: self.parts.results.clone() };
+        let collecting = collect::run(self.parts.config.clone(), queue, self.orders, others, groups, shutdown);
         let reporting = reports::run(self.parts, self.counters, reporting);
         let ((), (), committed) = tokio::join!(collecting, reporting, committer.run(committing));
         committed

@@ -69,6 +69,7 @@ impl Bench {
             quarantine: "/data/quarantine".into(),
             bus: Bus::default(),
             answers: inbox.clone(),
+            results: tokio::sync::mpsc::channel(1).0,
             config,
         };
         recover(&parts).await.unwrap();

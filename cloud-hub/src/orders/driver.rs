@@ -1,0 +1,150 @@
+//! The shell: who is there and what came up in, commands out.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use cloud_hub_gateway::Upward;
+use tokio::sync::broadcast::error::RecvError;
+use tributary_process::shutdown::Shutdown;
+use tributary_wire::topic::Channel;
+use tributary_wire::{Command, CommandId, CommandV1, DeviceId, Micros};
+
+use super::decide::{Due, due};
+use super::{Incoming, results, store};
+use crate::hub::{Hub, HubEvent};
+
+/// Longest time between two looks: clocks may be set.
+const LOOK: Duration = Duration::from_secs(60);
+/// How often old commands are removed.
+const FORGET: i64 = 3600 * Micros::SECOND;
+/// After a look that failed.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Sends, expires and removes commands, and keeps results, until the signal.
+pub async fn run(hub: Arc<Hub>, incoming: Incoming, shutdown: Shutdown) -> anyhow::Result<()> {
+    let mut results = incoming.0;
+    let mut events = hub.bus.subscribe();
+    let mut driver = Driver { hub, there: HashMap::new(), forgotten: Micros(0) };
+    let mut look = tokio::time::Instant::now();
+    loop {
+        tokio::select! {
+            () = shutdown.given() => return Ok(()),
+            Some(result) = results.recv() => {
+                driver.result(result).await;
+                continue;
+            }
+            event = events.recv() => match event {
+                // The first report of a connection says that the device listens by now.
+                Ok(HubEvent::Report { device, .. }) => driver.came(device),
+                Ok(HubEvent::Connected(device) | HubEvent::Disconnected(device)) => {
+                    driver.there.remove(&device);
+                    continue;
+                }
+                Ok(_) => continue,
+                Err(RecvError::Lagged(_)) => driver.lagged(),
+                Err(RecvError::Closed) => return Ok(()),
+            },
+            () = driver.hub.orders.bell.notified() => {}
+            () = tokio::time::sleep_until(look) => {}
+        }
+        look = tokio::time::Instant::now()
+            + driver.look().await.unwrap_or_else(|error| {
+                tracing::error!(error = format!("{error:#}"), "commands could not be looked at; trying again");
+                RETRY
+            });
+    }
+}
+
+struct Driver {
+    hub: Arc<Hub>,
+    /// Since when devices listen, for those that reported on their present connection.
+    there: HashMap<DeviceId, Micros>,
+    forgotten: Micros,
+}
+
+impl Driver {
+    fn came(&mut self, device: DeviceId) {
+        let now = self.hub.now();
+        self.there.entry(device).or_insert(now);
+    }
+
+    /// News was missed: who is connected counts as having come now, so that everything is sent once more.
+    fn lagged(&mut self) {
+        let now = self.hub.now();
+        self.there = self.hub.connections.connected().into_iter().map(|device| (device, now)).collect();
+    }
+
+    /// Looks at every open command; when to look again.
+    async fn look(&mut self) -> anyhow::Result<Duration> {
+        let (now, again) = (self.hub.now(), self.hub.config.commands.again.0.as_micros() as i64);
+        let open = store::open(&mut *self.hub.catalog.reader().acquire().await?).await?;
+        let mut wake = Micros(now.0 + LOOK.as_micros() as i64);
+        let (mut sent, mut expired) = (Vec::new(), Vec::new());
+        for command in open {
+            let device = command.device()?;
+            let since = self.there.get(&device).copied().filter(|_| self.hub.is_connected(&device));
+            match due(Micros(command.deadline), command.sent.map(Micros), since, again, now) {
+                Due::Wait(until) => wake = wake.min(until),
+                Due::Expire => expired.push(command),
+                Due::Send => {
+                    let id = CommandId::new(&command.id)?;
+                    let message = CommandV1 { id, deadline: Micros(command.deadline), order: command.order()? };
+                    let bytes = Command::V1(message).encode();
+                    match self.hub.connections.send(&device, Channel::Command, bytes) {
+                        Ok(()) => {
+                            tracing::info!(%device, command = command.id, order = command.name, "command sent");
+                            sent.push(command.id);
+                        }
+                        Err(error) => {
+                            tracing::info!(%device, command = command.id, %error, "command waits");
+                        }
+                    }
+                    wake = wake.min(Micros(now.0 + again));
+                }
+            }
+        }
+        let forget = now.0 - self.forgotten.0 >= FORGET;
+        if !sent.is_empty() || !expired.is_empty() || forget {
+            let mut catalog = self.hub.catalog.write().await?;
+            for id in &sent {
+                store::sent(&mut catalog, id, now).await?;
+            }
+            for command in &expired {
+                tracing::info!(device = command.device, command = command.id, order = command.name, "command expired");
+                store::expire(&mut catalog, command, now).await?;
+            }
+            if forget {
+                let before = Micros(now.0.saturating_sub(self.hub.config.commands.keep.0.as_micros() as i64));
+                store::forget(&mut catalog, before, now).await?;
+                self.forgotten = now;
+            }
+            catalog.commit().await?;
+            self.hub.orders.counters.sent.fetch_add(sent.len() as u64, Ordering::Relaxed);
+        }
+        Ok(Duration::from_micros((wake.0 - now.0).max(0) as u64))
+    }
+
+    async fn result(&self, Upward { device, payload, .. }: Upward) {
+        let counters = &self.hub.orders.counters;
+        let stored = async {
+            let mut catalog = self.hub.catalog.write().await?;
+            let taken = results::take(&mut catalog, &device, &payload, self.hub.now()).await?;
+            catalog.commit().await?;
+            Ok::<_, sqlx::Error>(taken)
+        };
+        match stored.await {
+            Ok(Ok(state)) => {
+                counters.results.fetch_add(1, Ordering::Relaxed);
+                tracing::info!(%device, state = state.name(), "a command has a result");
+            }
+            Ok(Err(ignored)) => {
+                counters.ignored[ignored as usize].fetch_add(1, Ordering::Relaxed);
+                tracing::info!(%device, reason = ignored.name(), "a command's result changes nothing");
+            }
+            // The device is asked again, and answers again.
+            Err(error) => tracing::error!(%device, error = &error as &dyn std::error::Error, "a result was not stored"),
+        }
+    }
+}
