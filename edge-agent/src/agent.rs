@@ -216,7 +216,7 @@ impl Agent {
             metrics: shown(&status, StatusSource::metrics_text),
             restart: end(restart, &shutdown),
             rotate_key: rotate_key(hub.identity.as_ref().map(|_| renewal)),
-            clock: clock.clone(),
+            clock: hub.time.over(clock.clone()),
         };
         let (orders, carrying_out) = orders::new(parts).context("commands of the hub")?;
         let link = Link {

@@ -156,8 +156,9 @@ fn hub(out: &mut String, hub: &Value) {
         }
     }
     if !hub["audit"].is_null() {
-        let hash: String = text(&hub["audit"]["hash"]).chars().take(16).collect();
-        row(out, "audit log", &format!("entry {}, hash {hash}…", text(&hub["audit"]["number"])));
+        // In one piece, to be given to `cloud-hub audit verify --head`; too long to be indented further.
+        row(out, "audit log", "the newest entry that this device knows of:");
+        let _ = writeln!(out, "  {}:{}", text(&hub["audit"]["number"]), text(&hub["audit"]["hash"]));
     }
     if !hub["audit_problem"].is_null() {
         row(out, "", &text(&hub["audit_problem"]));
@@ -225,7 +226,7 @@ mod tests {
             "quic failed",
             "tried again",
             "ends 2027",
-            "entry 7",
+            "  7:0b0b",
             "fallback",
             "RolledBack, committed 1",
             "2 refused: future",

@@ -116,7 +116,7 @@ pub(super) trait Disk: fmt::Debug + Send + Sync {
 
 /// The machine's.
 #[derive(Debug)]
-struct RealDisk;
+pub(super) struct RealDisk;
 
 impl Disk for RealDisk {
     fn folder(&self, path: &Path) -> io::Result<()> {

@@ -8,6 +8,8 @@ mod answer;
 mod enrol;
 mod renew;
 mod time;
+#[cfg(test)]
+pub(crate) mod tests;
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;

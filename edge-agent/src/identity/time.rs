@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use tributary_identity::DeviceClock;
+use tributary_process::clock::Clock;
 use tributary_wire::Micros;
 
 use super::files::Folder;
@@ -51,6 +52,11 @@ impl Time {
         self.clock.now()
     }
 
+    /// A clock whose wall time is never before the floor.
+    pub fn over(&self, clock: Arc<dyn Clock>) -> Arc<dyn Clock> {
+        Arc::new(Floored { clock, time: self.clone() })
+    }
+
     /// Raises the floor to a time that somebody trusted has signed. Writes to disk now and then.
     pub fn raise(&self, signed: Micros) {
         self.clock.raise(signed);
@@ -68,5 +74,20 @@ impl Time {
             Ok(()) => self.stored.store(floor.0, Ordering::Relaxed),
             Err(error) => tracing::warn!(error = %in_words(&error), "the floor of time could not be stored"),
         }
+    }
+}
+
+struct Floored {
+    clock: Arc<dyn Clock>,
+    time: Time,
+}
+
+impl Clock for Floored {
+    fn wall(&self) -> i64 {
+        self.clock.wall().max(self.time.floor().0)
+    }
+
+    fn monotonic(&self) -> u64 {
+        self.clock.monotonic()
     }
 }

@@ -1,44 +1,115 @@
 //! The hub's side of one MQTT 5 connection, byte by byte: just what the link uses, and accidents on demand.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tributary_identity::Certificate;
 
 /// What the device did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Heard {
-    Connected { client: String, clean: bool },
+    Connected { client: String, clean: bool, over: &'static str, serial: Option<String> },
     Subscribed(Vec<String>),
     Published { topic: String, payload: Vec<u8> },
+    Left,
 }
 
-/// A listening hub. Dropping it closes the port and cuts the connection.
+/// What all connections of a hub share.
+#[derive(Clone)]
+struct Shared {
+    heard: mpsc::UnboundedSender<Heard>,
+    writer: Arc<Mutex<Option<mpsc::UnboundedSender<Vec<u8>>>>>,
+    cut: Arc<Notify>,
+    /// The reason code of every CONNACK.
+    code: Arc<Mutex<u8>>,
+}
+
+/// A listening hub. Dropping it closes its ports and cuts the connections.
 pub(super) struct Broker {
     pub(super) address: String,
     heard: mpsc::UnboundedReceiver<Heard>,
-    writer: Arc<Mutex<Option<mpsc::UnboundedSender<Vec<u8>>>>>,
-    cut: Arc<Notify>,
-    task: tokio::task::JoinHandle<()>,
+    shared: Shared,
+    tasks: Vec<JoinHandle<()>>,
 }
 
 impl Broker {
+    fn new(address: String) -> Self {
+        let (sender, heard) = mpsc::unbounded_channel();
+        let shared = Shared { heard: sender, writer: Arc::default(), cut: Arc::default(), code: Arc::default() };
+        Self { address, heard, shared, tasks: Vec::new() }
+    }
+
+    /// Without encryption.
     pub(super) async fn bind(address: &str) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let (sender, heard) = mpsc::unbounded_channel();
-        let (writer, cut) = (Arc::new(Mutex::new(None)), Arc::new(Notify::new()));
-        let task = tokio::spawn(accept(listener, sender, writer.clone(), cut.clone()));
-        Self { address, heard, writer, cut, task }
+        let mut broker = Self::new(listener.local_addr().unwrap().to_string());
+        let shared = broker.shared.clone();
+        broker.tasks.push(tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                shared.serve(stream, "plain", None).await;
+            }
+        }));
+        broker
+    }
+
+    /// Over TLS and QUIC; the ports of both.
+    pub(super) async fn secure(tls: ServerConfig, quic: ServerConfig) -> (Self, SocketAddr, SocketAddr) {
+        let mut broker = Self::new(String::new());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let tcp = listener.local_addr().unwrap();
+        let (shared, acceptor) = (broker.shared.clone(), TlsAcceptor::from(Arc::new(tls)));
+        broker.tasks.push(tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (shared, acceptor) = (shared.clone(), acceptor.clone());
+                tokio::spawn(async move {
+                    if let Ok(stream) = acceptor.accept(stream).await {
+                        let serial = stream.get_ref().1.peer_certificates().map(|chain| serial(&chain[0]));
+                        shared.serve(stream, "tls", serial).await;
+                    }
+                });
+            }
+        }));
+        let crypto = quinn::crypto::rustls::QuicServerConfig::try_from(quic).unwrap();
+        let config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
+        let endpoint = quinn::Endpoint::server(config, "127.0.0.1:0".parse().unwrap()).unwrap();
+        let udp = endpoint.local_addr().unwrap();
+        let shared = broker.shared.clone();
+        broker.tasks.push(tokio::spawn(async move {
+            while let Some(incoming) = endpoint.accept().await {
+                let shared = shared.clone();
+                tokio::spawn(async move {
+                    let Ok(connection) = incoming.await else { return };
+                    let Ok((send, receive)) = connection.accept_bi().await else { return };
+                    let shown = connection.peer_identity().unwrap();
+                    let shown = shown.downcast::<Vec<tokio_rustls::rustls::pki_types::CertificateDer<'static>>>();
+                    shared.serve(tokio::io::join(receive, send), "quic", Some(serial(&shown.unwrap()[0]))).await;
+                    connection.close(7u32.into(), b"cut");
+                });
+            }
+        }));
+        (broker, tcp, udp)
     }
 
     /// The next thing the device does.
     pub(super) async fn next(&mut self) -> Heard {
-        let heard = tokio::time::timeout(Duration::from_secs(20), self.heard.recv()).await;
+        let heard = tokio::time::timeout(Duration::from_secs(60), self.heard.recv()).await;
         heard.expect("the device does something").expect("the broker listens")
+    }
+
+    /// The next connection of the device: over what, and with which certificate.
+    pub(super) async fn connected(&mut self) -> (&'static str, Option<String>) {
+        loop {
+            if let Heard::Connected { over, serial, .. } = self.next().await {
+                return (over, serial);
+            }
+        }
     }
 
     /// The next message of the device on topics that end so.
@@ -55,51 +126,61 @@ impl Broker {
         let mut body = string(topic);
         body.extend([0, 1, 0]); // packet id 1, no properties
         body.extend_from_slice(payload);
-        let writer = self.writer.lock().unwrap();
+        let writer = self.shared.writer.lock().unwrap();
         writer.as_ref().expect("a device is connected").send(packet(0x32, &body)).unwrap();
     }
 
     /// Breaks the connection; the next one is accepted.
     pub(super) fn cut(&self) {
-        self.cut.notify_one();
+        self.shared.cut.notify_one();
+    }
+
+    /// Answers every CONNECT with this code.
+    pub(super) fn answer(&self, code: u8) {
+        *self.shared.code.lock().unwrap() = code;
     }
 }
 
 impl Drop for Broker {
     fn drop(&mut self) {
-        self.task.abort();
+        self.tasks.iter().for_each(JoinHandle::abort);
     }
 }
 
-async fn accept(
-    listener: TcpListener,
-    heard: mpsc::UnboundedSender<Heard>,
-    writer: Arc<Mutex<Option<mpsc::UnboundedSender<Vec<u8>>>>>,
-    cut: Arc<Notify>,
-) {
-    while let Ok((stream, _)) = listener.accept().await {
+fn serial(der: &[u8]) -> String {
+    Certificate::from_der(der).unwrap().serial().to_string()
+}
+
+impl Shared {
+    /// One connection, to its end.
+    async fn serve(&self, stream: impl AsyncRead + AsyncWrite, over: &'static str, serial: Option<String>) {
         let (sender, packets) = mpsc::unbounded_channel();
-        *writer.lock().unwrap() = Some(sender.clone());
-        let (reading, writing) = TcpStream::into_split(stream);
+        *self.writer.lock().unwrap() = Some(sender.clone());
+        let (reading, writing) = tokio::io::split(stream);
+        let code = *self.code.lock().unwrap();
+        let connected = |client, clean| Heard::Connected { client, clean, over, serial: serial.clone() };
         tokio::select! {
-            () = cut.notified() => {}
-            _ = read(reading, &heard, &sender) => {}
+            () = self.cut.notified() => {}
+            _ = read(reading, &self.heard, &sender, code, connected) => {}
             _ = write(writing, packets) => {}
         }
     }
 }
 
-async fn write(mut stream: OwnedWriteHalf, mut packets: mpsc::UnboundedReceiver<Vec<u8>>) -> Option<()> {
+async fn write(mut stream: impl AsyncWrite + Unpin, mut packets: mpsc::UnboundedReceiver<Vec<u8>>) -> Option<()> {
     while let Some(packet) = packets.recv().await {
         stream.write_all(&packet).await.ok()?;
+        stream.flush().await.ok()?;
     }
     None
 }
 
 async fn read(
-    mut stream: OwnedReadHalf,
+    mut stream: impl AsyncRead + Unpin,
     heard: &mpsc::UnboundedSender<Heard>,
     answer: &mpsc::UnboundedSender<Vec<u8>>,
+    code: u8,
+    connected: impl Fn(String, bool) -> Heard,
 ) -> Option<()> {
     loop {
         let first = stream.read_u8().await.ok()?;
@@ -120,8 +201,8 @@ async fn read(
                 let (_name, _version, flags, _keep_alive) =
                     (body.string(), body.take(1), body.take(1)[0], body.take(2));
                 body.properties();
-                heard.send(Heard::Connected { client: body.string(), clean: flags & 2 != 0 }).ok()?;
-                answer.send(packet(0x20, &[0, 0, 0])).ok()?;
+                heard.send(connected(body.string(), flags & 2 != 0)).ok()?;
+                answer.send(packet(0x20, &[0, code, 0])).ok()?;
             }
             3 => {
                 let topic = body.string();
@@ -141,6 +222,7 @@ async fn read(
                 answer.send(packet(0x90, &[&id[..], &[0], &vec![1; filters.len()]].concat())).ok()?;
                 heard.send(Heard::Subscribed(filters)).ok()?;
             }
+            14 => heard.send(Heard::Left).ok()?,
             12 => answer.send(packet(0xd0, &[])).ok()?,
             _ => {}
         }

@@ -1,6 +1,7 @@
 //! The link against a hub made of bytes.
 
 mod broker;
+mod transports;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +33,11 @@ struct Device {
 impl Device {
     /// A device with some accepted events and a link to `hub`.
     fn start(runtime: &Runtime, hub: &str, events: u64) -> Self {
+        Self::with(runtime, Way::Plain(hub.to_owned()), events, LinkConfig::default())
+    }
+
+    /// A device that reaches its hub so.
+    fn with(runtime: &Runtime, way: Way, events: u64, config: LinkConfig) -> Self {
         let rig = Rig::new();
         let running = rig.start();
         running.submit((0..events).map(event).collect()).unwrap();
@@ -42,13 +48,8 @@ impl Device {
         let link = Link {
             orders: crate::orders::Handle::nobody(),
             device: device_id(),
-            way: Way::Plain(hub.to_owned()),
-            config: LinkConfig {
-                reconnect: quick(5),
-                reconnect_cap: quick(50),
-                resend_after: quick(200),
-                ..LinkConfig::default()
-            },
+            way,
+            config: LinkConfig { reconnect: quick(5), reconnect_cap: quick(50), resend_after: quick(200), ..config },
             store: running.store.clone(),
             serving: running.serving.clone(),
             updates: handle,
@@ -117,7 +118,10 @@ fn a_connection_begins_with_subscription_and_report_and_only_the_hubs_ack_frees_
     let mut hub = runtime.block_on(Broker::bind("127.0.0.1:0"));
     let device = Device::start(&runtime, &hub.address, 64);
     runtime.block_on(async {
-        assert_eq!(hub.next().await, Heard::Connected { client: "edge-1".into(), clean: true });
+        assert_eq!(
+            hub.next().await,
+            Heard::Connected { client: "edge-1".into(), clean: true, over: "plain", serial: None }
+        );
         assert_eq!(hub.next().await, Heard::Subscribed(vec!["v1/d/edge-1/down/#".into()]));
         let Heard::Published { topic, payload } = hub.next().await else { panic!("a report comes first") };
         assert_eq!(topic, "v1/d/edge-1/up/report");
