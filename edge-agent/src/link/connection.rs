@@ -77,15 +77,16 @@ impl LinkError {
         matches!(self, Self::Subscription | Self::Connection(ConnectionError::ConnectionRefused(_)))
     }
 
-    /// Whether a connection that ended so fell silent or was closed.
+    /// Whether a connection that ended so fell silent or was closed: a stream that was stopped or reset was so by
+    /// somebody.
     pub(super) fn end(&self) -> End {
-        match self {
-            Self::Connection(ConnectionError::MqttState(
-                StateError::ServerDisconnect { .. } | StateError::ConnectionAborted,
-            )) => End::Closed,
-            Self::Connection(_) => End::Lost,
-            _ => End::Closed,
-        }
+        use ConnectionError::{Io, MqttState, Timeout};
+        let silent = match self {
+            Self::Connection(MqttState(StateError::AwaitPingResp | StateError::CollisionTimeout) | Timeout(_)) => true,
+            Self::Connection(Io(error) | MqttState(StateError::Io(error))) => error.kind() == io::ErrorKind::TimedOut,
+            _ => false,
+        };
+        if silent { End::Lost } else { End::Closed }
     }
 }
 
