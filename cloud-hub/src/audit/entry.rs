@@ -12,7 +12,7 @@ use tributary_release::Hasher;
 use tributary_wire::{AuditHead, Micros, Sha256};
 
 use super::Change;
-use crate::access::{Caller, Role, Who};
+use crate::access::{Caller, Who};
 
 const DOMAIN: &[u8] = b"tributary audit entry 1\0";
 
@@ -107,15 +107,7 @@ pub fn name(who: &Who) -> (String, &'static str) {
     match who {
         Who::Nobody => ("nobody".to_owned(), ""),
         Who::Device(device) => (format!("device:{device}"), ""),
-        Who::Token { id, role } => (format!("token:{id}"), role_name(*role)),
+        Who::Token { id, role } => (format!("token:{id}"), role.name()),
         Who::Hub => ("hub".to_owned(), ""),
-    }
-}
-
-fn role_name(role: Role) -> &'static str {
-    match role {
-        Role::Viewer => "viewer",
-        Role::Operator => "operator",
-        Role::Admin => "admin",
     }
 }

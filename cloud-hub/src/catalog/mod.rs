@@ -12,7 +12,7 @@ pub mod quarantine;
 use std::path::Path;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Sqlite, Transaction};
+use sqlx::{ConnectOptions as _, Sqlite, SqliteConnection, Transaction};
 use tributary_wire::Micros;
 
 /// Readers at once; more would only wait for the disk together.
@@ -56,6 +56,11 @@ impl Catalog {
         self.readers.close().await;
         self.writer.close().await;
     }
+}
+
+/// A connection that only reads a catalog, whoever else works with it. Nothing is created or migrated.
+pub async fn open_to_read(path: &Path) -> Result<SqliteConnection, sqlx::Error> {
+    SqliteConnectOptions::new().filename(path).read_only(true).connect().await
 }
 
 /// Wall time now.

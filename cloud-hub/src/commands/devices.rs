@@ -1,9 +1,11 @@
 //! `device`: who is there and what it runs.
 
+use std::path::PathBuf;
+
 use clap::Subcommand;
 use serde_json::{Map, Value, json};
 
-use super::{Failure, Remote};
+use super::{Failure, Remote, orders};
 
 /// Devices
 #[derive(Debug, Subcommand)]
@@ -31,6 +33,30 @@ pub enum Device {
         #[arg(long)]
         group: Option<String>,
     },
+    /// Ask it for its log, a bundle, a restart or a new key
+    Command(orders::Ask),
+    /// What it was asked for, and what came of it
+    Commands {
+        /// Its id
+        device: String,
+    },
+    /// Show or write the result of a command
+    Result {
+        /// Its id
+        device: String,
+        /// The command's id
+        command: String,
+        /// Where to write it; standard output when left out
+        #[arg(long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Take back a command that was not sent yet
+    Cancel {
+        /// Its id
+        device: String,
+        /// The command's id
+        command: String,
+    },
 }
 
 impl Device {
@@ -51,6 +77,10 @@ impl Device {
                     ],
                 );
             }
+            Self::Command(ask) => ask.run(remote).await?,
+            Self::Commands { device } => orders::list(remote, &device).await?,
+            Self::Result { device, command, output } => orders::show(remote, &device, &command, output).await?,
+            Self::Cancel { device, command } => orders::cancel(remote, &device, &command).await?,
             Self::Show { device } => remote.show(&remote.get(&format!("/devices/{device}")).await?),
             Self::Set { device, labels, group } => {
                 let mut pairs = Map::new();

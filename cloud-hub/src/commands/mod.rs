@@ -10,6 +10,8 @@ mod lines;
 mod models;
 mod train;
 mod rollouts;
+mod orders;
+mod audit;
 pub mod benchmark;
 
 use std::ffi::OsString;
@@ -102,6 +104,9 @@ enum Command {
     /// API tokens: who may call the web API
     #[command(subcommand)]
     Access(access::Access),
+    /// The audit log: who changed what, and whether it is whole
+    #[command(subcommand)]
+    Audit(audit::Audit),
     /// Figures beside published ones, from data that you bring
     #[command(subcommand)]
     Benchmark(benchmark::Benchmark),
@@ -139,6 +144,10 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(anyhow::Error::from)?;
     runtime.block_on(async {
+        // It can also look at files, without any hub.
+        if let Command::Audit(command) = command {
+            return command.run(&global).await;
+        }
         let remote = Remote::new(&global)?;
         match command {
             Command::Device(command) => command.run(&remote).await,
@@ -154,7 +163,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
             Command::Rollout(command) => command.run(&remote).await,
             Command::Alert(command) => command.run(&remote).await,
             Command::Access(command) => command.run(&remote).await,
-            Command::Serve(_) | Command::Config(_) | Command::Benchmark(_) => Ok(()),
+            Command::Serve(_) | Command::Config(_) | Command::Benchmark(_) | Command::Audit(_) => Ok(()),
         }
     })?;
     Ok(ExitCode::SUCCESS)

@@ -12,7 +12,7 @@ use hyper::{Method, StatusCode};
 use rustls::ClientConfig;
 use serde_json::{Value, json};
 use tributary_identity::{Certificate, DeviceClock, tls};
-use tributary_process::http::{Client, ClientError, Endpoint};
+use tributary_process::http::{Client, ClientError, Download, Endpoint};
 use tributary_process::{out, outln};
 use tributary_wire::Micros;
 
@@ -138,6 +138,11 @@ impl Remote {
     pub async fn send(&self, path: &str, content_type: &str, body: Bytes) -> Result<Value, Failure> {
         let answer = self.client.send(Method::POST, &address(path), content_type, body).await?;
         Ok(answer.accepted()?.json()?)
+    }
+
+    /// GET of any body, in pieces.
+    pub(super) async fn download(&self, path: &str) -> Result<Download, Failure> {
+        Ok(self.client.download(&address(path), 0).await?)
     }
 
     /// All pages of a list, up to `most` items.

@@ -87,11 +87,12 @@ impl Tail {
     pub fn last(&self, lines: usize, bytes: usize) -> String {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut size = 0;
-        let fits = |line: &&Box<str>| {
+        let fits = |line: &&str| {
             size += line.len();
             size <= bytes
         };
-        let mut chosen: Vec<&str> = kept.lines.iter().rev().take(lines).take_while(fits).map(|line| &**line).collect();
+        let newest = kept.lines.iter().rev().map(AsRef::as_ref);
+        let mut chosen: Vec<&str> = newest.take(lines).take_while(fits).collect();
         chosen.reverse();
         chosen.concat()
     }
