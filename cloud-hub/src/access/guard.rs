@@ -106,7 +106,12 @@ pub(crate) fn right_host(hub: &Hub, peer: &Peer, headers: &HeaderMap) -> Result<
     if peer.secure {
         return Ok(());
     }
-    let host = text(headers, header::HOST).unwrap_or_default();
+    // Two of them would leave open which one counts.
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let host = match (hosts.next(), hosts.next()) {
+        (Some(host), None) => host.to_str().unwrap_or_default(),
+        _ => "",
+    };
     let forwarded = headers.contains_key(header::FORWARDED) || headers.contains_key("x-forwarded-for");
     if is_loopback(host) && !forwarded {
         return Ok(());

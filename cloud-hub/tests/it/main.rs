@@ -1,6 +1,7 @@
 //! The hub as a whole, in this process: its web API on a free port, its data in a temporary folder.
 
 mod support;
+mod access;
 mod http;
 mod https;
 mod models;
@@ -8,6 +9,7 @@ mod labels;
 mod training;
 mod monitor;
 mod rollouts;
+mod sessions;
 mod openapi;
 mod command_line;
 mod devices;

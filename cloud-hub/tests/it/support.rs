@@ -6,12 +6,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use cloud_hub::identity::Wanted;
 use cloud_hub::{Config, Hub};
 use hyper::{HeaderMap, Method, StatusCode};
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tributary_fraud::{Generator, GeneratorConfig};
+use tributary_identity::tls::{self, Shown};
+use tributary_identity::{Certificate, DeviceClock, EnrolRequest, Key, KeyFile};
 use tributary_process::http::{Client, Response};
 use tributary_process::shutdown::Shutdown;
 use tributary_release::{
@@ -19,10 +23,16 @@ use tributary_release::{
     Package, Precision, Probation, Requirements, ViewRef,
 };
 use tributary_stats::Reference;
-use tributary_wire::{Column, Field, FieldType, LineName, Micros, Sensitivity, StreamName, VersionNumber};
+use tributary_wire::{Column, DeviceId, Field, FieldType, LineName, Micros, Sensitivity, StreamName, VersionNumber};
 
 /// Longest wait for anything.
 pub const DEADLINE: Duration = Duration::from_secs(120);
+
+/// A device's certificate and key.
+pub struct Enrolled {
+    pub certificate: Certificate,
+    pub key: Arc<KeyFile>,
+}
 
 pub struct TestHub {
     pub hub: Arc<Hub>,
@@ -77,6 +87,49 @@ impl TestHub {
 
     pub fn token_file(&self) -> PathBuf {
         self.hub.data().join("keys/admin.token")
+    }
+
+    /// A further token.
+    pub async fn made(&self, wish: Value) -> String {
+        self.ok(Method::POST, "/tokens", wish).await["token"].as_str().unwrap().to_owned()
+    }
+
+    /// The same client with a token.
+    pub fn bearer(client: Client, token: &str) -> Client {
+        client.with_header(hyper::header::AUTHORIZATION, format!("Bearer {token}").parse().unwrap())
+    }
+
+    fn tls(&self, enrolled: Option<&Enrolled>) -> Arc<rustls::ClientConfig> {
+        let authorities = [self.hub.identity.authority().certificate().clone()];
+        let shown = |enrolled: &Enrolled| Shown::new(std::slice::from_ref(&enrolled.certificate), &*enrolled.key);
+        let shown = enrolled.map(|enrolled| Arc::new(shown(enrolled).unwrap()));
+        let clock = Arc::new(DeviceClock::new(Micros(0)));
+        Arc::new(tls::device_client(&authorities, shown, tls::ALPN_HTTP, clock).unwrap())
+    }
+
+    /// Calls over HTTPS, with a device's certificate or without.
+    pub fn https(&self, enrolled: Option<&Enrolled>) -> Client {
+        let endpoint = format!("https://{}", self.hub.https_address()).parse().unwrap();
+        Client::new(endpoint).with_timeout(DEADLINE).with_tls(self.tls(enrolled))
+    }
+
+    /// A connection of a device that stays open.
+    pub async fn tls_stream(&self, enrolled: &Enrolled) -> tokio_rustls::client::TlsStream<TcpStream> {
+        let stream = TcpStream::connect(self.hub.https_address()).await.unwrap();
+        let name = "localhost".try_into().unwrap();
+        tokio_rustls::TlsConnector::from(self.tls(Some(enrolled))).connect(name, stream).await.unwrap()
+    }
+
+    /// Gives a device a certificate, as an operator and the device together do.
+    pub async fn enrol(&self, device: &str) -> Enrolled {
+        let (identity, now) = (&self.hub.identity, self.hub.now());
+        let expires = Micros(now.0 + Micros::DAY);
+        let wanted = Wanted { group: None, labels: BTreeMap::new(), uses: 1, expires };
+        let token = identity.create_token(wanted, now).await.unwrap().1.to_string();
+        let (key, device) = (KeyFile::generate().unwrap(), DeviceId::new(device).unwrap());
+        let request = EnrolRequest { token, device: device.clone(), request: key.request(&device).unwrap() };
+        let issued = identity.enrol(&request, None, now).await.unwrap();
+        Enrolled { certificate: issued.certificate, key: Arc::new(key) }
     }
 
     pub fn client(&self) -> Client {
