@@ -1,55 +1,114 @@
-//! Who may connect. Certificates are checked here once devices have them.
+//! Who may connect to the gateway, asked at the CONNECT after every handshake.
+//!
+//! Over TLS and QUIC the certificate alone says which device it is: it must be one that this hub issued, neither revoked
+//! nor expired *now* — a resumed session carries the certificate of an earlier handshake, which nobody has looked at
+//! since — and the client id must be its common name. Integrations (`app-…`) show an API token as password over TLS. The
+//! plain listener, on loopback for development, believes whatever it is told.
+
+mod seen;
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use cloud_hub_gateway::{Admission, FollowsHub, Peer, Refusal, Refused, Rights};
+use cloud_hub_gateway::{Admission, FollowsHub, Peer, Refusal, Refused, Rights, Transport};
+use tributary_identity::Certificate;
 use tributary_wire::DeviceId;
 
-use crate::catalog::{self, Catalog, devices};
-use crate::config::Enrol;
+pub use seen::Seen;
+
+use crate::access::{Access, Denied};
+use crate::catalog;
+use crate::identity::{self, Identity};
 use crate::ingest::HUB_DEVICE;
 
-/// Admits by the catalog.
+/// Admits by certificate, by token, or over the plain listener by name.
 #[derive(Debug, Clone)]
-pub struct ByCatalog {
-    catalog: Catalog,
-    enrol: Enrol,
+pub struct ByIdentity {
+    identity: Arc<Identity>,
+    access: Access,
+    seen: Seen,
 }
 
-impl ByCatalog {
-    /// Admits by this catalog and policy.
-    pub fn new(catalog: Catalog, enrol: Enrol) -> Self {
-        Self { catalog, enrol }
+impl ByIdentity {
+    /// Admits by what `identity` and `access` know; who comes is written down through `seen`.
+    pub fn new(identity: Arc<Identity>, access: Access, seen: Seen) -> Self {
+        Self { identity, access, seen }
     }
 
     async fn decide(&self, peer: Peer<'_>) -> Result<Rights, Refused> {
-        if is_integration(peer.client_id) {
+        let rights = match (peer.transport, peer.certificate) {
+            (Transport::Plain, _) => self.by_name(peer.client_id).await,
+            (_, Some(certificate)) => self.by_certificate(peer.client_id, certificate),
+            (_, None) if is_integration(peer.client_id) => self.by_token(peer).await,
+            (_, None) => Err(refused(
+                Refusal::Certificate,
+                "no certificate was shown in the TLS handshake; a device needs to enrol first (edge-agent enroll)",
+            )),
+        }?;
+        self.identity.tally.admission(peer.transport.name());
+        Ok(rights)
+    }
+
+    fn by_certificate(&self, client_id: &str, certificate: &Certificate) -> Result<Rights, Refused> {
+        let name = certificate.common_name();
+        if name != client_id {
+            let client_id: String = client_id.chars().take(64).collect();
+            let reason = format!("the client id is {client_id:?}, but the certificate is that of {name:?}");
+            return Err(refused(Refusal::Certificate, reason));
+        }
+        let now = catalog::now();
+        let (device, first) = self.identity.connects(certificate, now).map_err(|error| {
+            let refusal = match error {
+                identity::Refused::Unknown { .. } => Refusal::Certificate,
+                identity::Refused::Revoked { .. } => Refusal::Revoked,
+                identity::Refused::Expired { .. } => Refusal::Expired,
+            };
+            refused(refusal, error)
+        })?;
+        // Its row has been there since it enrolled: nothing has to be waited for.
+        self.seen.note(&device, now, first.then(|| certificate.serial().clone()));
+        Ok(Rights::Device(device))
+    }
+
+    /// An integration's API token is looked at when it connects: to end what it may do, revoke the token and restart
+    /// the hub, or wait until the integration connects again.
+    async fn by_token(&self, peer: Peer<'_>) -> Result<Rights, Refused> {
+        let Some(password) = peer.password else {
+            let reason = "no API token was shown as password (cloud-hub access create NAME)";
+            return Err(refused(Refusal::Credentials, reason));
+        };
+        let password = std::str::from_utf8(password);
+        let text = password.map_err(|_| refused(Refusal::Credentials, "the password is not an API token"))?;
+        match self.access.check(text, peer.address.ip()).await {
+            // Every role may look.
+            Ok(_) => Ok(Rights::Client(Arc::new(FollowsHub))),
+            Err(Denied::Catalog(error)) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "the catalog did not answer an admission");
+                Err(refused(Refusal::Unavailable, "the catalog does not answer"))
+            }
+            Err(denied) => Err(refused(Refusal::Credentials, denied)),
+        }
+    }
+
+    async fn by_name(&self, client_id: &str) -> Result<Rights, Refused> {
+        if is_integration(client_id) {
             return Ok(Rights::Client(Arc::new(FollowsHub)));
         }
-        let device = DeviceId::new(peer.client_id).map_err(|error| refused(Refusal::ClientId, error.to_string()))?;
+        let device = DeviceId::new(client_id).map_err(|error| refused(Refusal::ClientId, error))?;
         if device.as_str() == HUB_DEVICE {
             return Err(refused(Refusal::ClientId, format!("{HUB_DEVICE:?} is the hub's own name")));
         }
-        let unavailable = |error: sqlx::Error| {
-            tracing::error!(%device, error = &error as &dyn std::error::Error, "the catalog did not answer an admission");
-            refused(Refusal::Unavailable, "the catalog does not answer".to_owned())
-        };
-        if self.enrol == Enrol::Known
-            && !devices::is_known(self.catalog.reader(), &device).await.map_err(unavailable)?
-        {
-            return Err(refused(Refusal::NotAdmitted, format!("device {device} is not known to this hub")));
+        // It may be new, and what it sends refers to its row.
+        match self.seen.written(&device, catalog::now()).await {
+            true => Ok(Rights::Device(device)),
+            false => Err(refused(Refusal::Unavailable, "the catalog does not answer")),
         }
-        let mut transaction = self.catalog.write().await.map_err(unavailable)?;
-        devices::seen(&mut transaction, &device, catalog::now()).await.map_err(unavailable)?;
-        transaction.commit().await.map_err(unavailable)?;
-        Ok(Rights::Device(device))
     }
 }
 
-fn refused(refusal: Refusal, reason: String) -> Refused {
-    Refused { refusal, reason }
+fn refused(refusal: Refusal, reason: impl ToString) -> Refused {
+    Refused { refusal, reason: reason.to_string() }
 }
 
 /// Client ids of integrations begin with `app-`; the rest is theirs to choose.
@@ -58,7 +117,7 @@ fn is_integration(client_id: &str) -> bool {
     client_id.starts_with("app-") && client_id.len() <= 63 && client_id.bytes().all(valid)
 }
 
-impl Admission for ByCatalog {
+impl Admission for ByIdentity {
     fn admit<'a>(&'a self, peer: Peer<'a>) -> Pin<Box<dyn Future<Output = Result<Rights, Refused>> + Send + 'a>> {
         Box::pin(self.decide(peer))
     }

@@ -59,16 +59,6 @@ impl Default for Config {
     }
 }
 
-/// Whom the gateway lets in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Enrol {
-    /// Any device; an unknown one is written down. Only sensible on loopback.
-    Open,
-    /// Only devices that were added before.
-    Known,
-}
-
 /// How devices connect.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -79,8 +69,6 @@ pub struct GatewayConfig {
     pub quic: Option<SocketAddr>,
     /// Address for plain MQTT: no encryption, no proof of who connects. Any address but loopback is refused.
     pub insecure_plain_on_loopback: Option<SocketAddr>,
-    /// Whom to let in.
-    pub enrol: Enrol,
     /// Connections at once.
     pub connections: usize,
     /// Connections that have not been let in yet, beside the others; beyond this the oldest of them goes.
@@ -112,7 +100,6 @@ impl Default for GatewayConfig {
             tls: None,
             quic: None,
             insecure_plain_on_loopback: None,
-            enrol: Enrol::Open,
             connections: limits.connections,
             half_open: limits.half_open,
             connections_per_address: limits.per_address.connections,

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use cloud_hub_gateway::{Addresses, Connections, Event, Gateway, TlsSettings};
+use cloud_hub_gateway::{Addresses, Connections, Event, Gateway, TlsSettings, Transport};
 use cloud_hub_lake::{FileStorage, Lake, Scan, storage};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -15,7 +15,7 @@ use tributary_process::shutdown::Shutdown;
 use tributary_wire::{DeviceId, Micros, StreamName};
 
 use crate::access::Access;
-use crate::admission::ByCatalog;
+use crate::admission::{ByIdentity, Seen};
 use crate::api::{self, InFlight};
 use crate::audit::{self, Change};
 use crate::bus::{Bus, Follower};
@@ -179,7 +179,8 @@ impl Hub {
         let Starting { gateway, web, ingest, results, lock: _lock } = starting.context("the hub was run before")?;
         let (up, queue) = mpsc::channel(QUEUE);
         let (events, coming) = mpsc::channel(QUEUE);
-        let admission = Arc::new(ByCatalog::new(self.catalog.clone(), self.config.gateway.enrol));
+        let seen = Seen::default();
+        let admission = Arc::new(ByIdentity::new(self.identity.clone(), self.access.clone(), seen.clone()));
 
         // Ingest ends last: it commits what the gateway had already taken.
         let stop_ingest = Shutdown::new();
@@ -193,6 +194,7 @@ impl Hub {
             Ok("gateway")
         });
         parts.spawn(name("connections", watch_connections(self.clone(), coming)));
+        parts.spawn(name("arrivals", seen.run(self.catalog.clone(), stop.clone())));
         // One line per part of the hub that runs for ever.
         parts.spawn(name("access", self.access.clone().run(stop.clone())));
         parts.spawn(name("web API", api::serve(self.clone(), web, stop.clone())));
@@ -295,33 +297,46 @@ fn ended_early(ended: Result<anyhow::Result<&'static str>, tokio::task::JoinErro
     }
 }
 
-/// Passes on who comes and goes; a taken-over connection is an alert, because a copied key looks like that.
+/// Passes on who comes and goes; a taken-over connection is an alert, because a copied key looks like that. What a whole
+/// fleet does at once is written in groups: the gateway waits while this queue is full.
 async fn watch_connections(hub: Arc<Hub>, mut events: mpsc::Receiver<Event>) -> anyhow::Result<()> {
-    while let Some(event) = events.recv().await {
-        match event {
-            Event::Connected(device, _) => hub.bus.publish(HubEvent::Connected(device)),
-            Event::Disconnected(device) => hub.bus.publish(HubEvent::Disconnected(device)),
-            Event::TakenOver(device) => {
-                tracing::warn!(%device, "a second connection of the same device took over");
-                let detail = serde_json::json!({ "problem": "two live connections of the same device" });
-                let alert = alerts::Raise {
-                    kind: "connection-taken-over",
-                    subject: device.as_str(),
-                    severity: "warning",
-                    detail,
-                };
-                let raised = async {
-                    let mut transaction = hub.catalog.write().await?;
-                    alerts::raise(&mut transaction, alert, hub.now()).await?;
-                    transaction.commit().await
-                };
-                if let Err(error) = raised.await {
-                    tracing::error!(%device, error = &error as &dyn std::error::Error, "an alert was not stored");
+    let mut group = Vec::with_capacity(QUEUE);
+    while events.recv_many(&mut group, QUEUE).await > 0 {
+        let mut taken_over = Vec::new();
+        for event in group.drain(..) {
+            match event {
+                Event::Connected(device, transport) => {
+                    // A revocation between admission and this moment found no connection to close.
+                    if transport != Transport::Plain
+                        && let Some(refused) = hub.identity.outlived(&device, hub.now())
+                    {
+                        hub.connections.close(&device, &refused.to_string());
+                    }
+                    hub.bus.publish(HubEvent::Connected(device));
                 }
+                Event::Disconnected(device) => hub.bus.publish(HubEvent::Disconnected(device)),
+                Event::TakenOver(device) => taken_over.push(device),
             }
+        }
+        if !taken_over.is_empty()
+            && let Err(error) = alert_taken_over(&hub, &taken_over).await
+        {
+            tracing::error!(?taken_over, error = &error as &dyn std::error::Error, "alerts were not stored");
         }
     }
     Ok(())
+}
+
+async fn alert_taken_over(hub: &Hub, devices: &[DeviceId]) -> Result<(), sqlx::Error> {
+    let mut transaction = hub.catalog.write().await?;
+    for device in devices {
+        tracing::warn!(%device, "a second connection of the same device took over");
+        let detail = serde_json::json!({ "problem": "two live connections of the same device" });
+        let (kind, subject) = ("connection-taken-over", device.as_str());
+        let alert = alerts::Raise { kind, subject, severity: "warning", detail };
+        alerts::raise(&mut transaction, alert, hub.now()).await?;
+    }
+    transaction.commit().await
 }
 
 /// Runs a hub until SIGTERM or SIGINT. Its addresses stand in `addresses.json` in its data folder, and in the log.

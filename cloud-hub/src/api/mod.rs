@@ -19,6 +19,8 @@ pub mod security;
 mod server;
 mod health;
 mod devices;
+mod enrolments;
+mod certificates;
 mod lake;
 mod views;
 mod labels;
@@ -141,6 +143,8 @@ fn groups() -> Groups {
     let quick = OpenApiRouter::new()
         .merge(health::routes())
         .merge(devices::routes())
+        .merge(enrolments::routes())
+        .merge(certificates::routes())
         .merge(lake::routes())
         .merge(views::routes())
         .merge(lines::routes())

@@ -36,7 +36,7 @@ pub struct FieldError {
 }
 
 impl Problem {
-    fn new(status: StatusCode, kind: &str, title: &str, detail: impl ToString) -> Self {
+    pub(super) fn new(status: StatusCode, kind: &str, title: &str, detail: impl ToString) -> Self {
         Self {
             kind: format!("/problems/{kind}"),
             title: title.to_owned(),

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use clap::Subcommand;
 use serde_json::{Map, Value, json};
 
-use super::{Failure, Remote, orders};
+use tributary_process::config::HumanDuration;
+
+use super::{Failure, Remote, certificates, orders};
 
 /// Devices
 #[derive(Debug, Subcommand)]
@@ -13,7 +15,9 @@ use super::{Failure, Remote, orders};
 Examples:
   cloud-hub device list
   cloud-hub device show edge-1
-  cloud-hub device set edge-1 --label site=lyon --group canary")]
+  cloud-hub device set edge-1 --label site=lyon --group canary
+  cloud-hub device revoke edge-1 --reason \"stolen from the depot\"
+  cloud-hub device allow-enrolment edge-1")]
 pub enum Device {
     /// List devices
     List,
@@ -57,6 +61,38 @@ pub enum Device {
         /// The command's id
         command: String,
     },
+    /// List the certificates that a device was issued
+    Certificates {
+        /// Its id
+        device: String,
+    },
+    /// Take all certificates of a device back; its connection ends at once
+    Revoke {
+        /// Its id
+        device: String,
+        /// Why, for people who look later
+        #[arg(long)]
+        reason: String,
+    },
+    /// Let a wiped, replaced or revoked device enrol once more under its id
+    AllowEnrolment {
+        /// Its id
+        device: String,
+        /// How long this holds, such as 2h or 1d
+        #[arg(long, default_value = "1d", value_name = "TIME")]
+        expires: HumanDuration,
+    },
+}
+
+/// Labels as people write them.
+pub(super) fn pairs(labels: Vec<String>) -> Result<Map<String, Value>, Failure> {
+    let mut pairs = Map::new();
+    for label in labels {
+        let wrong = || Failure::Usage(format!("label {label:?} is not of the form key=value"));
+        let (key, value) = label.split_once('=').ok_or_else(wrong)?;
+        pairs.insert(key.to_owned(), Value::from(value));
+    }
+    Ok(pairs)
 }
 
 impl Device {
@@ -83,16 +119,13 @@ impl Device {
             Self::Cancel { device, command } => orders::cancel(remote, &device, &command).await?,
             Self::Show { device } => remote.show(&remote.get(&format!("/devices/{device}")).await?),
             Self::Set { device, labels, group } => {
-                let mut pairs = Map::new();
-                for label in labels {
-                    let wrong = || Failure::Usage(format!("label {label:?} is not of the form key=value"));
-                    let (key, value) = label.split_once('=').ok_or_else(wrong)?;
-                    pairs.insert(key.to_owned(), Value::from(value));
-                }
-                let body = json!({"labels": pairs, "group": group});
+                let body = json!({"labels": pairs(labels)?, "group": group});
                 let set = remote.put(&format!("/devices/{device}"), &body).await?;
                 remote.done(&set, &format!("device {device} is set"));
             }
+            Self::Certificates { device } => certificates::list(remote, &device).await?,
+            Self::Revoke { device, reason } => certificates::revoke(remote, &device, &reason).await?,
+            Self::AllowEnrolment { device, expires } => certificates::allow(remote, &device, expires).await?,
         }
         Ok(())
     }

@@ -5,6 +5,8 @@ mod access;
 mod show;
 mod serve;
 mod devices;
+mod certificates;
+mod tokens;
 mod data;
 mod lines;
 mod models;
@@ -66,9 +68,12 @@ enum Command {
     Serve(serve::Serve),
     /// Print settings or the description of the web API
     Config(serve::Config),
-    /// Devices: list, show, set labels and group
+    /// Devices: list, show, set labels and group, certificates
     #[command(subcommand)]
     Device(devices::Device),
+    /// Tokens for devices to enrol with: create, list, revoke
+    #[command(subcommand)]
+    Token(tokens::Token),
     /// Streams of the lake
     #[command(subcommand)]
     Lake(data::Lake),
@@ -151,6 +156,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         let remote = Remote::new(&global)?;
         match command {
             Command::Device(command) => command.run(&remote).await,
+            Command::Token(command) => command.run(&remote).await,
             Command::Lake(command) => command.run(&remote).await,
             Command::Quarantine(command) => command.run(&remote).await,
             Command::View(command) => command.run(&remote).await,

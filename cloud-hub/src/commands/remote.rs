@@ -128,7 +128,7 @@ impl Remote {
         Ok(self.client.call(Method::PUT, &address(path), body).await?)
     }
 
-    /// DELETE.
+    /// DELETE, answered with what was there.
     pub async fn delete(&self, path: &str) -> Result<Value, Failure> {
         let answer = self.client.send(Method::DELETE, &address(path), "", Bytes::new()).await?;
         Ok(answer.accepted()?.json()?)

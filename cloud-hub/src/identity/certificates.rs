@@ -8,6 +8,9 @@ use tributary_wire::{DeviceId, Micros};
 
 use super::known::{Entry, Known};
 
+/// Why an older certificate was revoked when a device connected with a newer one.
+pub(super) const SUPERSEDED: &str = "superseded: the device connected with a newer one";
+
 /// A certificate as the catalog keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, FromRow)]
 pub struct Row {
@@ -92,23 +95,15 @@ pub(super) async fn count(pool: &SqlitePool) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar("select count(*) from certificates").fetch_one(pool).await
 }
 
-/// Revokes those of a device that are not revoked yet, except one; how many there were.
-pub(crate) async fn revoke(
+/// Revokes those of a device that are not revoked yet; how many there were.
+pub(super) async fn revoke(
     connection: &mut SqliteConnection,
     device: &DeviceId,
-    except: Option<&Serial>,
     reason: &str,
     now: Micros,
 ) -> Result<u64, sqlx::Error> {
-    let query = "update certificates set revoked = $3, reason = $4
-                 where device = $1 and serial <> $2 and revoked is null";
-    let done = sqlx::query(query)
-        .bind(device.as_str())
-        .bind(except.map_or("", Serial::as_str))
-        .bind(now.0)
-        .bind(reason)
-        .execute(connection)
-        .await?;
+    let query = "update certificates set revoked = $2, reason = $3 where device = $1 and revoked is null";
+    let done = sqlx::query(query).bind(device.as_str()).bind(now.0).bind(reason).execute(connection).await?;
     Ok(done.rows_affected())
 }
 
@@ -124,12 +119,12 @@ pub(super) async fn revoke_one(
     Ok(())
 }
 
-/// Writes down that a device has connected with a certificate for the first time; the older ones are superseded.
+/// Writes down that a device has connected with a certificate for the first time, which supersedes the older ones (and
+/// not one that it has asked for since); how many there were.
 pub(crate) async fn first_use(
     connection: &mut SqliteConnection,
     device: &DeviceId,
     serial: &Serial,
-    reason: &str,
     now: Micros,
 ) -> Result<u64, sqlx::Error> {
     sqlx::query("update certificates set used = $2 where serial = $1 and used is null")
@@ -137,13 +132,24 @@ pub(crate) async fn first_use(
         .bind(now.0)
         .execute(&mut *connection)
         .await?;
-    revoke(connection, device, Some(serial), reason, now).await
+    let query = "update certificates set revoked = $3, reason = $4 where device = $1 and revoked is null
+                 and issued < (select issued from certificates where serial = $2)";
+    let done = sqlx::query(query)
+        .bind(device.as_str())
+        .bind(serial.as_str())
+        .bind(now.0)
+        .bind(SUPERSEDED)
+        .execute(connection)
+        .await?;
+    Ok(done.rows_affected())
 }
 
 /// Reads into memory all that can still connect or renew.
 pub(super) async fn load(pool: &SqlitePool, oldest: Micros) -> Result<Known, sqlx::Error> {
-    let rows: Vec<Row> =
-        sqlx::query_as("select * from certificates where not_after >= $1").bind(oldest.0).fetch_all(pool).await?;
+    let rows: Vec<Row> = sqlx::query_as("select * from certificates where not_after >= $1 order by issued, serial")
+        .bind(oldest.0)
+        .fetch_all(pool)
+        .await?;
     let known = Known::default();
     for row in rows {
         let certificate = row.certificate()?;

@@ -128,7 +128,7 @@ impl Identity {
             let (group, labels) = found.map(|found| (found.group, found.labels)).unwrap_or_default();
             certificates::add_device(&mut transaction, &device, group.as_deref(), &labels, now).await?;
             let reason = "the device was enrolled anew";
-            certificates::revoke(&mut transaction, &device, None, reason, now).await?;
+            certificates::revoke(&mut transaction, &device, reason, now).await?;
             certificates::forbid(&mut transaction, &device).await?;
             certificates::insert(&mut transaction, &device, &fresh, How::Enrolled(token.id()), now).await?;
             let from = rows.first().map_or(Value::Null, |row| json!({ "serial": row.serial }));
@@ -136,7 +136,7 @@ impl Identity {
             let change = Change { action: "device.enrol", subject: device.as_str(), from, to };
             audit::record(&mut transaction, change, now).await?;
             transaction.commit().await?;
-            identity.known.revoke(&device, None, reason);
+            identity.known.revoke(&device, reason);
             identity.known.add(fresh.serial().clone(), Entry::new(device.clone(), &fresh));
             Ok((identity.issued(device, fresh, now, grant == Grant::Anew), grant))
         })

@@ -80,7 +80,7 @@ pub(super) struct Known(RwLock<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     certificates: HashMap<Serial, Entry>,
-    /// Which certificates a device has.
+    /// Which certificates a device has, in the order in which they were issued.
     devices: HashMap<DeviceId, Vec<Serial>>,
     /// With which one it connected last.
     live: HashMap<DeviceId, Serial>,
@@ -109,11 +109,11 @@ impl Known {
         inner.certificates.insert(serial, entry);
     }
 
-    /// Revokes those of a device that are not revoked yet, except one.
-    pub fn revoke(&self, device: &DeviceId, except: Option<&Serial>, reason: &str) {
+    /// Revokes those of a device that are not revoked yet.
+    pub fn revoke(&self, device: &DeviceId, reason: &str) {
         let mut inner = self.write();
         let Inner { certificates, devices, .. } = &mut *inner;
-        for serial in devices.get(device).into_iter().flatten().filter(|serial| Some(*serial) != except) {
+        for serial in devices.get(device).into_iter().flatten() {
             if let Some(entry) = certificates.get_mut(serial) {
                 entry.revoked.get_or_insert_with(|| reason.to_owned());
             }
@@ -144,8 +144,15 @@ impl Known {
 
     /// A device connects for the first time with this certificate: the older ones are superseded.
     pub fn first_use(&self, device: &DeviceId, serial: &Serial, reason: &str) {
-        self.revoke(device, Some(serial), reason);
-        if let Some(entry) = self.write().certificates.get_mut(serial) {
+        let mut inner = self.write();
+        let Inner { certificates, devices, .. } = &mut *inner;
+        let older = devices.get(device).into_iter().flatten().take_while(|older| *older != serial);
+        for older in older {
+            if let Some(entry) = certificates.get_mut(older) {
+                entry.revoked.get_or_insert_with(|| reason.to_owned());
+            }
+        }
+        if let Some(entry) = certificates.get_mut(serial) {
             entry.used = true;
         }
     }
@@ -225,7 +232,7 @@ mod tests {
         known.connected(&device, one.serial());
         known.first_use(&device, one.serial(), "superseded");
         assert_eq!(known.outlived(&device, now), None);
-        known.add(two.serial().clone(), Entry::new(device.clone(), &two));
+        assert_eq!(judge(&two, now), Ok(false), "the newer one waits for its turn");
         known.first_use(&device, two.serial(), "superseded");
         assert_eq!((judge(&one, now), judge(&two, now)), (Err("revoked"), Ok(true)));
         assert_eq!(known.outlived(&device, now).unwrap().name(), "revoked");
@@ -233,7 +240,7 @@ mod tests {
         assert_eq!(known.outlived(&device, later(9)), None);
         assert_eq!(known.outlived(&device, later(11)).unwrap().name(), "expired");
 
-        known.revoke(&device, None, "stolen");
+        known.revoke(&device, "stolen");
         assert!(known.judge(&two, now, DAY).unwrap_err().to_string().ends_with("revoked: stolen"));
         known.forget(later(14), 5 * DAY);
         assert_eq!(judge(&two, now), Err("revoked"));

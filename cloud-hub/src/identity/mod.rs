@@ -83,7 +83,7 @@ pub enum Standing {
 }
 
 /// Runs a change to its end even when whoever asked for it goes away: the catalog must not change without the memory.
-async fn to_the_end<T, E>(work: impl Future<Output = Result<T, E>> + Send + 'static) -> Result<T, E>
+pub(crate) async fn to_the_end<T, E>(work: impl Future<Output = Result<T, E>> + Send + 'static) -> Result<T, E>
 where
     T: Send + 'static,
     E: From<anyhow::Error> + Send + 'static,
@@ -193,7 +193,7 @@ impl Identity {
         let counts = self.known.judge(certificate, now, Duration::ZERO)?;
         self.known.connected(&counts.device, certificate.serial());
         if !counts.used {
-            self.known.first_use(&counts.device, certificate.serial(), SUPERSEDED);
+            self.known.first_use(&counts.device, certificate.serial(), certificates::SUPERSEDED);
         }
         Ok((counts.device, !counts.used))
     }
@@ -203,6 +203,3 @@ impl Identity {
         self.known.outlived(device, now)
     }
 }
-
-/// Why an older certificate was revoked when a device connected with a newer one.
-pub(crate) const SUPERSEDED: &str = "superseded: the device connected with a newer one";

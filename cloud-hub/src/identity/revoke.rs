@@ -49,7 +49,7 @@ impl Identity {
             let mut transaction = identity.catalog().write().await?;
             let rows = certificates::of(&mut transaction, &device).await?;
             identity.enrolled(&device, &rows).await?;
-            let revoked = certificates::revoke(&mut transaction, &device, None, &reason, now).await?;
+            let revoked = certificates::revoke(&mut transaction, &device, &reason, now).await?;
             certificates::forbid(&mut transaction, &device).await?;
             if revoked > 0 {
                 let serials: Vec<&str> =
@@ -59,7 +59,7 @@ impl Identity {
                 audit::record(&mut transaction, change, now).await?;
             }
             transaction.commit().await?;
-            identity.known.revoke(&device, None, &reason);
+            identity.known.revoke(&device, &reason);
             tracing::warn!(device_id = %device, revoked, reason, "certificates revoked");
             Ok(revoked)
         })

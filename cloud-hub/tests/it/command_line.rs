@@ -98,7 +98,7 @@ fn settings_are_printed_as_toml_or_json_and_a_reader_that_leaves_causes_no_panic
     assert!(String::from_utf8(out.stdout).unwrap().contains("window = 7\n"));
     let out = run("", &["--json", "config", "show"]);
     let settings: Value = serde_json::from_slice(&out.stdout).unwrap();
-    assert_eq!(settings["gateway"]["enrol"], "open");
+    assert_eq!(settings["identity"]["device_lifetime"], "90d");
     let out = run("", &["config", "--set", "mqtt.listen=127.0.0.1:0"]);
     assert_eq!(out.status.code(), Some(2));
     assert!(String::from_utf8(out.stderr).unwrap().contains("unknown field `mqtt`"));

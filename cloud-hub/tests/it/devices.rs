@@ -1,14 +1,10 @@
 //! Devices with a stock MQTT client in front of a whole hub.
 
-use std::time::Duration;
-
-use cloud_hub::config::Enrol;
 use cloud_hub::{Config, Hub};
-use hyper::{Method, StatusCode};
+use hyper::Method;
 use rumqttc::mqttbytes::QoS;
-use rumqttc::mqttbytes::v5::{ConnectReturnCode, Packet};
+use rumqttc::mqttbytes::v5::Packet;
 use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, PublishOptions};
-use serde_json::json;
 use tokio::time::timeout;
 use tributary_wire::{
     Ack, Batch, BatchBody, BatchHeaderV1, BodyEncoding, ClockState, Column, Field, FieldType, Generation, Health,
@@ -149,20 +145,6 @@ async fn what_a_device_sends_is_acknowledged_stored_and_there_after_a_restart() 
     device.publish("batch", batch(20, &[40, 41])).await;
     device.acknowledged(20).await;
     assert_eq!((rows(&hub), hub.hub.ingest.status().duplicates), (40, 1));
-    hub.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_unknown_device_is_refused_by_name_until_it_is_added() {
-    let hub = TestHub::start_in(tempfile::tempdir().unwrap(), |config| config.gateway.enrol = Enrol::Known).await;
-    let mut stranger = Device::new(&hub, "edge-9");
-    let refused = timeout(DEADLINE, stranger.events.poll()).await.unwrap().unwrap_err();
-    let expected = format!("{:?}", ConnectReturnCode::NotAuthorized);
-    assert!(format!("{refused:?}").contains(&expected), "{refused:?}");
-    assert_eq!(hub.hub.connections.tally().of(cloud_hub_gateway::Refusal::NotAdmitted), 1);
-    let (status, _) = hub.json(Method::PUT, "/devices/edge-9", json!({ "labels": { "site": "lyon" } })).await;
-    assert!(status == StatusCode::OK || status == StatusCode::CREATED, "{status}");
-    timeout(Duration::from_secs(30), Device::connected(&hub, "edge-9")).await.expect("it is let in now");
     hub.stop().await;
 }
 
