@@ -63,11 +63,14 @@ impl Default for Config {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GatewayConfig {
-    /// Address for MQTT over TLS; port 0 picks a free one.
+    /// Address for MQTT over TLS, or "off"; port 0 picks a free one.
+    #[serde(with = "address_or_off")]
     pub tls: Option<SocketAddr>,
-    /// Address for MQTT over QUIC.
+    /// Address for MQTT over QUIC (UDP), or "off".
+    #[serde(with = "address_or_off")]
     pub quic: Option<SocketAddr>,
-    /// Address for plain MQTT: no encryption, no proof of who connects. Any address but loopback is refused.
+    /// Address for plain MQTT, or "off": no encryption, no proof of who connects. Any address but loopback is refused.
+    #[serde(with = "address_or_off")]
     pub insecure_plain_on_loopback: Option<SocketAddr>,
     /// Connections at once.
     pub connections: usize,
@@ -97,8 +100,8 @@ impl Default for GatewayConfig {
     fn default() -> Self {
         let limits = Limits::default();
         Self {
-            tls: None,
-            quic: None,
+            tls: Some(SocketAddr::from(([127, 0, 0, 1], 8883))),
+            quic: Some(SocketAddr::from(([127, 0, 0, 1], 14567))),
             insecure_plain_on_loopback: None,
             connections: limits.connections,
             half_open: limits.half_open,
@@ -142,6 +145,30 @@ impl GatewayConfig {
     }
 }
 
+/// TOML has no word for what is absent, and leaving a line out means the default.
+mod address_or_off {
+    use std::net::SocketAddr;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(address: &Option<SocketAddr>, serializer: S) -> Result<S::Ok, S::Error> {
+        match address {
+            Some(address) => serializer.collect_str(address),
+            None => serializer.serialize_str("off"),
+        }
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text == "off" {
+            return Ok(None);
+        }
+        let wrong =
+            |_| serde::de::Error::custom(format!("{text:?} is neither an address such as 0.0.0.0:8883 nor \"off\""));
+        text.parse().map(Some).map_err(wrong)
+    }
+}
+
 /// How records become durable.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -170,5 +197,20 @@ impl Default for IngestConfig {
             retry: HumanDuration(Duration::from_secs(1)),
             quarantine_bytes: ByteSize(64 << 20),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_is_an_address_or_off() {
+        let read = |text: &str| toml::from_str::<GatewayConfig>(text).map_err(|error| error.to_string());
+        let config = read("quic = \"off\"\ntls = \"0.0.0.0:8883\"").unwrap();
+        assert_eq!((config.quic, config.tls), (None, Some("0.0.0.0:8883".parse().unwrap())));
+        assert_eq!(read(&toml::to_string(&config).unwrap()).unwrap(), config);
+        assert_eq!(read("").unwrap().quic.unwrap().port(), 14567);
+        assert!(read("tls = \"8883\"").unwrap_err().contains("nor \"off\""));
     }
 }

@@ -153,6 +153,7 @@ async fn a_second_hub_in_the_same_folder_is_refused_until_the_first_has_ended() 
     let hub = TestHub::start().await;
     let mut config = Config { data_dir: hub.folder.path().join("hub"), ..Config::default() };
     config.api.listen = "127.0.0.1:0".parse().unwrap();
+    (config.gateway.tls, config.gateway.quic) = (None, None);
     config.gateway.insecure_plain_on_loopback = Some("127.0.0.1:0".parse().unwrap());
     let refused = Hub::build(config).await.unwrap_err().to_string();
     assert!(refused.contains("another hub works in"), "{refused}");

@@ -13,3 +13,4 @@ mod sessions;
 mod openapi;
 mod command_line;
 mod devices;
+mod identity;

@@ -50,6 +50,8 @@ impl TestHub {
         let mut config = Config { data_dir: folder.path().join("hub"), ..Config::default() };
         config.api.listen = "127.0.0.1:0".parse().unwrap();
         config.api.insecure_plain_on_loopback = Some("127.0.0.1:0".parse().unwrap());
+        config.gateway.tls = Some("127.0.0.1:0".parse().unwrap());
+        config.gateway.quic = Some("127.0.0.1:0".parse().unwrap());
         config.gateway.insecure_plain_on_loopback = Some("127.0.0.1:0".parse().unwrap());
         config.training.program = env!("CARGO_BIN_EXE_cloud-hub").into();
         change(&mut config);

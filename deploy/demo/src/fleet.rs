@@ -102,6 +102,8 @@ struct HubConfig {
 
 #[derive(Serialize)]
 struct Plain {
+    tls: &'static str,
+    quic: &'static str,
     insecure_plain_on_loopback: String,
 }
 
@@ -183,7 +185,11 @@ impl Fleet {
             "hub",
             &HubConfig {
                 data_dir: data_dir.clone(),
-                gateway: Plain { insecure_plain_on_loopback: format!("127.0.0.1:{mqtt}") },
+                gateway: Plain {
+                    tls: "127.0.0.1:0",
+                    quic: "127.0.0.1:0",
+                    insecure_plain_on_loopback: format!("127.0.0.1:{mqtt}"),
+                },
                 api: Api { listen: "127.0.0.1:0", insecure_plain_on_loopback: format!("127.0.0.1:{http}") },
                 training: Training { program: wish.executable.clone(), arguments: vec!["hub".into()] },
             },

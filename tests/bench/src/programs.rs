@@ -48,7 +48,7 @@ impl Programs {
         let data = folder.join("hub");
         let config = HubConfig {
             data_dir: data.clone(),
-            gateway: Plain { insecure_plain_on_loopback: "127.0.0.1:0" },
+            gateway: Plain { tls: "127.0.0.1:0", quic: "127.0.0.1:0", insecure_plain_on_loopback: "127.0.0.1:0" },
             api: HubApi { listen: "127.0.0.1:0", insecure_plain_on_loopback: "127.0.0.1:0" },
         };
         let file = write(folder, "hub", &config)?;
@@ -213,6 +213,8 @@ struct HubApi {
 
 #[derive(Serialize)]
 struct Plain {
+    tls: &'static str,
+    quic: &'static str,
     insecure_plain_on_loopback: &'static str,
 }
 
