@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 use serde_json::{Map, Value, json};
-
 use tributary_process::config::HumanDuration;
 
 use super::{Failure, Remote, certificates, orders};
