@@ -7,6 +7,10 @@
 //!                            └──── packages ◄────────── updater
 //! ```
 
+mod hub;
+mod parts;
+mod handles;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,28 +18,28 @@ use std::thread::JoinHandle;
 
 use anyhow::Context as _;
 use tokio::task::JoinSet;
-use tributary_features::{View, ViewError};
+use tributary_features::ViewError;
 use tributary_process::clock::{Clock, SystemClock};
 use tributary_process::logging::Tail;
 use tributary_process::shutdown::Shutdown;
-use tributary_release::{KeyError, VerifyingKeys};
+use tributary_release::KeyError;
 use tributary_wire::Micros;
 
-use crate::api::{self, Api, BindError, Report, Sockets, StatusSource};
+use handles::{condition, end, report, rotate_key, shown};
+use hub::HubAccess;
+use parts::{pipeline_config, read_view, updates};
+
+use crate::api::{self, Api, BindError, Sockets, StatusSource};
 use crate::config::{Config, InvalidConfig};
-use crate::hub_access::HubAccess;
 use crate::identity::{self, Renewal};
-use crate::link::{self, Condition, Link, LinkStatus};
+use crate::link::{self, Link, LinkStatus};
 use crate::metrics::Metrics;
 use crate::orders;
 use crate::orders::restart::Wanted;
-use crate::packages::PackageFiles;
-use crate::serve::{FleetSource, Pipeline, PipelineConfig, Serving, StartError};
+use crate::serve::{Pipeline, Serving, StartError};
 use crate::sources::Replay;
-use crate::state::{BatchLimits, SourceState, Store, StoreError, StoreOptions};
-use crate::update::{Handle, Parts, UpdateError, Updates};
-use crate::windows::SnapshotRules;
-use crate::words::in_words;
+use crate::state::{SourceState, Store, StoreError, StoreOptions};
+use crate::update::{Handle, UpdateError, Updates};
 
 /// Why an agent cannot be built.
 #[derive(Debug, thiserror::Error)]
@@ -94,11 +98,6 @@ pub struct Agent {
     replays: Vec<(Replay, Option<SourceState>)>,
     log: Tail,
     restart: Wanted,
-}
-
-/// Microseconds of a configured duration.
-fn micros(duration: tributary_process::config::HumanDuration) -> u64 {
-    duration.0.as_micros().min(i64::MAX as u128) as u64
 }
 
 impl Agent {
@@ -252,123 +251,4 @@ impl Agent {
         anyhow::ensure!(drained.is_ok(), "the pipeline ended in a panic");
         Ok(served?)
     }
-}
-
-/// Asks the status for something later.
-fn shown<T: 'static>(status: &Arc<StatusSource>, of: fn(&StatusSource) -> T) -> Box<dyn Fn() -> T + Send + Sync> {
-    let status = status.clone();
-    Box::new(move || of(&status))
-}
-
-/// Makes a new key and has it certified, when the hub says so.
-fn rotate_key(renewal: Option<Renewal>) -> Box<dyn Fn() -> orders::Doing<'static> + Send + Sync> {
-    Box::new(move || {
-        let renewal = renewal.clone();
-        Box::pin(async move {
-            let renewal = renewal.ok_or("this device has no certificate to renew")?;
-            let serial = renewal.rotate().await.map_err(|error| in_words(&error))?;
-            Ok(format!("certificate {serial}, for a new key"))
-        })
-    })
-}
-
-/// Ends the agent in an orderly way, so that it can be started again.
-fn end(restart: Wanted, shutdown: &Shutdown) -> Box<dyn Fn() + Send + Sync> {
-    let shutdown = shutdown.clone();
-    Box::new(move || {
-        restart.set();
-        shutdown.give();
-    })
-}
-
-async fn updates(
-    config: &Config,
-    hub: &HubAccess,
-    store: &Arc<Store>,
-    serving: &Arc<Serving>,
-    clock: Arc<dyn Clock>,
-) -> Result<(Updates, Handle), BuildError> {
-    let folder = config.state_dir.join("packages");
-    let files = PackageFiles::open(folder.clone()).map_err(|source| BuildError::File { path: folder, source })?;
-    let keys = match &config.trust.keys {
-        Some(path) => VerifyingKeys::load(path)?,
-        None => hub.release_keys(),
-    };
-    let parts = Parts {
-        device: config.device.clone(),
-        lines: config.lines.clone(),
-        config: config.update,
-        keys,
-        hub: hub.web.clone(),
-        files,
-        store: store.clone(),
-        serving: serving.clone(),
-        clock,
-        time: hub.time.clone(),
-        seed: rand::random(),
-    };
-    Ok(Updates::build(parts).await?)
-}
-
-/// What the updater and the link say of themselves.
-fn report(handle: Handle, link: Arc<LinkStatus>, hub: HubAccess) -> Box<dyn Fn() -> Report + Send + Sync> {
-    Box::new(move || Report {
-        generation: handle.generation().0,
-        lines: handle.lines(),
-        asks: handle.asks(),
-        problem: handle.problem(),
-        audit: handle.audit(),
-        audit_problem: handle.audit_problem(),
-        link: link.view(),
-        certificate: hub.identity.as_ref().map(|identity| identity.view()),
-        no_certificate: hub.why.clone(),
-    })
-}
-
-/// What the device reports to the hub of itself.
-fn condition(status: Arc<StatusSource>, labels: Vec<(String, String)>) -> Arc<dyn Fn() -> Condition + Send + Sync> {
-    Arc::new(move || Condition { health: status.health(), resources: status.resources(), labels: labels.clone() })
-}
-
-fn read_view(path: &Path) -> Result<View, BuildError> {
-    let text = std::fs::read_to_string(path).map_err(|source| BuildError::File { path: path.to_owned(), source })?;
-    View::from_toml(&text).map_err(|source| BuildError::View { path: path.to_owned(), source })
-}
-
-fn pipeline_config(
-    config: &Config,
-    view: Option<View>,
-    store: &Arc<Store>,
-    clock: Arc<dyn Clock>,
-    metrics: &Arc<Metrics>,
-) -> PipelineConfig {
-    PipelineConfig {
-        line: config.line().clone(),
-        view,
-        fallback: config.fallback,
-        queue_events: config.limits.queue_events,
-        batch: BatchLimits {
-            rows: config.outbox.batch_rows,
-            bytes: config.outbox.batch_bytes.0 as usize,
-            age: micros(config.outbox.batch_age),
-        },
-        remember: micros(config.state.remember) as i64,
-        remember_events: config.state.remember_events,
-        retain_events: config.state.retain_events,
-        snapshot: SnapshotRules {
-            folder: Some(config.state_dir.join("windows")),
-            cache_bytes: config.state.window_cache.0,
-            events: config.state.snapshot_events,
-            every: micros(config.state.snapshot_every),
-        },
-        sketch_window: micros(config.sketch_window) as i64,
-        prediction_cache: config.prediction_cache,
-        fleet: stored_fleet(store.clone()),
-        clock,
-        metrics: metrics.clone(),
-    }
-}
-
-fn stored_fleet(store: Arc<Store>) -> FleetSource {
-    Box::new(move |view| link::snapshots::fleet_table(&store, view))
 }

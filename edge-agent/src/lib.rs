@@ -15,7 +15,6 @@ pub mod orders;
 pub mod link;
 pub mod api;
 pub mod metrics;
-mod hub_access;
 mod agent;
 mod words;
 pub mod commands;

@@ -30,7 +30,8 @@ Exit codes: 0 enrolled, 1 failed, or enrolled before, 2 wrong usage,
 3 the hub cannot be reached, 5 the hub refused, or is not the one that
 the token names.
 
-Start the agent, or start it again, after this.")]
+Do this as the user that the agent runs as; then start the agent, or
+start it again.")]
 pub(super) struct Enroll {
     /// Address of the hub's web API; unless given, hub.url of the settings
     #[arg(long, value_name = "URL")]

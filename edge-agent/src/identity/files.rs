@@ -120,11 +120,17 @@ pub(super) struct RealDisk;
 
 impl Disk for RealDisk {
     fn folder(&self, path: &Path) -> io::Result<()> {
+        if path.is_dir() {
+            return Ok(());
+        }
+        // What is above it may be open to others: the state folder holds the local API's socket.
+        let above = path.parent().unwrap_or(Path::new("."));
+        fs::create_dir_all(above)?;
         let mut builder = fs::DirBuilder::new();
-        builder.recursive(true);
         #[cfg(unix)]
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder.create(path)
+        builder.create(path)?;
+        durable::sync_folder(above)
     }
 
     fn write(&self, path: &Path, bytes: &[u8], private: bool) -> io::Result<()> {

@@ -6,6 +6,7 @@
 
 mod connection;
 mod dial;
+mod hear;
 mod quic;
 mod report;
 mod session;

@@ -3,13 +3,14 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use edge_agent_core::outbox::{Freed, Outbox};
+use edge_agent_core::outbox::Outbox;
 use tokio::time::Instant;
-use tributary_wire::topic::{Channel, Topic};
-use tributary_wire::{Ack, FeatureSnapshot, FeatureSnapshotV1, SequenceNumber};
+use tributary_wire::SequenceNumber;
+use tributary_wire::topic::Channel;
 
-use super::connection::{Connection, Heard, LinkError};
-use super::snapshots::{Snapshots, Stored};
+use super::connection::{Connection, LinkError};
+use super::hear::hear;
+use super::snapshots::Snapshots;
 use super::transports::Transports;
 use super::{Link, Way, report};
 use crate::state::{Store, StoreError};
@@ -107,11 +108,11 @@ async fn work(
     }
 }
 
-fn monotonic(link: &Link) -> Duration {
+pub(super) fn monotonic(link: &Link) -> Duration {
     Duration::from_micros(link.clock.monotonic())
 }
 
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     link: &Link,
     work: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, LinkError> {
@@ -152,65 +153,4 @@ pub fn choose(store: &Store, outbox: &mut Outbox, now: Duration) -> Result<(Vec<
         batches.extend(found.filter(|(found, _)| *found == number).map(|(_, bytes)| bytes));
     }
     Ok((batches, Duration::ZERO))
-}
-
-/// Takes in a message of the hub. What cannot be read is counted and changes nothing.
-async fn hear(link: &Link, outbox: &SharedOutbox, snapshots: &mut Snapshots, heard: Heard) -> Result<(), LinkError> {
-    let topic = std::str::from_utf8(&heard.topic).ok().and_then(Topic::parse);
-    let channel = topic.filter(|topic| topic.device == link.device).map(|topic| topic.channel);
-    match channel {
-        Some(Channel::Ack) => match Ack::decode(&heard.payload) {
-            Ok(Ack::V1(ack)) => {
-                // The lock is let go before the wait.
-                let freed = lock(outbox).acknowledged(monotonic(link), &ack);
-                return free(link, freed).await;
-            }
-            Err(error) => ignore(link, "acknowledgement", &error),
-        },
-        Some(Channel::Assignment) => link.updates.assigned(heard.payload.to_vec()),
-        Some(Channel::Features) => match FeatureSnapshot::decode(&heard.payload) {
-            Ok(FeatureSnapshot::V1(part)) => take_part(link, snapshots, part).await?,
-            Err(error) => ignore(link, "feature snapshot", &error),
-        },
-        Some(Channel::Command) => {
-            if let Err(problem) = link.orders.heard(&heard.payload) {
-                ignore(link, "command", &problem);
-            }
-        }
-        _ => ignore(link, "message", &"its topic is not one of this device's"),
-    }
-    Ok(())
-}
-
-fn ignore(link: &Link, what: &str, problem: &dyn std::fmt::Display) {
-    link.status.count_ignored();
-    tracing::warn!(what, %problem, "ignored a message of the hub");
-}
-
-/// Only here do batches leave the store.
-async fn free(link: &Link, freed: Vec<Freed>) -> Result<(), LinkError> {
-    for Freed { stream, through, scattered, quarantined } in freed {
-        if !quarantined.is_empty() {
-            tracing::warn!(%stream, batches = ?quarantined, "the hub put batches aside");
-            link.status.count_quarantined(quarantined.len() as u64);
-        }
-        let count = blocking(link, move |store| store.outbox_free(&stream, through, &scattered)).await?;
-        link.status.count_acknowledged(count);
-    }
-    Ok(())
-}
-
-async fn take_part(link: &Link, snapshots: &mut Snapshots, part: FeatureSnapshotV1) -> Result<(), LinkError> {
-    match snapshots.offer(part) {
-        Err(error) => ignore(link, "feature snapshot", &error),
-        Ok(None) => {}
-        Ok(Some(complete)) => {
-            let (view, version) = (complete.view.clone(), complete.version);
-            match blocking(link, move |store| complete.store(store)).await? {
-                Stored::Newest => link.serving.fleet_changed(&view, version),
-                Stored::Old => {}
-            }
-        }
-    }
-    Ok(())
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tributary_process::http::Client;
 use tributary_release::VerifyingKeys;
 
-use crate::agent::BuildError;
+use super::BuildError;
 use crate::config::Config;
 use crate::identity::{Folder, Identity, Time, Web};
 use crate::link::Way;
@@ -16,22 +16,22 @@ const HOW: &str = "enrol it with `edge-agent enroll --hub https://HUB:8443 --tok
 
 /// What the parts of the agent get to reach the hub.
 #[derive(Clone)]
-pub(crate) struct HubAccess {
+pub(super) struct HubAccess {
     /// An enrolled device's.
-    pub(crate) identity: Option<Arc<Identity>>,
+    pub(super) identity: Option<Arc<Identity>>,
     /// For MQTT.
-    pub(crate) way: Way,
+    pub(super) way: Way,
     /// For releases.
-    pub(crate) web: Web,
+    pub(super) web: Web,
     /// The earliest that it can be.
-    pub(crate) time: Time,
+    pub(super) time: Time,
     /// Why there is no identity, and what would change that.
-    pub(crate) why: Option<String>,
+    pub(super) why: Option<String>,
 }
 
 impl HubAccess {
     /// Reads the identity. An agent serves without one: whatever is wrong with it is said, and records wait.
-    pub(crate) fn open(config: &mut Config) -> Result<Self, BuildError> {
+    pub(super) fn open(config: &mut Config) -> Result<Self, BuildError> {
         let folder = Folder::of(&config.state_dir);
         let time = Time::open(folder.clone());
         let (identity, why) = match Identity::open(folder.clone(), &config.hub, time.clone()) {
@@ -67,7 +67,7 @@ impl HubAccess {
     }
 
     /// The keys that sign releases, as enrolment brought them.
-    pub(crate) fn release_keys(&self) -> VerifyingKeys {
+    pub(super) fn release_keys(&self) -> VerifyingKeys {
         match &self.identity {
             Some(identity) => identity.current().release_keys.clone(),
             None => VerifyingKeys::new([]),

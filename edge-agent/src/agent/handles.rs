@@ -1,0 +1,67 @@
+//! What the parts of the agent know of each other: closures, so that none names another.
+
+use std::sync::Arc;
+
+use tributary_process::shutdown::Shutdown;
+
+use super::hub::HubAccess;
+use crate::api::{Report, StatusSource};
+use crate::identity::Renewal;
+use crate::link::{Condition, LinkStatus};
+use crate::orders;
+use crate::orders::restart::Wanted;
+use crate::update::Handle;
+use crate::words::in_words;
+
+/// Asks the status for something later.
+pub(super) fn shown<T: 'static>(
+    status: &Arc<StatusSource>,
+    of: fn(&StatusSource) -> T,
+) -> Box<dyn Fn() -> T + Send + Sync> {
+    let status = status.clone();
+    Box::new(move || of(&status))
+}
+
+/// Makes a new key and has it certified, when the hub says so.
+pub(super) fn rotate_key(renewal: Option<Renewal>) -> Box<dyn Fn() -> orders::Doing<'static> + Send + Sync> {
+    Box::new(move || {
+        let renewal = renewal.clone();
+        Box::pin(async move {
+            let renewal = renewal.ok_or("this device has no certificate to renew")?;
+            let serial = renewal.rotate().await.map_err(|error| in_words(&error))?;
+            Ok(format!("certificate {serial}, for a new key"))
+        })
+    })
+}
+
+/// Ends the agent in an orderly way, so that it can be started again.
+pub(super) fn end(restart: Wanted, shutdown: &Shutdown) -> Box<dyn Fn() + Send + Sync> {
+    let shutdown = shutdown.clone();
+    Box::new(move || {
+        restart.set();
+        shutdown.give();
+    })
+}
+
+/// What the updater and the link say of themselves.
+pub(super) fn report(handle: Handle, link: Arc<LinkStatus>, hub: HubAccess) -> Box<dyn Fn() -> Report + Send + Sync> {
+    Box::new(move || Report {
+        generation: handle.generation().0,
+        lines: handle.lines(),
+        asks: handle.asks(),
+        problem: handle.problem(),
+        audit: handle.audit(),
+        audit_problem: handle.audit_problem(),
+        link: link.view(),
+        certificate: hub.identity.as_ref().map(|identity| identity.view()),
+        no_certificate: hub.why.clone(),
+    })
+}
+
+/// What the device reports to the hub of itself.
+pub(super) fn condition(
+    status: Arc<StatusSource>,
+    labels: Vec<(String, String)>,
+) -> Arc<dyn Fn() -> Condition + Send + Sync> {
+    Arc::new(move || Condition { health: status.health(), resources: status.resources(), labels: labels.clone() })
+}

@@ -1,0 +1,96 @@
+//! From settings to parts.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tributary_features::View;
+use tributary_process::clock::Clock;
+use tributary_release::VerifyingKeys;
+
+use super::BuildError;
+use super::hub::HubAccess;
+use crate::config::Config;
+use crate::link;
+use crate::metrics::Metrics;
+use crate::packages::PackageFiles;
+use crate::serve::{FleetSource, PipelineConfig, Serving};
+use crate::state::{BatchLimits, Store};
+use crate::update::{Handle, Parts, Updates};
+use crate::windows::SnapshotRules;
+
+pub(super) fn read_view(path: &Path) -> Result<View, BuildError> {
+    let text = std::fs::read_to_string(path).map_err(|source| BuildError::File { path: path.to_owned(), source })?;
+    View::from_toml(&text).map_err(|source| BuildError::View { path: path.to_owned(), source })
+}
+
+pub(super) fn pipeline_config(
+    config: &Config,
+    view: Option<View>,
+    store: &Arc<Store>,
+    clock: Arc<dyn Clock>,
+    metrics: &Arc<Metrics>,
+) -> PipelineConfig {
+    PipelineConfig {
+        line: config.line().clone(),
+        view,
+        fallback: config.fallback,
+        queue_events: config.limits.queue_events,
+        batch: BatchLimits {
+            rows: config.outbox.batch_rows,
+            bytes: config.outbox.batch_bytes.0 as usize,
+            age: micros(config.outbox.batch_age),
+        },
+        remember: micros(config.state.remember) as i64,
+        remember_events: config.state.remember_events,
+        retain_events: config.state.retain_events,
+        snapshot: SnapshotRules {
+            folder: Some(config.state_dir.join("windows")),
+            cache_bytes: config.state.window_cache.0,
+            events: config.state.snapshot_events,
+            every: micros(config.state.snapshot_every),
+        },
+        sketch_window: micros(config.sketch_window) as i64,
+        prediction_cache: config.prediction_cache,
+        fleet: stored_fleet(store.clone()),
+        clock,
+        metrics: metrics.clone(),
+    }
+}
+
+pub(super) fn stored_fleet(store: Arc<Store>) -> FleetSource {
+    Box::new(move |view| link::snapshots::fleet_table(&store, view))
+}
+
+pub(super) async fn updates(
+    config: &Config,
+    hub: &HubAccess,
+    store: &Arc<Store>,
+    serving: &Arc<Serving>,
+    clock: Arc<dyn Clock>,
+) -> Result<(Updates, Handle), BuildError> {
+    let folder = config.state_dir.join("packages");
+    let files = PackageFiles::open(folder.clone()).map_err(|source| BuildError::File { path: folder, source })?;
+    let keys = match &config.trust.keys {
+        Some(path) => VerifyingKeys::load(path)?,
+        None => hub.release_keys(),
+    };
+    let parts = Parts {
+        device: config.device.clone(),
+        lines: config.lines.clone(),
+        config: config.update,
+        keys,
+        hub: hub.web.clone(),
+        files,
+        store: store.clone(),
+        serving: serving.clone(),
+        clock,
+        time: hub.time.clone(),
+        seed: rand::random(),
+    };
+    Ok(Updates::build(parts).await?)
+}
+
+/// Microseconds of a configured duration.
+fn micros(duration: tributary_process::config::HumanDuration) -> u64 {
+    duration.0.as_micros().min(i64::MAX as u128) as u64
+}
