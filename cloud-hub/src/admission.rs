@@ -6,6 +6,7 @@
 //! plain listener, on loopback for development, believes whatever it is told.
 
 mod seen;
+mod watch;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -16,6 +17,7 @@ use tributary_identity::Certificate;
 use tributary_wire::DeviceId;
 
 pub use seen::Seen;
+pub(crate) use watch::watch;
 
 use crate::access::{Access, Denied};
 use crate::catalog;

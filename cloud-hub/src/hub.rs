@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use cloud_hub_gateway::{Addresses, Connections, Event, Gateway, TlsSettings, Transport};
+use cloud_hub_gateway::{Addresses, Connections, Gateway, TlsSettings};
 use cloud_hub_lake::{FileStorage, Lake, Scan, storage};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -15,11 +15,11 @@ use tributary_process::shutdown::Shutdown;
 use tributary_wire::{DeviceId, Micros, StreamName};
 
 use crate::access::Access;
-use crate::admission::{ByIdentity, Seen};
+use crate::admission::{self, ByIdentity, Seen};
 use crate::api::{self, InFlight};
 use crate::audit::{self, Change};
 use crate::bus::{Bus, Follower};
-use crate::catalog::{Catalog, alerts};
+use crate::catalog::Catalog;
 use crate::config::Config;
 use crate::identity::{self, Identity};
 use crate::ingest::{self, Ingest};
@@ -193,7 +193,7 @@ impl Hub {
             serving.await;
             Ok("gateway")
         });
-        parts.spawn(name("connections", watch_connections(self.clone(), coming)));
+        parts.spawn(name("connections", admission::watch(self.clone(), coming)));
         parts.spawn(name("arrivals", seen.run(self.catalog.clone(), stop.clone())));
         // One line per part of the hub that runs for ever.
         parts.spawn(name("access", self.access.clone().run(stop.clone())));
@@ -295,48 +295,6 @@ fn ended_early(ended: Result<anyhow::Result<&'static str>, tokio::task::JoinErro
         Ok(Err(error)) => error,
         Err(error) => anyhow::Error::from(error).context("a part of the hub panicked"),
     }
-}
-
-/// Passes on who comes and goes; a taken-over connection is an alert, because a copied key looks like that. What a whole
-/// fleet does at once is written in groups: the gateway waits while this queue is full.
-async fn watch_connections(hub: Arc<Hub>, mut events: mpsc::Receiver<Event>) -> anyhow::Result<()> {
-    let mut group = Vec::with_capacity(QUEUE);
-    while events.recv_many(&mut group, QUEUE).await > 0 {
-        let mut taken_over = Vec::new();
-        for event in group.drain(..) {
-            match event {
-                Event::Connected(device, transport) => {
-                    // A revocation between admission and this moment found no connection to close.
-                    if transport != Transport::Plain
-                        && let Some(refused) = hub.identity.outlived(&device, hub.now())
-                    {
-                        hub.connections.close(&device, &refused.to_string());
-                    }
-                    hub.bus.publish(HubEvent::Connected(device));
-                }
-                Event::Disconnected(device) => hub.bus.publish(HubEvent::Disconnected(device)),
-                Event::TakenOver(device) => taken_over.push(device),
-            }
-        }
-        if !taken_over.is_empty()
-            && let Err(error) = alert_taken_over(&hub, &taken_over).await
-        {
-            tracing::error!(?taken_over, error = &error as &dyn std::error::Error, "alerts were not stored");
-        }
-    }
-    Ok(())
-}
-
-async fn alert_taken_over(hub: &Hub, devices: &[DeviceId]) -> Result<(), sqlx::Error> {
-    let mut transaction = hub.catalog.write().await?;
-    for device in devices {
-        tracing::warn!(%device, "a second connection of the same device took over");
-        let detail = serde_json::json!({ "problem": "two live connections of the same device" });
-        let (kind, subject) = ("connection-taken-over", device.as_str());
-        let alert = alerts::Raise { kind, subject, severity: "warning", detail };
-        alerts::raise(&mut transaction, alert, hub.now()).await?;
-    }
-    transaction.commit().await
 }
 
 /// Runs a hub until SIGTERM or SIGINT. Its addresses stand in `addresses.json` in its data folder, and in the log.

@@ -17,8 +17,10 @@ pub(super) async fn list(remote: &Remote, device: &str) -> Result<(), Failure> {
 /// Revokes all certificates of a device.
 pub(super) async fn revoke(remote: &Remote, device: &str, reason: &str) -> Result<(), Failure> {
     let done = remote.post(&format!("/devices/{device}/revoke"), &json!({ "reason": reason })).await?;
+    let count = done["revoked"].as_u64().unwrap_or_default();
+    let certificates = if count == 1 { "1 certificate" } else { &*format!("{count} certificates") };
     let cut = if done["disconnected"] == true { "; its connection was ended" } else { "" };
-    remote.done(&done, &format!("{} certificates of device {device} are revoked{cut}", done["revoked"]));
+    remote.done(&done, &format!("revoked {certificates} of device {device}{cut}"));
     Ok(())
 }
 

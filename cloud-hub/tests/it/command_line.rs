@@ -75,6 +75,42 @@ async fn operators_work_through_the_web_api_and_exit_codes_tell_what_happened() 
     hub.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn operators_let_devices_in_and_put_them_out() {
+    let hub = TestHub::start().await;
+    let create = ["token", "create", "--group", "canary", "--label", "site=lyon", "--uses", "2", "--expires", "7d"];
+    let (code, out, error) = operator(&hub, &create).await;
+    // A script takes what stands alone on standard output.
+    let token: tributary_identity::EnrolmentToken = out.trim().parse().unwrap();
+    assert_eq!((code, out.lines().count()), (0, 1), "{error}");
+    assert!(error.contains("2 devices and 7d") && !error.contains("tributary-enrol"), "{error}");
+    let (code, list, _) = operator(&hub, &["token", "list"]).await;
+    assert_eq!(code, 0);
+    assert!(list.contains(token.id()) && list.contains("usable") && list.contains("canary"), "{list}");
+    assert_eq!(operator(&hub, &["token", "revoke", token.id()]).await.0, 0);
+    assert!(operator(&hub, &["token", "list"]).await.1.contains("revoked"));
+    assert_eq!(operator(&hub, &["token", "revoke", "none"]).await.0, 4);
+    assert_eq!(operator(&hub, &["token", "create", "--uses", "0"]).await.0, 5);
+    assert_eq!(operator(&hub, &["token", "create", "--expires", "soon"]).await.0, 2);
+    assert_eq!(operator(&hub, &["token", "create", "--label", "lyon"]).await.0, 2);
+
+    assert_eq!(operator(&hub, &["device", "set", "edge-1"]).await.0, 0);
+    let (code, _, error) = operator(&hub, &["device", "revoke", "edge-1", "--reason", "stolen"]).await;
+    assert_eq!(code, 5, "{error}");
+    assert!(error.contains("has no certificate"), "{error}");
+    hub.enrol("edge-1").await;
+    let (_, list, _) = operator(&hub, &["device", "certificates", "edge-1"]).await;
+    assert!(list.contains("valid") && list.contains("enrolled"), "{list}");
+    assert!(list.lines().all(|line| line.chars().count() <= 80), "{list}");
+    let (code, out, error) = operator(&hub, &["device", "revoke", "edge-1", "--reason", "stolen"]).await;
+    assert_eq!((code, out.as_str()), (0, "revoked 1 certificate of device edge-1\n"), "{error}");
+    assert!(operator(&hub, &["device", "certificates", "edge-1"]).await.1.contains("revoked"));
+    let (code, out, error) = operator(&hub, &["device", "allow-enrolment", "edge-1", "--expires", "2h"]).await;
+    assert_eq!((code, out.as_str()), (0, "device edge-1 may enrol once more within 2h, with a token\n"), "{error}");
+    assert_eq!(operator(&hub, &["device", "allow-enrolment", "edge-9"]).await.0, 4);
+    hub.stop().await;
+}
+
 #[test]
 fn a_hub_that_is_not_there_is_another_exit_code() {
     let output = run("http://127.0.0.1:1", &["device", "list"]);
