@@ -176,6 +176,9 @@ impl Device {
                     if properties.is_some_and(|properties| properties.topic_alias.is_some()) {
                         return Err(Ending::Refused(Refusal::Protocol, DisconnectReasonCode::TopicAliasInvalid));
                     }
+                    if publish.retain {
+                        return Err(Ending::Refused(Refusal::Protocol, DisconnectReasonCode::RetainNotSupported));
+                    }
                     self.publish(publish, packets, rim).await?;
                 }
                 Packet::Subscribe(subscribe, properties) => {

@@ -16,6 +16,8 @@ mod connections;
 mod device;
 mod door;
 mod frame;
+#[cfg(test)]
+mod fuzz;
 mod packets;
 mod pace;
 mod quic;

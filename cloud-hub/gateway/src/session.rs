@@ -56,7 +56,11 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, arrival:
         Err(_) => return tally.refused(Refusal::HandshakeTimeout, &address, &"no CONNECT in time"),
     };
     match ending {
-        Ending::Closed => return,
+        Ending::Closed => {
+            // Answers to what came just before its DISCONNECT.
+            let _ = packets.flush().await;
+            return;
+        }
         Ending::Told(code, why) => packets.put(packets::disconnect(code, &why)),
         Ending::Refused(refusal, code) => {
             tally.refused(refusal, &address, &"disconnected");

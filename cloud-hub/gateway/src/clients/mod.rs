@@ -44,8 +44,24 @@ struct Message {
     pub quality: u8,
     pub retain: bool,
     pub properties: PublishProperties,
+    /// When nobody should get it any more.
+    pub expires: Option<Instant>,
     /// Number of the session that published it; 0 is the hub.
     pub origin: u64,
+}
+
+impl Message {
+    /// When what was published with these properties expires.
+    fn expiry(properties: &PublishProperties) -> Option<Instant> {
+        let seconds = properties.message_expiry_interval?;
+        Some(Instant::now() + Duration::from_secs(seconds.into()))
+    }
+}
+
+/// Whole seconds that are left, at least one; `None` when none are.
+fn seconds_left(expires: Instant, now: Instant) -> Option<u32> {
+    let left = expires.checked_duration_since(now).filter(|left| !left.is_zero())?;
+    Some(u32::try_from(left.as_secs()).unwrap_or(u32::MAX).max(1))
 }
 
 /// The router, the sessions and the retained messages; cheap to clone.
@@ -139,9 +155,14 @@ impl Clients {
         Some(Session::new(self.number(), link))
     }
 
+    #[cfg(test)]
+    pub async fn session_for_test(&self) -> bool {
+        self.session().await.is_some()
+    }
+
     /// Publishes for a client whose right to do so was checked; whether a retained message found its place.
     fn publish(&self, link: &mut Link, mut message: Message) -> bool {
-        let kept = !message.retain || self.retained().keep(&message, Instant::now());
+        let kept = !message.retain || self.retained().keep(&message);
         message.properties.topic_alias = None;
         link.publish(message);
         kept

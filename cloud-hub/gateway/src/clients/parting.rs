@@ -36,12 +36,14 @@ impl Will {
             content_type: properties.content_type,
             ..Default::default()
         });
+        let properties = properties.unwrap_or_default();
         let message = Message {
             topic: will.topic,
             payload: will.message,
             quality: will.qos as u8,
             retain: will.retain,
-            properties: properties.unwrap_or_default(),
+            properties,
+            expires: None,
             origin: 0,
         };
         Ok(Self { message, delay: Duration::from_secs(delay.into()) })
@@ -88,7 +90,8 @@ impl Parting {
 
 fn say(will: Option<Will>, clients: &Clients, session: &mut Session) {
     if let Some(will) = will {
-        clients.publish(&mut session.link, Message { origin: session.number, ..will.message });
+        let expires = Message::expiry(&will.message.properties);
+        clients.publish(&mut session.link, Message { origin: session.number, expires, ..will.message });
     }
 }
 

@@ -55,7 +55,8 @@ impl Client<'_> {
             }
             let Publish { topic, payload, retain, .. } = publish;
             let origin = self.session.number;
-            let message = Message { topic, payload, quality, retain, properties, origin };
+            let expires = Message::expiry(&properties);
+            let message = Message { topic, payload, quality, retain, properties, expires, origin };
             if !self.clients.publish(&mut self.session.link, message) {
                 rim.connections.tally().refused(Refusal::Full, &"a client", &"no room for its retained message");
             }

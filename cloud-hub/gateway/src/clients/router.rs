@@ -5,11 +5,12 @@
 //! characters begin); links are clean and of quality 0 (it expects shared groups that are gone when a persistent one
 //! leaves), so acknowledgements, retained messages, wills and sessions never reach it; links take their names from a
 //! small pool (it remembers each name it ever saw); and there is a most for filters (it keeps a log for each).
-//! What it would lose of a message, its quality, its retain flag and who sent it, travels in a user property.
+//! What it would lose of a message, its quality, its retain flag, when it expires and who sent it, travels in a user property.
 
 use std::collections::{HashSet, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use rumqttd::local::{LinkBuilder, LinkError, LinkRx, LinkTx};
@@ -18,6 +19,7 @@ use rumqttd::protocol::{
     Unsubscribe,
 };
 use rumqttd::{Forward, Notification, RouterConfig};
+use tokio::time::Instant;
 use tributary_wire::topic::HUB_PREFIX;
 
 use super::Message;
@@ -42,11 +44,18 @@ pub(super) struct Router {
     shared: Arc<Shared>,
 }
 
-#[derive(Default)]
 struct Shared {
     /// Names of links that ended, and how many were ever made.
     names: Mutex<(Vec<usize>, usize)>,
     filters: Mutex<HashSet<String>>,
+    /// Times in tags are milliseconds since this.
+    started: Instant,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self { names: Mutex::default(), filters: Mutex::default(), started: Instant::now() }
+    }
 }
 
 impl fmt::Debug for Router {
@@ -146,7 +155,7 @@ impl Link {
             let mut next = first;
             while let Some(notification) = next {
                 match notification {
-                    Notification::Forward(forward) => arrived.extend(read(forward)),
+                    Notification::Forward(forward) => arrived.extend(read(forward, self.shared.started)),
                     // Its buffer for this link is full: it goes on when it is told that there is room.
                     Notification::Unschedule => {
                         if arrived.is_empty() {
@@ -171,7 +180,9 @@ impl Link {
     pub fn publish(&mut self, message: Message) {
         let topic = inward_bytes(&message.topic);
         let mut properties = message.properties;
-        let tag = format!("{} {} {}", message.quality, u8::from(message.retain), message.origin);
+        let expires = message.expires.map(|expires| (expires - self.shared.started).as_millis());
+        let expires = expires.map_or_else(String::new, |expires| expires.to_string());
+        let tag = format!("{} {} {} {expires}", message.quality, u8::from(message.retain), message.origin);
         properties.user_properties.push((TAG.to_owned(), tag));
         let publish = Publish::new(topic, message.payload, false);
         self.send(Packet::Publish(publish, Some(properties)));
@@ -228,22 +239,24 @@ fn ready<T>(future: impl Future<Output = T>) -> Option<T> {
     }
 }
 
-fn read(forward: Forward) -> Option<Arrived> {
+fn read(forward: Forward, started: Instant) -> Option<Arrived> {
     let mut properties = forward.properties?;
     let subscription = properties.subscription_identifiers.pop()?;
     properties.subscription_identifiers.clear();
     let tag = properties.user_properties.pop_if(|(key, _)| key == TAG);
     // What the hub publishes has none.
-    let (quality, retain, origin) = tag.and_then(|(_, tag)| read_tag(&tag)).unwrap_or((1, false, 0));
+    let (quality, retain, origin, expires) = tag.and_then(|(_, tag)| read_tag(&tag)).unwrap_or((1, false, 0, None));
+    let expires = expires.map(|expires| started + expires);
     let topic = forward.publish.topic.slice(PREFIX..);
-    let message = Message { topic, payload: forward.publish.payload, quality, retain, properties, origin };
+    let message = Message { topic, payload: forward.publish.payload, quality, retain, properties, expires, origin };
     Some(Arrived { subscription, message })
 }
 
-fn read_tag(tag: &str) -> Option<(u8, bool, u64)> {
+fn read_tag(tag: &str) -> Option<(u8, bool, u64, Option<Duration>)> {
     let mut parts = tag.split(' ');
     let (quality, retain, origin) = (parts.next()?, parts.next()?, parts.next()?);
-    Some((quality.parse().ok()?, retain == "1", origin.parse().ok()?))
+    let expires = parts.next()?.parse().ok().map(Duration::from_millis);
+    Some((quality.parse().ok()?, retain == "1", origin.parse().ok()?, expires))
 }
 
 /// Length of the prefixes.

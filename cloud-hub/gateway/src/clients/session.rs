@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
 use super::router::{Arrived, Link};
-use super::{Clients, Message};
+use super::{Clients, Message, seconds_left};
 use crate::packets::{self, Packets};
 
 /// Filters that one client may follow.
@@ -39,6 +39,7 @@ struct Outgoing {
     quality: u8,
     retain: bool,
     properties: PublishProperties,
+    expires: Option<Instant>,
 }
 
 /// A client's session.
@@ -149,8 +150,11 @@ impl Session {
         (window, bytes_max, chunk): (usize, usize, usize),
     ) {
         while packets.waiting() < chunk
-            && let Some(outgoing) = self.waiting.pop_front()
+            && let Some(mut outgoing) = self.waiting.pop_front()
         {
+            if outgoing.is_over() {
+                continue;
+            }
             if outgoing.quality == 0 {
                 packets.put_within(outgoing.packet(0, false), bytes_max);
                 continue;
@@ -210,11 +214,26 @@ impl Following {
         let mut properties = message.properties;
         properties.subscription_identifiers = self.identifier.into_iter().collect();
         let quality = message.quality.min(self.quality);
-        Outgoing { topic: message.topic, payload: message.payload, quality, retain, properties }
+        Outgoing {
+            topic: message.topic,
+            payload: message.payload,
+            quality,
+            retain,
+            properties,
+            expires: message.expires,
+        }
     }
 }
 
 impl Outgoing {
+    /// Whether it has expired; else says in it how long it still has.
+    fn is_over(&mut self) -> bool {
+        let Some(expires) = self.expires else { return false };
+        let left = seconds_left(expires, Instant::now());
+        self.properties.message_expiry_interval = left;
+        left.is_none()
+    }
+
     fn packet(&self, packet_id: u16, again: bool) -> Packet {
         let flags = u8::from(again) << 3 | self.quality << 1 | u8::from(self.retain);
         packets::publish_as(flags, packet_id, &self.topic, &self.payload, Some(self.properties.clone()))

@@ -1,6 +1,7 @@
 //! The acceptor in front of a stock MQTT 5 client and of peers that do not keep to the protocol.
 
 mod clients;
+mod door;
 mod malformed;
 mod rights;
 mod support;

@@ -7,7 +7,7 @@ use tokio::time::timeout;
 use tributary_wire::DeviceId;
 use tributary_wire::topic::Channel;
 
-use crate::support::{PATIENCE, connect, ending, hub, once, plain, pub_ack, sub_ack, until};
+use crate::support::{PATIENCE, WAYS, connect, ending, hub, once, packet, plain, pub_ack, sub_ack, text, until};
 
 #[tokio::test]
 async fn a_device_speaks_on_its_own_topics_only() {
@@ -108,4 +108,62 @@ async fn refused_devices_are_told_why() {
 async fn plain_mqtt_is_refused_beyond_loopback() {
     let error = Gateway::bind(&plain("0.0.0.0:0"), Limits::default(), None).await.unwrap_err();
     assert!(error.to_string().contains("loopback only"), "{error}");
+}
+
+/// One device in every way at another's topics: it is told, and nothing arrives.
+#[tokio::test]
+async fn a_device_gets_nowhere_on_others_topics() {
+    for way in WAYS {
+        let mut hub = hub(Limits::default()).await;
+        let victim = DeviceId::new("edge-2").unwrap();
+        let (listener, mut listening) = hub.client(way, "edge-2");
+        listener.subscribe("v1/d/edge-2/down/#", QoS::AtLeastOnce).await.unwrap();
+        sub_ack(&mut listening).await;
+        let up = text("v1/d/edge-2/up/batch");
+        let down = text("v1/d/edge-2/down/command");
+        let mut bytes = connect("edge-1");
+        let mut refused = 0;
+        for topic in [&up, &down, &text("v1/hub/alerts"), &text("$SYS/x")] {
+            bytes.extend(packet(0x30, &[topic, &[0][..], b"forged"].concat()));
+            bytes.extend(packet(0x32, &[topic, &[0, 1, 0][..], b"forged"].concat()));
+            // Again, as a duplicate.
+            bytes.extend(packet(0x3a, &[topic, &[0, 1, 0][..], b"forged"].concat()));
+            refused += 3;
+        }
+        let filters = ["v1/d/edge-2/down/#", "v1/d/+/down/#", "#", "+/#", "$share/g/v1/d/edge-2/down/#", "v1/hub/#"];
+        for filter in filters {
+            bytes.extend(packet(0x82, &[&[0, 2, 0][..], &text(filter), &[1]].concat()));
+            bytes.extend(packet(0xa2, &[&[0, 3, 0][..], &text(filter)].concat()));
+            refused += 2;
+        }
+        bytes.extend([0xc0, 0]);
+        bytes.extend([0xe0, 0]);
+        let answer = hub.raw(way, &bytes).await;
+        let count = |wanted: &[u8]| answer.windows(wanted.len()).filter(|bytes| *bytes == wanted).count();
+        assert_eq!(count(&[0x40, 4, 0, 1, 0x87, 0]), 8, "PUBACK: {answer:x?}");
+        assert_eq!(count(&[0x90, 4, 0, 2, 0, 0x87]), 6, "SUBACK");
+        assert_eq!(count(&[0xb0, 4, 0, 3, 0, 0x87]), 6, "UNSUBACK");
+        assert_eq!(count(&[0xd0, 0]), 1, "and it may go on");
+        assert_eq!(hub.counted(Refusal::Topic), refused);
+        let will = [&[0, 4, b'M', b'Q', b'T', b'T', 5, 6, 0, 60, 0][..], &text("edge-1"), &[0], &down, &text("forged")];
+        let answer = hub.raw(way, &packet(0x10, &will.concat())).await;
+        assert_eq!((answer[0], answer[3]), (0x20, 0x87), "CONNACK of a will");
+        // An alias for a topic, and quality 2, were not offered: they end the connection.
+        for (reason, bytes) in [
+            (0x94, packet(0x32, &[&up[..], &[0, 1, 3, 35, 0, 1]].concat())),
+            (0x9b, packet(0x34, &[&up[..], &[0, 1, 0]].concat())),
+        ] {
+            let answer = hub.raw(way, &[connect("edge-1"), bytes].concat()).await;
+            let end = answer[2 + usize::from(answer[1])..].to_vec();
+            assert_eq!((end[0], end[2]), (0xe0, reason));
+        }
+        assert!(hub.up.try_recv().is_err(), "nothing went up");
+        hub.connections.send(&victim, Channel::Ack, "true").unwrap();
+        let first = until(&mut listening, |packet| match packet {
+            Packet::Publish(publish) => Some(publish.payload.clone()),
+            _ => None,
+        });
+        assert_eq!(&first.await[..], b"true", "nothing came down before");
+        assert!(hub.connections.is_connected(&victim));
+    }
 }
