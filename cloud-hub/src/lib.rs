@@ -25,6 +25,7 @@ pub mod monitor;
 pub mod rollout;
 pub mod orders;
 pub mod api;
+pub mod pages;
 pub mod commands;
 
 pub use commands::main as cli;

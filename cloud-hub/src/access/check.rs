@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use tokio::sync::Notify;
 use tributary_process::shutdown::Shutdown;
 use tributary_wire::{Micros, Sha256};
 
@@ -98,6 +99,8 @@ struct Inner {
     catalog: Catalog,
     config: AccessConfig,
     attempts: Attempts,
+    /// Given whenever a token was revoked.
+    revoked: Notify,
     /// When tokens and sessions were used since it was last written down.
     used: Mutex<Used>,
     refused: [AtomicU64; Refusal::ALL.len()],
@@ -119,7 +122,14 @@ impl Access {
     /// Access by the tokens of this catalog.
     pub fn new(catalog: Catalog, config: AccessConfig) -> Self {
         let attempts = Attempts::new(config.failures_per_minute);
-        Self(Arc::new(Inner { catalog, config, attempts, used: Mutex::default(), refused: Default::default() }))
+        Self(Arc::new(Inner {
+            catalog,
+            config,
+            attempts,
+            revoked: Notify::new(),
+            used: Mutex::default(),
+            refused: Default::default(),
+        }))
     }
 
     /// The settings.
@@ -174,6 +184,33 @@ impl Access {
         // be anything, such as a password in the wrong place.
         tracing::warn!(%from, id = name, problem, "a token was refused");
         Err(Denied::Wrong(problem))
+    }
+
+    /// Ends when a token does not count any more, with the reason: for connections that outlive the check of their token.
+    pub async fn ended(&self, token: &Verified) -> String {
+        loop {
+            let revoked = self.0.revoked.notified();
+            let now = now();
+            if token.expires.is_some_and(|expires| expires <= now) {
+                return format!("the token {} has expired", token.id);
+            }
+            match tokens::counts(self.0.catalog.reader(), &token.id).await {
+                Ok(false) => return format!("the token {} was revoked", token.id),
+                Ok(true) => {}
+                Err(error) => {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "a token could not be looked up")
+                }
+            }
+            let left = token.expires.map_or(i64::MAX, |expires| expires.0.saturating_sub(now.0).max(0));
+            // A signal that came between asking for it and now would be missed; the next look is never far.
+            let next = WRITE_EVERY.min(Duration::from_micros(left.unsigned_abs()));
+            tokio::select! { () = revoked => {}, () = tokio::time::sleep(next) => {} }
+        }
+    }
+
+    /// A token was revoked: whoever still uses it looks again.
+    pub fn revoked(&self) {
+        self.0.revoked.notify_waiters();
     }
 
     /// The session of a cookie, if it counts. Using it keeps it alive.

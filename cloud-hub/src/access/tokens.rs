@@ -179,6 +179,12 @@ pub async fn list(catalog: impl SqliteExecutor<'_>, after: &str, most: u32) -> R
     sqlx::query_as(query).bind(after).bind(i64::from(most)).fetch_all(catalog).await
 }
 
+/// Whether a token that was checked before was not revoked since.
+pub(super) async fn counts(catalog: impl SqliteExecutor<'_>, id: &str) -> Result<bool, sqlx::Error> {
+    let query = "select exists (select 1 from api_tokens where id = $1 and revoked is null)";
+    sqlx::query_scalar(query).bind(id).fetch_one(catalog).await
+}
+
 /// How many admins there would be without this one.
 pub async fn admins_without(catalog: impl SqliteExecutor<'_>, id: &str, now: Micros) -> Result<i64, sqlx::Error> {
     let query = "select count(*) from api_tokens

@@ -53,6 +53,7 @@ pub fn router(hub: Arc<Hub>) -> anyhow::Result<Router> {
         .fallback(|request: Request| async move { Problem::not_found(format!("there is no {}", request.uri().path())) })
         .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
         .layer(from_fn_with_state(guarding, guard))
+        .merge(crate::pages::routes(hub.clone()))
         .layer(from_fn(harden))
         .layer(from_fn(observe))
         .with_state(hub);

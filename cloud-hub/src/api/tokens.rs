@@ -127,6 +127,7 @@ async fn revoke(hub: State, Path(id): Path<String>) -> Result<Json<Listed>, Prob
     }
     tokens::revoke(&mut catalog, &token, now).await?;
     catalog.commit().await?;
+    hub.access.revoked();
     find(&hub, &id).await.map(Json)
 }
 

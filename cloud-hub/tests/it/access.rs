@@ -125,7 +125,13 @@ async fn a_token_is_shown_once_kept_as_a_hash_and_ends_when_it_is_told_to() {
     hub.hub.access.write_used().await.unwrap();
     assert!(hub.get(&format!("/tokens/{id}")).await.1["last_used"].as_i64().unwrap() > 0);
 
+    // A connection that began with the token learns of its end.
+    let verified = hub.hub.access.check(&token, [127, 0, 0, 1].into()).await.unwrap();
+    let access = hub.hub.access.clone();
+    let ending = tokio::spawn(async move { access.ended(&verified).await });
     let revoked = hub.send(Method::DELETE, &format!("/tokens/{id}"), "", "").await;
+    let ended = tokio::time::timeout(crate::support::DEADLINE, ending).await.unwrap().unwrap();
+    assert!(ended.contains("was revoked"), "{ended}");
     assert_eq!(revoked.status, StatusCode::OK);
     let refused = hub.with_token(&token).send(Method::GET, "/api/v1/devices", "", Bytes::new()).await.unwrap();
     assert_eq!(refused.status, StatusCode::UNAUTHORIZED);

@@ -11,6 +11,7 @@ mod monitor;
 mod rollouts;
 mod sessions;
 mod openapi;
+mod pages;
 mod command_line;
 mod devices;
 mod identity;

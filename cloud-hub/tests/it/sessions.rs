@@ -9,15 +9,15 @@ use tributary_process::http::Client;
 use crate::support::TestHub;
 
 /// What a browser keeps.
-struct Browser {
-    client: Client,
-    origin: String,
-    cookie: String,
-    csrf: String,
+pub struct Browser {
+    pub client: Client,
+    pub origin: String,
+    pub cookie: String,
+    pub csrf: String,
 }
 
 impl Browser {
-    async fn sign_in(client: Client, token: &str) -> (Self, HeaderMap) {
+    pub async fn sign_in(client: Client, token: &str) -> (Self, HeaderMap) {
         let origin = client.endpoint().to_string();
         let body = json!({"token": token}).to_string();
         let asking = client.clone().with_header(HeaderName::from_static("origin"), origin.parse().unwrap());
