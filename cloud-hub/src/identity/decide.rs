@@ -69,7 +69,7 @@ pub enum Refusal {
     #[error("{0}")]
     Request(String),
     /// Too many refusals for one address, or too many renewals of one device.
-    #[error("too many attempts from here; wait a minute")]
+    #[error("too many attempts; wait a while before the next")]
     TooMany,
 }
 

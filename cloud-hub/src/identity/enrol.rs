@@ -73,6 +73,10 @@ impl Identity {
             Ok((issued, grant)) => {
                 let outcome = grant.name();
                 self.tally.enrolment(outcome);
+                // Enrolments cost uses of a token; to repeat one costs something too.
+                if *grant == Grant::Again {
+                    address.map(|address| self.refusals.take(&address, now));
+                }
                 tracing::info!(device_id = %device, ?from, outcome, serial = %issued.certificate.serial(), "enrolled");
             }
             Err(error) => {

@@ -1,20 +1,21 @@
-//! So many refusals per minute and caller, then silence: guessing does not pay, and one caller's noise costs little.
+//! So much per caller and time, then no more: guessing does not pay, and one caller's noise costs little.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tributary_wire::Micros;
 
 /// Callers that are remembered at once, a few dozen bytes each; those beyond it share one allowance.
 const CALLERS: usize = 10_000;
-const MINUTE: i64 = 60_000_000;
 
 /// How much each caller has left.
 #[derive(Debug)]
 pub(super) struct Limiter<K> {
-    per_minute: u32,
+    allowed: f64,
+    period: Duration,
     callers: Mutex<HashMap<Option<K>, Bucket>>,
 }
 
@@ -25,16 +26,16 @@ struct Bucket {
 }
 
 impl Bucket {
-    fn fill(&mut self, per_minute: u32, now: Micros) {
-        let passed = now.0.saturating_sub(self.at.0).max(0) as f64 / MINUTE as f64;
-        *self = Self { left: (self.left + passed * f64::from(per_minute)).min(per_minute.into()), at: now };
+    fn fill(&mut self, allowed: f64, period: Duration, now: Micros) {
+        let passed = now.0.saturating_sub(self.at.0).max(0) as f64 / period.as_micros() as f64;
+        *self = Self { left: (self.left + passed * allowed).min(allowed), at: now };
     }
 }
 
 impl<K: Eq + Hash + Clone> Limiter<K> {
-    /// Each caller may cause so many per minute, on average and at once.
-    pub fn new(per_minute: u32) -> Self {
-        Self { per_minute, callers: Mutex::default() }
+    /// Each caller is allowed so many per period, on average and at once.
+    pub fn new(allowed: u32, period: Duration) -> Self {
+        Self { allowed: allowed.into(), period, callers: Mutex::default() }
     }
 
     /// Whether a caller has anything left.
@@ -60,15 +61,15 @@ impl<K: Eq + Hash + Clone> Limiter<K> {
         if callers.len() >= CALLERS && !callers.contains_key(&key) {
             // Whoever has filled up again is as one never seen.
             callers.retain(|_, bucket| {
-                bucket.fill(self.per_minute, now);
-                bucket.left < self.per_minute.into()
+                bucket.fill(self.allowed, self.period, now);
+                bucket.left < self.allowed
             });
             if callers.len() >= CALLERS {
                 key = None;
             }
         }
-        let bucket = callers.entry(key).or_insert(Bucket { left: self.per_minute.into(), at: now });
-        bucket.fill(self.per_minute, now);
+        let bucket = callers.entry(key).or_insert(Bucket { left: self.allowed, at: now });
+        bucket.fill(self.allowed, self.period, now);
         work(bucket)
     }
 }
@@ -88,9 +89,11 @@ pub(super) fn caller(address: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
+    const MINUTE: Duration = Duration::from_secs(60);
+
     #[test]
     fn an_allowance_is_used_up_and_comes_back_with_time() {
-        let limiter = Limiter::new(2);
+        let limiter = Limiter::new(2, MINUTE);
         let at = |seconds: i64| Micros(seconds * 1_000_000);
         assert!(limiter.take(&1, at(0)) && limiter.take(&1, at(0)));
         assert!(!limiter.allows(&1, at(1)) && !limiter.take(&1, at(1)));
@@ -103,11 +106,11 @@ mod tests {
 
     #[test]
     fn a_flood_of_callers_takes_no_more_memory_and_shares_one_allowance() {
-        let limiter = Limiter::new(1);
+        let limiter = Limiter::new(1, MINUTE);
         let allowed = (0..CALLERS + 100).filter(|caller| limiter.take(caller, Micros(0))).count();
         assert_eq!(allowed, CALLERS + 1);
         assert!(limiter.callers.lock().unwrap().len() <= CALLERS + 1);
-        assert!(limiter.take(&(CALLERS + 200), Micros(MINUTE)), "the others have filled up and are forgotten");
+        assert!(limiter.take(&(CALLERS + 200), Micros(60_000_000)), "the others have filled up and are forgotten");
     }
 
     #[test]

@@ -47,8 +47,9 @@ pub use revoke::RevokeError;
 pub use tokens::{Token, Wanted};
 pub(crate) use watch::{metrics, run};
 
-/// Renewals that one device may ask for per minute: one is enough, the rest is for lost answers.
-const RENEWALS_PER_MINUTE: u32 = 10;
+/// Renewals that one device may ask for per hour: one is enough, the rest is for lost answers. Each is kept for ever.
+const RENEWALS_PER_HOUR: u32 = 20;
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// The hub's authority, its own certificate, and all that it knows of its devices' certificates.
 pub struct Identity {
@@ -114,8 +115,8 @@ impl Identity {
             known,
             believed,
             changing: tokio::sync::Mutex::default(),
-            refusals: limit::Limiter::new(config.refusals_per_minute),
-            renewals: limit::Limiter::new(RENEWALS_PER_MINUTE),
+            refusals: limit::Limiter::new(config.refusals_per_minute, MINUTE),
+            renewals: limit::Limiter::new(RENEWALS_PER_HOUR, 60 * MINUTE),
             tally: tally::Tally::default(),
             authority,
             config,

@@ -29,7 +29,7 @@ impl Own {
         let files = (folder.join("hub.pem"), folder.join("hub.key"));
         let names = config.written_names();
         let kept = read(&files.0, &files.1, authority).and_then(|(certificate, shown)| {
-            match out_of_date(&certificate, &names, now) {
+            match out_of_date(&certificate, &names, authority, now) {
                 Some(why) => anyhow::bail!("{why}"),
                 None => Ok((certificate, shown)),
             }
@@ -63,7 +63,7 @@ impl Own {
 
     /// Renews the certificate if it is time; whether it was. The files are durable before anybody sees it.
     pub fn tend(&self, authority: &Authority, now: Micros) -> anyhow::Result<bool> {
-        let Some(why) = out_of_date(&self.current(), &self.names, now) else { return Ok(false) };
+        let Some(why) = out_of_date(&self.current(), &self.names, authority, now) else { return Ok(false) };
         let files = (self.certificate_file.as_path(), self.key_file.as_path());
         let (certificate, shown) = issue(authority, &self.names, self.lifetime, files, now)?;
         self.shown.replace(&shown);
@@ -74,13 +74,14 @@ impl Own {
 }
 
 /// Why a certificate is not good enough any more.
-fn out_of_date(certificate: &Certificate, names: &[String], now: Micros) -> Option<String> {
+fn out_of_date(certificate: &Certificate, names: &[String], authority: &Authority, now: Micros) -> Option<String> {
     let (from, to) = (certificate.not_before().0, certificate.not_after().0);
     let made = from.saturating_add(BACKDATED);
     let due = made.saturating_add(to.saturating_sub(made) / 3 * 2);
     if certificate.names() != names {
         Some(format!("its certificate is for {}, expected {}", certificate.names().join(", "), names.join(", ")))
-    } else if now.0 >= due {
+    } else if now.0 >= due && certificate.not_after() < authority.certificate().not_after() {
+        // One that ends with the authority is as good as any that it could still sign.
         Some("two thirds of its certificate's life are over".to_owned())
     } else if now.0 < from {
         Some("its certificate is not valid yet; the clock was set back".to_owned())
@@ -175,5 +176,9 @@ mod tests {
         assert_ne!(second, third);
         assert_eq!(open(&one), third);
         assert_ne!(open(&two), third);
+
+        // Near its own end the authority can give nothing better.
+        let own = Own::open(&two, &IdentityConfig::default(), folder.path(), now).unwrap();
+        assert!(!own.tend(&two, Micros(now.0 + DAY - 1)).unwrap());
     }
 }
