@@ -88,6 +88,10 @@ pub trait Topics: Send + Sync + 'static {
     /// Whether it may subscribe to this filter. The filter is valid; of a shared subscription it is the part behind
     /// `$share/NAME/`.
     fn may_follow(&self, filter: &str) -> bool;
+    /// Waits until these rights end, as when a token is revoked or expires; the client is then cut off and reads why.
+    fn ended<'a>(&'a self) -> Pin<Box<dyn Future<Output = String> + Send + 'a>> {
+        Box::pin(std::future::pending())
+    }
 }
 
 /// The rights of an integration: follow what the hub says under `v1/hub/`, say nothing.

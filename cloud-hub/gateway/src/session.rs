@@ -93,7 +93,7 @@ async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
     transport: Transport,
     certificate: Option<Certificate>,
     rim: &Rim,
-) -> Result<Greeting, Ending> {
+) -> Result<Box<Greeting>, Ending> {
     let first = packets.first().await?;
     let Packet::Connect(connect, properties, will, will_properties, login) = first else {
         return Err(Ending::protocol());
@@ -114,12 +114,13 @@ async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
     };
     let rights = rim.admission.admit(peer).await.map_err(Ending::not_let_in)?;
     let will = will.map(|will| (will, will_properties));
-    Ok(Greeting { connect, properties, will, rights })
+    // On the heap: a session should not keep the room of its first packet.
+    Ok(Box::new(Greeting { connect, properties, will, rights }))
 }
 
 /// Gives a peer that may come in its place, and serves it there.
 async fn seat<S: AsyncRead + AsyncWrite + Unpin>(
-    greeting: Greeting,
+    greeting: Box<Greeting>,
     transport: Transport,
     ticket: &mut Ticket,
     packets: &mut Packets<S>,

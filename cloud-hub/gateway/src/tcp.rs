@@ -64,7 +64,7 @@ pub(crate) async fn serve(listener: TcpListener, tls: Option<Arc<ServerConfig>>,
 async fn one(stream: TcpStream, address: SocketAddr, tls: Option<Arc<ServerConfig>>, ticket: Ticket, rim: &Rim) {
     let deadline = Instant::now() + rim.limits.handshake;
     let arrival = Arrival { address, transport: Transport::Plain, certificate: None, deadline, ticket };
-    let Some(tls) = tls else { return session::serve(stream, arrival, rim).await };
+    let Some(tls) = tls else { return Box::pin(session::serve(stream, arrival, rim)).await };
     let tally = rim.connections.tally();
     // Its own allocation: a session should not keep the room of its handshake.
     let shaken = timeout_at(deadline, Box::pin(shake_hands(stream, tls, rim))).await;
@@ -73,10 +73,10 @@ async fn one(stream: TcpStream, address: SocketAddr, tls: Option<Arc<ServerConfi
         Ok(Err(error)) => return tally.refused(why(&error), &address, &error),
         Err(_) => return tally.refused(Refusal::HandshakeTimeout, &address, &"no TLS handshake in time"),
     };
-    session::serve(stream, Arrival { transport: Transport::Tls, certificate, ..arrival }, rim).await;
+    Box::pin(session::serve(stream, Arrival { transport: Transport::Tls, certificate, ..arrival }, rim)).await;
 }
 
-type Shaken = (TlsStream<TcpStream>, Option<Certificate>);
+type Shaken = (Box<TlsStream<TcpStream>>, Option<Certificate>);
 
 async fn shake_hands(stream: TcpStream, tls: Arc<ServerConfig>, rim: &Rim) -> io::Result<Shaken> {
     let start = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream).await?;
@@ -85,7 +85,7 @@ async fn shake_hands(stream: TcpStream, tls: Arc<ServerConfig>, rim: &Rim) -> io
     let permit = rim.handshakes.acquire().await.map_err(io::Error::other)?;
     let accept = start.into_stream(tls);
     drop(permit);
-    let stream = accept.await?;
+    let stream = Box::new(accept.await?);
     let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
     let certificate = shown.map(|der| Certificate::from_der(der)).transpose().map_err(io::Error::other)?;
     Ok((stream, certificate))

@@ -24,14 +24,14 @@ const SESSION_SECONDS: u32 = 3600;
 
 /// Serves one client, from its admission to its end; its session may go on for a while.
 pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
-    greeting: Greeting,
+    greeting: Box<Greeting>,
     topics: &dyn Topics,
     keep_alive: Duration,
     ticket: &mut Ticket,
     packets: &mut Packets<S>,
     rim: &Rim,
 ) -> Ending {
-    let Greeting { connect, properties, will, .. } = greeting;
+    let Greeting { connect, properties, will, .. } = *greeting;
     let will = match will.map(|(will, properties)| Will::read(will, properties, topics)).transpose() {
         Ok(will) => will,
         Err(refused) => return Ending::not_let_in(refused),
@@ -43,6 +43,8 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     let named = !connect.client_id.is_empty();
     let id = if named { connect.client_id } else { format!("client-{}", clients.number()) };
     let (hold, before) = clients.hold(id.clone(), !connect.clean_session).await;
+    // Rights are those of this connection: a session that follows more is not gone on with.
+    let before = before.filter(|session| session.may_go_on(topics));
     let resumed = before.is_some();
     let session = match before {
         Some(session) => session,
@@ -86,6 +88,11 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     let ended = tokio::select! {
         biased;
         Ok(claim) = &mut hold.claims => Err(claim),
+        why = topics.ended() => {
+            // Neither its session nor its will outlives its rights.
+            (client.expiry, client.will) = (0, None);
+            Ok(Ending::Told(DisconnectReasonCode::AdministrativeAction, why))
+        }
         () = rim.shutdown.given() => Ok(Ending::stopping()),
         ending = client.serve(packets, rim) => Ok(ending),
     };

@@ -11,7 +11,9 @@ use tokio::time::Instant;
 
 use super::router::{Arrived, Link};
 use super::{Clients, Message, seconds_left};
+use crate::Topics;
 use crate::packets::{self, Packets};
+use crate::topics;
 
 /// Filters that one client may follow.
 const FOLLOWING: usize = 100;
@@ -103,6 +105,12 @@ impl Session {
         }
         self.following.insert(number, following);
         true
+    }
+
+    /// Whether these rights cover everything that it follows.
+    pub fn may_go_on(&self, rights: &dyn Topics) -> bool {
+        let mut filters = self.following.values().filter_map(|following| topics::filter(&following.filter));
+        filters.all(|finds| rights.may_follow(finds))
     }
 
     /// Whether it was followed.

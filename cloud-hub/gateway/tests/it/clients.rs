@@ -161,6 +161,33 @@ async fn a_session_outlives_its_connection_and_what_was_not_acknowledged_comes_a
 }
 
 #[tokio::test]
+async fn a_client_whose_rights_end_is_cut_off_and_leaves_nothing() {
+    let hub = hub(Limits::default()).await;
+    let (_heir, mut heirs) = follows(&hub, "any-heir", "will/#", QoS::AtLeastOnce).await;
+    let will = [&[0][..], &text("will/x"), &text("gone")].concat();
+    let (mut stream, _) = connected(&hub, connect("any-one", 0b110, &HOUR, &will)).await;
+    hub.door.withdrawn.cancel();
+    let told = rest(&mut stream).await;
+    assert_eq!((told[0], told[2]), (0xe0, 0x98), "administrative action");
+    assert!(String::from_utf8_lossy(&told).contains("the token is revoked"));
+    let ended = crate::support::ending(&mut heirs).await;
+    assert!(ended.contains("AdministrativeAction"), "without the will: {ended}");
+}
+
+#[tokio::test]
+async fn a_session_with_more_than_the_new_rights_is_not_gone_on_with() {
+    let hub = hub(Limits::default()).await;
+    for (filter, present) in [("small/#", 1), ("wide/#", 0)] {
+        let (mut away, _) = connected(&hub, connect("any-away", 2, &HOUR, b"")).await;
+        away.write_all(&packet(0x82, &[&[0, 1, 0][..], &text(filter), &[1]].concat())).await.unwrap();
+        one(&mut away).await;
+        drop(away);
+        let (_, answer) = connected(&hub, connect("any-away", 0b1000_0000, &HOUR, &text("narrow"))).await;
+        assert_eq!(answer[2..4], [present, 0], "{filter}");
+    }
+}
+
+#[tokio::test]
 async fn a_will_is_said_when_a_client_is_lost_and_only_where_it_may() {
     let hub = hub(Limits::default()).await;
     let (_heir, mut heirs) = follows(&hub, "any-heir", "will/#", QoS::AtLeastOnce).await;

@@ -22,6 +22,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
+use tokio_util::sync::CancellationToken;
 use tributary_identity::tls::{self, Clients, Shown};
 use tributary_identity::{Authority, DeviceClock, Key, KeyFile};
 use tributary_process::shutdown::Shutdown;
@@ -53,6 +54,8 @@ pub struct Door {
     pub revoked: Mutex<HashSet<String>>,
     pub asked: AtomicUsize,
     pub seen: Mutex<Vec<(SocketAddr, Transport)>>,
+    /// Ends the rights of all clients that may do everything.
+    pub withdrawn: CancellationToken,
 }
 
 impl Door {
@@ -64,7 +67,8 @@ impl Door {
             return Ok(Rights::Client(Arc::new(FollowsHub)));
         }
         if peer.client_id.is_empty() || peer.client_id.starts_with("any-") {
-            return Ok(Rights::Client(Arc::new(Everything)));
+            let narrow = peer.username == Some("narrow");
+            return Ok(Rights::Client(Arc::new(Everything(self.withdrawn.clone(), narrow))));
         }
         let device = match DeviceId::new(peer.client_id) {
             Ok(device) => device,
@@ -94,8 +98,8 @@ impl Admission for Door {
     }
 }
 
-/// Everything but what begins with `no/`: in tests only.
-struct Everything;
+/// Everything but what begins with `no/`, until the door withdraws it: in tests only.
+struct Everything(CancellationToken, bool);
 
 impl Topics for Everything {
     fn may_publish(&self, topic: &str) -> bool {
@@ -103,7 +107,14 @@ impl Topics for Everything {
     }
 
     fn may_follow(&self, filter: &str) -> bool {
-        !filter.starts_with("no/")
+        !(filter.starts_with("no/") || self.1 && filter.starts_with("wide/"))
+    }
+
+    fn ended<'a>(&'a self) -> Pin<Box<dyn Future<Output = String> + Send + 'a>> {
+        Box::pin(async {
+            self.0.cancelled().await;
+            "the token is revoked".to_owned()
+        })
     }
 }
 
