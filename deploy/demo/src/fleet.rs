@@ -1,15 +1,21 @@
 //! The processes: one hub and some agents, each started through the same entry point as the program itself.
 
 use std::fs::File;
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
-use serde::Serialize;
-use tributary_process::http::{AUTHORIZATION, Client, Endpoint};
+use anyhow::{Context, Result, bail, ensure};
+use hyper::Method;
+use hyper::header::{AUTHORIZATION, HeaderValue};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tributary_identity::{Certificate, DeviceClock, tls};
+use tributary_process::http::{Client, Endpoint};
 use tributary_process::resources;
+use tributary_wire::Micros;
 
 use crate::wait;
 
@@ -95,22 +101,20 @@ pub struct Fleet {
 #[derive(Serialize)]
 struct HubConfig {
     data_dir: PathBuf,
-    gateway: Plain,
+    gateway: Gateway,
     api: Api,
     training: Training,
 }
 
 #[derive(Serialize)]
-struct Plain {
-    tls: &'static str,
-    quic: &'static str,
-    insecure_plain_on_loopback: String,
+struct Gateway {
+    quic: String,
+    tls: String,
 }
 
 #[derive(Serialize)]
 struct Api {
-    listen: &'static str,
-    insecure_plain_on_loopback: String,
+    listen: String,
 }
 
 #[derive(Serialize)]
@@ -126,7 +130,6 @@ struct AgentConfig {
     lines: Vec<String>,
     view: PathBuf,
     hub: HubAddress,
-    trust: Trust,
     sources: Sources,
     link: Link,
 }
@@ -137,15 +140,12 @@ struct Link {
     report_every: &'static str,
 }
 
+/// An enrolled agent knows its hub; `url` is where it enrols. The others mislead it.
 #[derive(Serialize)]
 struct HubAddress {
-    insecure_plain_mqtt: String,
-    insecure_plain_http: String,
-}
-
-#[derive(Serialize)]
-struct Trust {
-    keys: PathBuf,
+    url: String,
+    quic: Option<String>,
+    tls: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -172,11 +172,11 @@ pub struct Wish {
 }
 
 impl Fleet {
-    /// Starts everything in `folder` on free loopback ports and waits until the hub answers.
+    /// Starts everything in `folder` on free loopback ports: the hub, then agents that enrol with one token.
     pub async fn start(folder: &Path, wish: &Wish) -> Result<Self> {
         std::fs::create_dir_all(folder.join("logs"))?;
-        let (mqtt, http, nowhere) = (free_port()?, free_port()?, free_port()?);
-        let address = format!("http://127.0.0.1:{http}");
+        let (https, tls, quic) = (free_port()?, free_port()?, free_udp_port()?);
+        let url = format!("https://127.0.0.1:{https}");
         let data_dir = folder.join("hub");
         let view = folder.join("view.toml");
         std::fs::write(&view, wish.view)?;
@@ -185,32 +185,22 @@ impl Fleet {
             "hub",
             &HubConfig {
                 data_dir: data_dir.clone(),
-                gateway: Plain {
-                    tls: "127.0.0.1:0",
-                    quic: "127.0.0.1:0",
-                    insecure_plain_on_loopback: format!("127.0.0.1:{mqtt}"),
-                },
-                api: Api { listen: "127.0.0.1:0", insecure_plain_on_loopback: format!("127.0.0.1:{http}") },
+                gateway: Gateway { quic: format!("127.0.0.1:{quic}"), tls: format!("127.0.0.1:{tls}") },
+                api: Api { listen: format!("127.0.0.1:{https}") },
                 training: Training { program: wish.executable.clone(), arguments: vec!["hub".into()] },
             },
         )?;
-        let mut fleet = Self {
-            folder: folder.into(),
-            hub: Program::new("hub", &wish.executable, folder, &["hub", "serve", "--config", &file]),
-            agents: Vec::new(),
-            api: Client::new(address.parse().map_err(anyhow::Error::msg)?),
-            locals: Vec::new(),
-        };
-        fleet.hub.start()?;
+        let mut hub = Program::new("hub", &wish.executable, folder, &["hub", "serve", "--config", &file]);
+        hub.start()?;
+        let api = operator(&mut hub, &data_dir, &url).await?;
+        let mut fleet = Self { folder: folder.into(), hub, agents: Vec::new(), api, locals: Vec::new() };
         fleet.hub_answers(Duration::from_secs(60)).await?;
-        let token =
-            std::fs::read_to_string(data_dir.join("keys").join("admin.token")).context("the hub's first token")?;
-        let bearer = format!("Bearer {}", token.trim()).parse().context("the hub's first token")?;
-        fleet.api = fleet.api.with_header(AUTHORIZATION, bearer);
+        let token = fleet.enrolment_token(wish.agents).await?;
+        let nowhere = format!("127.0.0.1:{}", free_port()?);
         for index in 0..wish.agents {
             let device = device(index);
             let state_dir = folder.join(&device);
-            let mqtt = if wish.misled == Some(index) { nowhere } else { mqtt };
+            let misled = (wish.misled == Some(index)).then(|| nowhere.clone());
             let file = write(
                 folder,
                 &device,
@@ -219,15 +209,12 @@ impl Fleet {
                     state_dir: state_dir.clone(),
                     lines: vec![LINE.into()],
                     view: view.clone(),
-                    hub: HubAddress {
-                        insecure_plain_mqtt: format!("127.0.0.1:{mqtt}"),
-                        insecure_plain_http: address.clone(),
-                    },
-                    trust: Trust { keys: data_dir.join("keys").join("trust.json") },
+                    hub: HubAddress { url: url.clone(), quic: misled.clone(), tls: misled },
                     sources: Sources { api: TimeRules { time: "replay" } },
                     link: Link { report_every: "1s" },
                 },
             )?;
+            enrol(&wish.executable, &file, &token)?;
             let mut agent = Program::new(&device, &wish.executable, folder, &["agent", "run", "--config", &file]);
             agent.start()?;
             fleet.agents.push(agent);
@@ -236,6 +223,29 @@ impl Fleet {
         }
         fleet.agents_answer(Duration::from_secs(60)).await?;
         Ok(fleet)
+    }
+
+    /// Asks the hub for an enrolment token, good for so many devices and an hour.
+    async fn enrolment_token(&self, uses: usize) -> Result<PathBuf> {
+        #[derive(Deserialize)]
+        struct Made {
+            token: String,
+        }
+        let wanted = json!({"group": "demo", "uses": uses.max(1), "lifetime": "1h"});
+        let made: Made = self.api.call(Method::POST, "/api/v1/enrolment-tokens", &wanted).await?;
+        let path = self.folder.join("enrolment-token");
+        tributary_process::durable::write_private(&path, made.token.as_bytes())?;
+        Ok(path)
+    }
+
+    /// What an operator's commands need to reach this hub: address, authority, token.
+    pub fn access(&self) -> [(&'static str, String); 3] {
+        let hub = self.folder.join("hub");
+        [
+            ("CLOUD_HUB_URL", self.api.endpoint().to_string()),
+            ("CLOUD_HUB_CA", hub.join("identity").join("authority.pem").display().to_string()),
+            ("CLOUD_HUB_TOKEN_FILE", hub.join("keys").join("admin.token").display().to_string()),
+        ]
     }
 
     /// Waits until the hub's web API answers.
@@ -284,7 +294,41 @@ fn write(folder: &Path, name: &str, config: &impl Serialize) -> Result<String> {
     Ok(path.display().to_string())
 }
 
+/// A client with the rights of the hub's first administrator, once the hub has made its authority and that token.
+async fn operator(hub: &mut Program, data: &Path, url: &str) -> Result<Client> {
+    let (authority, token) = (data.join("identity").join("authority.pem"), data.join("keys").join("admin.token"));
+    let mut read = None;
+    wait::until("the hub made its keys", Duration::from_secs(60), async || {
+        hub.check()?;
+        read = std::fs::read_to_string(&authority).ok().zip(std::fs::read_to_string(&token).ok());
+        Ok(if read.is_some() { Ok(()) } else { Err(format!("no {}", token.display())) })
+    })
+    .await?;
+    let (authority, token) = read.context("the hub's keys")?;
+    let clock = Arc::new(DeviceClock::new(Micros(0)));
+    let trust = tls::device_client(&Certificate::all_from_pem(&authority)?, None, tls::ALPN_HTTP, clock)?;
+    let mut bearer = HeaderValue::from_str(&format!("Bearer {}", token.trim()))?;
+    bearer.set_sensitive(true);
+    let client = Client::new(url.parse().map_err(anyhow::Error::msg)?);
+    Ok(client.with_tls(Arc::new(trust)).with_header(AUTHORIZATION, bearer))
+}
+
+/// Runs `edge-agent enroll`, as whoever installs a device does.
+fn enrol(executable: &Path, config: &str, token: &Path) -> Result<()> {
+    let mut command = Command::new(executable);
+    command.args(["agent", "enroll", "--config", config, "--token-file"]).arg(token);
+    let output = command.output().context("starting the enrolment of an agent")?;
+    let words = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "enrolment of {config} ended with {}:\n{}", output.status, words.trim());
+    Ok(())
+}
+
 /// A port that is free now. Another program may take it before ours does; then ours says so and ends.
 fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// The same for UDP.
+fn free_udp_port() -> Result<u16> {
+    Ok(UdpSocket::bind("127.0.0.1:0")?.local_addr()?.port())
 }

@@ -180,13 +180,17 @@ impl Story {
 
     /// Leaves everything running for the person to look around.
     async fn stay(&mut self) -> Result<()> {
-        let hub = self.fleet.api.endpoint().to_string();
         let socket = self.fleet.locals[0].endpoint().to_string();
         println!("\n        Look around while it runs (Ctrl-C ends it):");
-        println!("        cargo run -- hub line story {} --hub {hub}", crate::fleet::LINE);
-        println!("        cargo run -- hub rollout list --hub {hub}");
+        for (name, value) in self.fleet.access() {
+            println!("        export {name}={value}");
+        }
+        println!("        cargo run -- hub line story {}", crate::fleet::LINE);
+        println!("        cargo run -- hub rollout list");
+        println!("        cargo run -- hub audit list");
+        println!("        cargo run -- hub device command edge-1 logs --wait");
         println!("        cargo run -- agent status --agent {socket}");
-        println!("        {hub}/api/v1/openapi.json");
+        println!("        {}, with the token as password", self.fleet.api.endpoint());
         Shutdown::on_signal()?.given().await;
         Ok(())
     }
