@@ -21,6 +21,8 @@ pub struct Summary {
     pub dropped: u64,
     /// Records that are in the lake more than once.
     pub duplicated: u64,
+    /// Changes of state in the hub's audit log.
+    pub audit_entries: u64,
     /// Requests that failed while packages were switched.
     pub requests_failed: u64,
     /// Alerts of drift or quality.

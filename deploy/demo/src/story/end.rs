@@ -126,6 +126,23 @@ impl Story {
             thousands(summary.accepted),
             thousands(summary.in_lake)
         ));
+        self.verify_audit().await
+    }
+
+    /// The hub's log of changes is whole, up to the entry that each agent remembers from its newest assignment.
+    async fn verify_audit(&mut self) -> Result<()> {
+        let mut entries = 0;
+        for local in &self.fleet.locals {
+            let status: Value = local.get("/v1/status").await?;
+            let head = &status["hub"]["audit"];
+            let (Some(number), Some(hash)) = (head["number"].as_u64(), head["hash"].as_str()) else { continue };
+            let verdict: Value = self.ask(&format!("audit/verify?head={number}:{hash}")).await?;
+            ensure!(verdict["whole"] == true, "the audit log is not whole: {verdict}");
+            entries = verdict["last"].as_u64().unwrap_or_default();
+        }
+        ensure!(entries > 0, "no agent remembers an entry of the audit log");
+        self.summary.audit_entries = entries;
+        self.display.fact(format!("{entries} changes of state in the audit log, whole up to what the agents remember"));
         Ok(())
     }
 }
