@@ -79,6 +79,7 @@ impl Life {
             quarantine: "/data/quarantine".into(),
             bus: Bus::default(),
             answers: receipts.clone(),
+            results: mpsc::channel(1).0,
             config: IngestConfig {
                 group_idle: HumanDuration(Duration::from_millis(1)),
                 retry: HumanDuration(Duration::from_millis(20)),
