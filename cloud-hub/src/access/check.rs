@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -18,6 +17,7 @@ use super::secret::Secret;
 use super::sessions::{self, Session};
 use super::tokens::{self, ApiToken, Found, Verified, Wish};
 use super::{AccessConfig, Role};
+use crate::api::gate::Counted;
 use crate::catalog::{Catalog, now};
 
 /// How often it is written down when tokens and sessions were last used.
@@ -103,7 +103,7 @@ struct Inner {
     revoked: Notify,
     /// When tokens and sessions were used since it was last written down.
     used: Mutex<Used>,
-    refused: [AtomicU64; Refusal::ALL.len()],
+    refused: [Counted; Refusal::ALL.len()],
 }
 
 #[derive(Debug, Default)]
@@ -162,10 +162,7 @@ impl Access {
         let now = now();
         let token: Result<ApiToken, _> = text.parse();
         let name = token.as_ref().map_or("", |token| token.id.as_str());
-        if let Err(after) = self.0.attempts.may(from, name, now) {
-            self.count(Refusal::Limited);
-            return Err(Denied::Limited { after });
-        }
+        self.may(from, name, now)?;
         let problem = match &token {
             Err(malformed) => malformed.to_string(),
             Ok(token) => match tokens::find(self.0.catalog.reader(), token, now).await? {
@@ -179,10 +176,11 @@ impl Access {
             },
         };
         self.0.attempts.failed(from, now);
-        self.count(Refusal::Token);
-        // As many lines as attempts, which are limited. The id is only written when the form was right: else it may
-        // be anything, such as a password in the wrong place.
-        tracing::warn!(%from, id = name, problem, "a token was refused");
+        if let Some(times) = self.count(Refusal::Token) {
+            // The id is only known when the form was right: else the text may be anything, such as a password in the
+            // wrong place.
+            tracing::warn!(%from, id = name, problem, times, "a token was refused");
+        }
         Err(Denied::Wrong(problem))
     }
 
@@ -213,28 +211,52 @@ impl Access {
         self.0.revoked.notify_waiters();
     }
 
-    /// The session of a cookie, if it counts. Using it keeps it alive.
-    pub async fn session(&self, secret: &Secret) -> Result<Option<Session>, sqlx::Error> {
-        let now = now();
-        let Some(session) = sessions::find(self.0.catalog.reader(), secret, now).await? else { return Ok(None) };
-        let mut used = self.used();
-        let last = used.sessions.get(&session.digest).copied().unwrap_or(session.used).max(session.used);
-        if now.0.saturating_sub(last.0) >= self.idle() {
-            return Ok(None);
-        }
-        used.sessions.insert(session.digest, now);
-        used.tokens.insert(session.token.id.clone(), now);
-        Ok(Some(session))
+    /// The session of a cookie that was shown from that address, if it counts. Using it keeps it alive.
+    pub async fn session(&self, secret: &Secret, from: IpAddr) -> Result<Session, Denied> {
+        let (now, name) = (now(), secret.digest().to_string());
+        self.may(from, &name, now)?;
+        let found = sessions::find(self.0.catalog.reader(), secret, now).await?;
+        let alive = found.filter(|session| {
+            let mut used = self.used();
+            let last = used.sessions.get(&session.digest).copied().unwrap_or(session.used).max(session.used);
+            let alive = now.0.saturating_sub(last.0) < self.idle();
+            if alive {
+                used.sessions.insert(session.digest, now);
+                used.tokens.insert(session.token.id.clone(), now);
+            }
+            alive
+        });
+        let Some(session) = alive else {
+            self.0.attempts.failed(from, now);
+            self.count(Refusal::Session);
+            return Err(Denied::Wrong("the session has ended; sign in again".to_owned()));
+        };
+        self.0.attempts.succeeded(from, &name, now);
+        Ok(session)
     }
 
-    /// Counts a call that was not let through.
-    pub fn count(&self, refusal: Refusal) {
-        self.0.refused[refusal as usize].fetch_add(1, Ordering::Relaxed);
+    /// A session has begun at that address: others' failures there do not hold it up.
+    pub fn begun(&self, secret: &Secret, from: IpAddr) {
+        self.0.attempts.succeeded(from, &secret.digest().to_string(), now());
+    }
+
+    fn may(&self, from: IpAddr, name: &str, now: Micros) -> Result<(), Denied> {
+        self.0.attempts.may(from, name, now).map_err(|after| {
+            if let Some(times) = self.count(Refusal::Limited) {
+                tracing::warn!(%from, times, "somebody who was wrong too often has to wait");
+            }
+            Denied::Limited { after }
+        })
+    }
+
+    /// Counts a call that was not let through; how many to mention in the log, if now is the time for it.
+    pub fn count(&self, refusal: Refusal) -> Option<u64> {
+        self.0.refused[refusal as usize].count(now())
     }
 
     /// How often that happened.
     pub fn of(&self, refusal: Refusal) -> u64 {
-        self.0.refused[refusal as usize].load(Ordering::Relaxed)
+        self.0.refused[refusal as usize].times()
     }
 
     fn idle(&self) -> i64 {

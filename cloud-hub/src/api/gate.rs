@@ -68,11 +68,32 @@ pub fn origin(address: IpAddr) -> IpAddr {
     }
 }
 
+/// How often something happened, and when it was last mentioned in the log.
 #[derive(Debug, Default)]
-struct Counted {
+pub(crate) struct Counted {
     times: AtomicU64,
     logged: AtomicI64,
     unlogged: AtomicU64,
+}
+
+impl Counted {
+    /// Counts it; how many times to mention in the log, if now is the time for it.
+    pub(crate) fn count(&self, now: Micros) -> Option<u64> {
+        self.times.fetch_add(1, Ordering::Relaxed);
+        let times = self.unlogged.fetch_add(1, Ordering::Relaxed) + 1;
+        let logged = self.logged.load(Ordering::Relaxed);
+        let due = now.0.saturating_sub(logged) >= LOG_EVERY || now.0 < logged;
+        let won = due && self.logged.compare_exchange(logged, now.0, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        won.then(|| {
+            self.unlogged.fetch_sub(times, Ordering::Relaxed);
+            times
+        })
+    }
+
+    /// How often.
+    pub(crate) fn times(&self) -> u64 {
+        self.times.load(Ordering::Relaxed)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -127,21 +148,12 @@ impl Gate {
 
     /// Counts a connection that was not served; how many to mention in the log, if now is the time for it.
     pub fn count(&self, reason: Reason, now: Micros) -> Option<u64> {
-        let counted = &self.counted[reason as usize];
-        counted.times.fetch_add(1, Ordering::Relaxed);
-        let times = counted.unlogged.fetch_add(1, Ordering::Relaxed) + 1;
-        let logged = counted.logged.load(Ordering::Relaxed);
-        let due = now.0.saturating_sub(logged) >= LOG_EVERY || now.0 < logged;
-        let won = due && counted.logged.compare_exchange(logged, now.0, Ordering::Relaxed, Ordering::Relaxed).is_ok();
-        won.then(|| {
-            counted.unlogged.fetch_sub(times, Ordering::Relaxed);
-            times
-        })
+        self.counted[reason as usize].count(now)
     }
 
     /// How often that happened.
     pub fn of(&self, reason: Reason) -> u64 {
-        self.counted[reason as usize].times.load(Ordering::Relaxed)
+        self.counted[reason as usize].times()
     }
 
     /// Connections now, half open ones included.

@@ -34,7 +34,7 @@ pub async fn serve(hub: Arc<Hub>, listeners: Listeners, shutdown: Shutdown) -> a
 /// The whole API with everything that holds for all of it. Fails when an operation does not declare whom it is for.
 pub fn router(hub: Arc<Hub>) -> anyhow::Result<Router> {
     let rules = Rules::read(&super::openapi()).context("who may call what is not declared")?;
-    let guarding = Guard { hub: hub.clone(), rules: Arc::new(rules) };
+    let guarding = Guard(hub.clone(), Arc::new(rules));
     let Groups { quick, labels, uploads, work } = groups();
     let config = hub.config.api.clone();
     let (body, short, piece) = (config.body_limit.0, config.request_timeout.0, config.body_timeout.0);

@@ -103,6 +103,7 @@ async fn begin(
     if !(Caller { who, from: Some(peer.address), certificate: None }).scope(begin).await? {
         return Err(Problem::unauthorized(format!("the token {} was revoked", token.id)));
     }
+    hub.access.begun(&secret, peer.address.ip());
     let cookie = sessions::set_cookie(Some(&secret), length.as_secs(), peer.secure);
     let headers = [(header::SET_COOKIE, cookie), (header::CACHE_CONTROL, "no-store".to_owned())];
     Ok((StatusCode::CREATED, headers, Json(Session::new(&token, Some((end, &secret))))).into_response())

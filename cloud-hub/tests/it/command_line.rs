@@ -147,3 +147,102 @@ fn settings_are_printed_as_toml_or_json_and_a_reader_that_leaves_causes_no_panic
     let out = program.wait_with_output().unwrap();
     assert_eq!((out.status.code(), String::from_utf8(out.stderr).unwrap().as_str()), (Some(141), ""));
 }
+
+/// A hub as a process of its own, killed at the end.
+struct Served {
+    process: std::process::Child,
+    data: std::path::PathBuf,
+    log: std::path::PathBuf,
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Served {
+    fn start(folder: &std::path::Path) -> Self {
+        let (data, log) = (folder.join("hub"), folder.join("log"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cloud-hub"));
+        command.args(["serve", "--set", "log.filter=trace", "--set", &format!("data_dir={}", data.display())]);
+        for listener in ["api.listen", "gateway.tls", "gateway.quic"] {
+            command.args(["--set", &format!("{listener}=127.0.0.1:0")]);
+        }
+        let output = std::fs::File::create(&log).unwrap();
+        let process = command.stdout(output.try_clone().unwrap()).stderr(output).spawn().unwrap();
+        Self { process, data, log }
+    }
+
+    fn url(&self) -> String {
+        let start = std::time::Instant::now();
+        loop {
+            let addresses = std::fs::read(self.data.join("addresses.json")).unwrap_or_default();
+            if let Ok(addresses) = serde_json::from_slice::<Value>(&addresses) {
+                assert_eq!(addresses["http"], Value::Null, "nothing is served without encryption unless asked for");
+                return format!("https://{}", addresses["https"].as_str().unwrap());
+            }
+            assert!(start.elapsed() < crate::support::DEADLINE, "{:?}", std::fs::read_to_string(&self.log));
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    }
+}
+
+#[test]
+fn over_https_the_program_needs_to_know_whom_to_trust_and_shows_a_token_that_stays_out_of_logs() {
+    let folder = tempfile::tempdir().unwrap();
+    let served = Served::start(folder.path());
+    let url = served.url();
+    let say = |arguments: &[&str]| {
+        let output = run(&url, arguments);
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    };
+    let (code, _, error) = say(&["device", "list"]);
+    assert!(code == 2 && error.contains("--ca FILE") && error.contains("identity/authority.pem"), "{code} {error}");
+    let ca = served.data.join("identity/authority.pem").display().to_string();
+    let (code, _, error) = say(&["--ca", &ca, "device", "list"]);
+    assert!(code == 5 && error.contains("--token-file") && error.contains("keys/admin.token"), "{code} {error}");
+    let file = served.data.join("keys/admin.token");
+    let admin = |rest: &[&str]| say(&[&["--ca", &ca, "--token-file", file.to_str().unwrap()], rest].concat());
+    assert_eq!(admin(&["device", "list"]).0, 0);
+    let (code, made, error) = admin(&["access", "create", "grafana", "--expires", "30d"]);
+    assert!(code == 0 && made.starts_with("tributary-api.") && made.lines().count() == 1, "{code} {made} {error}");
+    let viewer = folder.path().join("viewer.token");
+    std::fs::write(&viewer, &made).unwrap();
+    let looks = |rest: &[&str]| say(&[&["--ca", &ca, "--token-file", viewer.to_str().unwrap()], rest].concat());
+    let (code, who, _) = looks(&["access", "whoami"]);
+    assert!(code == 0 && who.contains("grafana") && who.contains("viewer"), "{who}");
+    let (code, _, error) = looks(&["device", "set", "edge-1"]);
+    assert!(code == 5 && error.contains("needs the role operator"), "{code} {error}");
+    let id = made.split('.').nth(1).unwrap();
+    let (code, list, _) = admin(&["access", "list"]);
+    assert!(code == 0 && list.contains(id) && list.contains("grafana"), "{list}");
+    assert_eq!(admin(&["access", "revoke", id]).0, 0);
+    let (code, _, error) = looks(&["device", "list"]);
+    assert!(code == 5 && error.contains("was revoked"), "{code} {error}");
+    let (code, _, error) = admin(&["access", "create", "x", "--expires", "soon"]);
+    assert!(code == 5 && error.contains("soon"), "{code} {error}");
+    let wrong = folder.path().join("wrong.pem");
+    std::fs::write(&wrong, "no certificate").unwrap();
+    let (code, _, error) = say(&["--ca", wrong.to_str().unwrap(), "device", "list"]);
+    assert!(code == 2 && error.contains("wrong.pem"), "{code} {error}");
+    // Whom the hub's certificate does not satisfy, it does not reach.
+    let other = tempfile::tempdir().unwrap();
+    let stranger = Served::start(other.path());
+    stranger.url();
+    let ca = stranger.data.join("identity/authority.pem").display().to_string();
+    let (code, _, error) = say(&["--ca", &ca, "device", "list"]);
+    assert_eq!(code, 3, "{error}");
+
+    let log = std::fs::read_to_string(&served.log).unwrap();
+    assert!(log.contains("access.create") || log.contains("answered"), "{log}");
+    for token in [made.trim(), std::fs::read_to_string(&file).unwrap().trim()] {
+        assert!(!log.contains(token.rsplit('.').next().unwrap()), "a secret is in the log");
+    }
+    assert_eq!(
+        run("http://192.0.2.1:80", &["--token-file", file.to_str().unwrap(), "device", "list"]).status.code(),
+        Some(2)
+    );
+}

@@ -145,3 +145,20 @@ async fn devices_are_registered_listed_in_pages_and_counted() {
     assert!(!text.contains("edge-3"), "no device id is a metric label");
     hub.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_stops_coming_ends_its_request() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let hub = TestHub::start_in(tempfile::tempdir().unwrap(), |config| {
+        config.api.body_timeout = tributary_process::config::HumanDuration(std::time::Duration::from_millis(100));
+    })
+    .await;
+    let mut stream = tokio::net::TcpStream::connect(hub.hub.http_address().unwrap()).await.unwrap();
+    let head =
+        "PUT /api/v1/devices/edge-1 HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\nauthorization: Bearer ";
+    stream.write_all(format!("{head}{}\r\n\r\n{{\"labels\": ", hub.token()).as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("no byte of the body came"), "{answer}");
+    hub.stop().await;
+}
