@@ -55,6 +55,7 @@ pub(super) fn report(handle: Handle, link: Arc<LinkStatus>, hub: HubAccess) -> B
         link: link.view(),
         certificate: hub.identity.as_ref().map(|identity| identity.view()),
         no_certificate: hub.why.clone(),
+        identity_problem: hub.problem.clone(),
     })
 }
 

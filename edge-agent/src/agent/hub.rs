@@ -27,6 +27,8 @@ pub(super) struct HubAccess {
     pub(super) time: Time,
     /// Why there is no identity, and what would change that.
     pub(super) why: Option<String>,
+    /// What is wrong with the identity that is there.
+    pub(super) problem: Option<String>,
 }
 
 impl HubAccess {
@@ -34,12 +36,14 @@ impl HubAccess {
     pub(super) fn open(config: &mut Config) -> Result<Self, BuildError> {
         let folder = Folder::of(&config.state_dir);
         let time = Time::open(folder.clone());
+        let mut problem = None;
         let (identity, why) = match Identity::open(folder.clone(), &config.hub, time.clone()) {
             Ok(Some(identity)) => (Some(identity), None),
             Ok(None) => (None, Some(format!("this device is not enrolled: {HOW}"))),
             Err(error) => {
                 let why = format!("the identity in {} cannot be used: {}", folder.path().display(), in_words(&error));
                 tracing::error!("{why}");
+                problem = Some(why.clone());
                 (None, Some(format!("{why}; {HOW} (with --again)")))
             }
         };
@@ -63,7 +67,7 @@ impl HubAccess {
         };
         // Whoever works without encryption on purpose is not told to enrol.
         let why = why.filter(|_| matches!(way, Way::None { .. }));
-        Ok(Self { identity, way, web, time, why })
+        Ok(Self { identity, way, web, time, why, problem })
     }
 
     /// The keys that sign releases, as enrolment brought them.

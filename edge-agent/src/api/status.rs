@@ -40,6 +40,8 @@ pub struct Report {
     pub certificate: Option<CertificateView>,
     /// Why there is none, and what would change that.
     pub no_certificate: Option<String>,
+    /// What is wrong with an identity that cannot be used.
+    pub identity_problem: Option<String>,
 }
 
 /// Everything there is to say about the agent.
@@ -73,6 +75,7 @@ impl StatusSource {
             tracing::debug!(problem, "the window snapshot was thrown away at start");
         }
         let report = (self.report)();
+        problems.extend(report.identity_problem);
         problems.extend(report.certificate.and_then(|certificate| certificate.problem));
         let refused = self.metrics.refusals(&REASONS);
         Health { ok: problems.is_empty(), problems, refused, dropped: shown.dropped }

@@ -60,8 +60,8 @@ pub enum EnrolError {
         found: Endpoint,
     },
     /// Nobody answers.
-    #[error("the hub cannot be reached")]
-    Unreachable(#[source] ClientError),
+    #[error(transparent)]
+    Unreachable(ClientError),
     /// Another hub, or somebody who wants to be taken for it.
     #[error("{hub} is not the hub that made this token: its authority has another fingerprint; nothing was sent to it")]
     OtherHub {

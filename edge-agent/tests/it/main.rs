@@ -2,5 +2,6 @@
 
 mod support;
 mod events;
+mod identity;
 mod refusals;
 mod restart;
