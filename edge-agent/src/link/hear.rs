@@ -120,7 +120,7 @@ mod tests {
         bolero::check!().for_each(|bytes: &[u8]| {
             let (first, rest) = bytes.split_first().map_or((0, bytes), |(first, rest)| (*first, rest));
             let channels = [Channel::Ack, Channel::Assignment, Channel::Features, Channel::Command];
-            let topic = Topic::new(device.clone(), channels[usize::from(first % 4)].clone()).to_string();
+            let topic = Topic::new(device.clone(), channels[usize::from(first % 4)]).to_string();
             match read(&device, topic.as_bytes(), rest) {
                 Ok(Said::Ack(ack)) => {
                     let mut outbox = Outbox::new(Incarnation(1), OutboxSettings::default(), 1);

@@ -34,13 +34,17 @@ impl Relay {
                 if !passes.load(Ordering::Relaxed) {
                     continue;
                 }
-                if !known.contains_key(&client) {
-                    let inside = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
-                    inside.connect(hub).await.unwrap();
-                    tokio::spawn(back(inside.clone(), outside.clone(), client, passes.clone()));
-                    known.insert(client, inside);
-                }
-                let _ = known[&client].send(&buffer[..length]).await;
+                let inside = match known.get(&client) {
+                    Some(inside) => inside.clone(),
+                    None => {
+                        let inside = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
+                        inside.connect(hub).await.unwrap();
+                        tokio::spawn(back(inside.clone(), outside.clone(), client, passes.clone()));
+                        known.insert(client, inside.clone());
+                        inside
+                    }
+                };
+                let _ = inside.send(&buffer[..length]).await;
             }
         });
         Self { address, open, task }
