@@ -21,6 +21,9 @@ const RETRY_CAP: Duration = Duration::from_secs(6 * 3600);
 const EXPIRED_CAP: Duration = Duration::from_secs(15 * 60);
 /// This part of what remains may be waited after a failure.
 const PART: u32 = 16;
+/// A new certificate is not renewed sooner than this, nor than a quarter of its life: a hub whose authority is near its
+/// end, or that says nonsense, must not be asked again and again.
+const YOUNG: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(3600));
 
 /// From when to when to renew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +64,12 @@ impl Schedule {
         let wait = chance.between(Duration::ZERO, half);
         let chosen = Micros(term.renew_after.0.saturating_add(wait.as_micros() as i64));
         Self { term, chosen, chance, failures: 0, retry: None }
+    }
+
+    /// For a certificate that has just come.
+    pub fn renewed(term: Term, seed: u64, now: Now) -> Self {
+        let young = (span(now.wall, term.not_after) / 4).clamp(YOUNG.0, YOUNG.1);
+        Self { retry: Some(now.monotonic + young), ..Self::new(term, seed) }
     }
 
     /// Whether to try now.
@@ -163,6 +172,17 @@ mod tests {
             let wait = schedule.retry.unwrap() - now.monotonic;
             assert!(wait <= EXPIRED_CAP * 3 / 2, "an expired device tries often: {wait:?}");
             now = at(now.wall.0 + wait.as_micros() as i64 + 1);
+        }
+    }
+
+    #[test]
+    fn a_new_certificate_is_left_alone_for_a_while_whatever_its_term() {
+        let now = at(80 * DAY);
+        for not_after in [81 * DAY, 80 * DAY + 1, 0] {
+            let term = Term { renew_after: Micros(0), not_after: Micros(not_after) };
+            let schedule = Schedule::renewed(term, 1, now);
+            assert!(!schedule.due(now) && schedule.wait(now) >= YOUNG.0, "{not_after}");
+            assert!(schedule.due(at(now.wall.0 + DAY)));
         }
     }
 
