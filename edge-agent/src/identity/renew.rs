@@ -148,63 +148,6 @@ fn seed(current: &Current) -> u64 {
     u64::from_le_bytes(std::array::from_fn(|at| hash[at]))
 }
 
-fn view(&self) -> RenewalView {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn show(&self, view: RenewalView) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = view;
-    }
-}
-
-/// Renews the certificate again and again, and at once when asked, until the signal is given.
-pub async fn run(identity: Arc<Identity>, mut requests: Requests, shutdown: Shutdown) {
-    let started = Instant::now();
-    let now = || Now { wall: identity.time.now(), monotonic: started.elapsed() };
-    let mut schedule = Schedule::new(identity.current().term, seed(&identity.current()));
-    let mut error = None;
-    loop {
-        identity.status.show(view(&schedule, &identity.current(), now(), error.clone()));
-        let request = tokio::select! {
-            () = shutdown.given() => return,
-            Some(request) = requests.0.recv() => Some(request),
-            () = tokio::time::sleep(schedule.wait(now())) => None,
-        };
-        // Handshakes may have raised it.
-        identity.time.keep();
-        if request.is_none() && !schedule.due(now()) {
-            continue;
-        }
-        let Some(renewed) = shutdown.unless_given(identity.renew(request.is_some())).await else { return };
-        match &renewed {
-            Ok(serial) => {
-                tracing::info!(%serial, rotated = request.is_some(), "new certificate");
-                let current = identity.current();
-                (schedule, error) = (Schedule::renewed(current.term, seed(&current), now()), None);
-            }
-            Err(failed) => {
-                let words = in_words(failed);
-                tracing::warn!(error = %words, "the certificate was not renewed");
-                // An order that failed says nothing of the certificate that we have.
-                if request.is_none() {
-                    schedule.failed(now());
-                    error = Some(words);
-                }
-            }
-        }
-        if let Some(request) = request {
-            // Whoever asked may have gone.
-            let _ = request.send(renewed);
-        }
-    }
-}
-
-/// The certificate's own bits decide, so that a restart does not choose anew.
-fn schedule(current: &Current) -> Schedule {
-    let hash = current.certificate.fingerprint().0;
-    Schedule::new(current.term, u64::from_le_bytes(std::array::from_fn(|at| hash[at])))
-}
-
 fn view(schedule: &Schedule, current: &Current, now: Now, error: Option<String>) -> RenewalView {
     let ends = crate::sources::rfc3339(&current.certificate.not_after());
     let why = error.as_deref().unwrap_or("renewal has not been tried yet");
