@@ -123,10 +123,7 @@ pub(super) async fn list(remote: &Remote, device: &str) -> Result<(), Failure> {
             ("order", "order"),
             ("state", "state"),
             ("asked", "created"),
-            ("by", "created_by"),
             ("sent", "times"),
-            ("ended", "ended"),
-            ("bytes", "bytes"),
             ("reason", "reason"),
         ],
     );

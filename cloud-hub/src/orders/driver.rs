@@ -38,7 +38,11 @@ pub async fn run(hub: Arc<Hub>, incoming: Incoming, shutdown: Shutdown) -> anyho
             event = events.recv() => match event {
                 // The first report of a connection says that the device listens by now.
                 Ok(HubEvent::Report { device, .. }) => driver.came(device),
-                Ok(HubEvent::Connected(device) | HubEvent::Disconnected(device)) => {
+                Ok(HubEvent::Connected(device)) => {
+                    let now = driver.hub.now();
+                    driver.there.insert(device, Presence::Connected(now));
+                }
+                Ok(HubEvent::Disconnected(device)) => {
                     driver.there.remove(&device);
                     continue;
                 }
@@ -59,21 +63,52 @@ pub async fn run(hub: Arc<Hub>, incoming: Incoming, shutdown: Shutdown) -> anyho
 
 struct Driver {
     hub: Arc<Hub>,
-    /// Since when devices listen, for those that reported on their present connection.
-    there: HashMap<DeviceId, Micros>,
+    there: HashMap<DeviceId, Presence>,
     forgotten: Micros,
 }
+
+/// How far a device has come since it connected.
+#[derive(Debug, Clone, Copy)]
+enum Presence {
+    /// It is connected since then, and may not have subscribed yet.
+    Connected(Micros),
+    /// It listens since then.
+    Listens(Micros),
+}
+
+/// A device that is connected for so long has subscribed, even if its report has overtaken the news of its coming.
+const SUBSCRIBES: i64 = 2 * Micros::SECOND;
 
 impl Driver {
     fn came(&mut self, device: DeviceId) {
         let now = self.hub.now();
-        self.there.entry(device).or_insert(now);
+        let presence = self.there.entry(device).or_insert(Presence::Listens(now));
+        if let Presence::Connected(_) = presence {
+            *presence = Presence::Listens(now);
+        }
     }
 
     /// News was missed: who is connected counts as having come now, so that everything is sent once more.
     fn lagged(&mut self) {
         let now = self.hub.now();
-        self.there = self.hub.connections.connected().into_iter().map(|device| (device, now)).collect();
+        let connected = self.hub.connections.connected().into_iter();
+        self.there = connected.map(|device| (device, Presence::Listens(now))).collect();
+    }
+
+    /// Since when a device listens; or when to look again whether it does.
+    fn listens(&mut self, device: &DeviceId, now: Micros) -> Result<Option<Micros>, Micros> {
+        if !self.hub.is_connected(device) {
+            return Ok(None);
+        }
+        match self.there.get_mut(device) {
+            None => Ok(None),
+            Some(Presence::Connected(since)) if now.0 - since.0 < SUBSCRIBES => Err(Micros(since.0 + SUBSCRIBES)),
+            Some(presence) => {
+                let (Presence::Connected(since) | Presence::Listens(since)) = *presence;
+                *presence = Presence::Listens(since);
+                Ok(Some(since))
+            }
+        }
     }
 
     /// Looks at every open command; when to look again.
@@ -84,7 +119,10 @@ impl Driver {
         let (mut sent, mut expired) = (Vec::new(), Vec::new());
         for command in open {
             let device = command.device()?;
-            let since = self.there.get(&device).copied().filter(|_| self.hub.is_connected(&device));
+            let since = self.listens(&device, now).unwrap_or_else(|again| {
+                wake = wake.min(again);
+                None
+            });
             match due(Micros(command.deadline), command.sent.map(Micros), since, again, now) {
                 Due::Wait(until) => wake = wake.min(until),
                 Due::Expire => expired.push(command),

@@ -13,28 +13,28 @@ use tributary_wire::{
 
 use crate::support::{DEADLINE, TestHub};
 
-struct Device {
+pub struct Device {
     id: String,
     client: AsyncClient,
     events: EventLoop,
 }
 
 impl Device {
-    fn new(hub: &TestHub, id: &str) -> Self {
+    pub fn new(hub: &TestHub, id: &str) -> Self {
         let options = MqttOptions::new(id, ("127.0.0.1", hub.hub.mqtt_addresses().plain.unwrap().port()));
         let (client, events) = AsyncClient::builder(options).capacity(64).build();
         Self { id: id.to_owned(), client, events }
     }
 
     /// Connects, listens to its topics, and waits until the hub has said yes.
-    async fn connected(hub: &TestHub, id: &str) -> Self {
+    pub async fn connected(hub: &TestHub, id: &str) -> Self {
         let mut device = Self::new(hub, id);
         device.client.subscribe(format!("v1/d/{id}/down/#"), QoS::AtLeastOnce).await.unwrap();
         device.until(|packet| matches!(packet, Packet::SubAck(_)).then_some(())).await;
         device
     }
 
-    async fn until<T>(&mut self, fits: impl Fn(&Packet) -> Option<T>) -> T {
+    pub async fn until<T>(&mut self, fits: impl Fn(&Packet) -> Option<T>) -> T {
         let wait = async {
             loop {
                 if let Ok(Event::Incoming(packet)) = self.events.poll().await
@@ -47,7 +47,7 @@ impl Device {
         timeout(DEADLINE, wait).await.expect("the packet came")
     }
 
-    async fn publish(&self, channel: &str, payload: Vec<u8>) {
+    pub async fn publish(&self, channel: &str, payload: Vec<u8>) {
         let topic = format!("v1/d/{}/up/{channel}", self.id);
         self.client.publish(topic, payload, PublishOptions::new(QoS::AtLeastOnce)).await.unwrap();
     }
@@ -66,7 +66,7 @@ fn stamp() -> Stamp {
     Stamp { boot: 1, monotonic: 1, wall: Micros(1), clock: ClockState::Synchronised }
 }
 
-fn batch(sequence: u64, ids: &[i64]) -> Vec<u8> {
+pub fn batch(sequence: u64, ids: &[i64]) -> Vec<u8> {
     let field = |name: &str, kind| Field {
         name: name.into(),
         kind,
@@ -95,7 +95,7 @@ fn batch(sequence: u64, ids: &[i64]) -> Vec<u8> {
     Batch::new(header, body).encode()
 }
 
-fn report(number: u64) -> Vec<u8> {
+pub fn report(number: u64) -> Vec<u8> {
     Report::V1(ReportV1 {
         number,
         incarnation: Incarnation(1),

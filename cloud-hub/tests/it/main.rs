@@ -13,5 +13,7 @@ mod sessions;
 mod openapi;
 mod pages;
 mod command_line;
+mod orders;
+mod audit;
 mod devices;
 mod identity;

@@ -97,7 +97,7 @@ async fn a_run_without_data_fails_and_says_so() {
 }
 
 /// A trainer that never ends.
-fn endless(config: &mut cloud_hub::Config) {
+pub fn endless(config: &mut cloud_hub::Config) {
     config.training.program = "/bin/sh".into();
     config.training.arguments = vec!["-c".to_owned(), "exec sleep 1000".to_owned()];
 }
