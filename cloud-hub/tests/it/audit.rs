@@ -6,6 +6,8 @@ use std::process::{Command, Output};
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 use tributary_fraud::GeneratorConfig;
+use tributary_identity::{Key as _, KeyFile};
+use tributary_wire::DeviceId;
 
 use crate::devices::batch;
 use crate::support::{TestHub, package};
@@ -68,7 +70,7 @@ fn example(operation: &str, known: &BTreeMap<&str, Value>) -> Option<Example> {
         "POST /tokens" => json_example("/tokens", json!({"name": "ci", "role": "viewer"})),
         "DELETE /tokens/{token}" => json_example(format!("/tokens/{}", id("POST /tokens", "id")), Value::Null),
         "POST /enrolment-tokens" => json_example("/enrolment-tokens", json!({"uses": 1})),
-        "DELETE /enrolment-tokens/{token}" => {
+        "DELETE /enrolment-tokens/{id}" => {
             json_example(format!("/enrolment-tokens/{}", id("POST /enrolment-tokens", "id")), Value::Null)
         }
         "POST /devices/{device}/allow-enrolment" => json_example("/devices/edge-1/allow-enrolment", json!({})),
@@ -89,8 +91,8 @@ const LAST: [&str; 9] = [
     "POST /rollouts/{rollout}/resume",
     "POST /rollouts/{rollout}/abort",
     "DELETE /devices/{device}/commands/{command}",
-    "POST /devices/{device}/allow-enrolment",
     "POST /devices/{device}/revoke",
+    "POST /devices/{device}/allow-enrolment",
 ];
 
 /// `METHOD /path` of every operation of the description that is no GET, those first that need nothing.
@@ -116,6 +118,13 @@ async fn prepare(hub: &TestHub) -> Value {
     hub.line(json!({"retrain": "manual", "auto_rollout": false})).await;
     hub.payments(GeneratorConfig { days: 40, customers: 30, terminals: 20, ..GeneratorConfig::default() }).await;
     hub.ok(Method::PUT, "/devices/edge-1", json!({"labels": {"site": "lyon"}})).await;
+    let made = hub.ok(Method::POST, "/enrolment-tokens", json!({})).await;
+    let (device, key) = (DeviceId::new("edge-1").unwrap(), KeyFile::generate().unwrap());
+    let request = key.request(&device).unwrap();
+    let enrolment = json!({"token": made["token"], "device": device, "request": request});
+    let before = hub.get("/audit/head").await.1["number"].as_u64().unwrap();
+    hub.ok(Method::POST, "/enrolments", enrolment).await;
+    assert!(hub.get("/audit/head").await.1["number"].as_u64().unwrap() > before, "an enrolment is written down");
     let folder = hub.hub.data().join("quarantine");
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::write(folder.join("kept-1"), batch(1, &[7])).unwrap();
@@ -164,9 +173,13 @@ async fn every_request_that_changes_something_is_written_down_with_who_and_from_
     }
     let verdict = hub.get("/audit/verify").await.1;
     assert_eq!(verdict["whole"], true, "{verdict:#}");
-    // A repeated request that changes nothing leaves nothing.
-    let before = hub.get("/audit?who=nobody").await.1;
-    assert_eq!(before["items"], json!([]), "nobody may change anything");
+    let nobody = hub.get("/audit?who=nobody").await.1;
+    let actions = nobody["items"].as_array().unwrap().iter().map(|entry| entry["action"].as_str().unwrap());
+    assert_eq!(
+        actions.collect::<Vec<_>>(),
+        ["device.enrol"],
+        "who enrols shows a token, and nobody else does anything"
+    );
     hub.stop().await;
 }
 

@@ -20,11 +20,8 @@ fn knows_commands(number: u64) -> Vec<u8> {
 }
 
 async fn present(hub: &TestHub, id: &str, number: u64) -> Device {
-    let mut device = Device::connected(hub, id).await;
+    let device = Device::connected(hub, id).await;
     device.publish("report", knows_commands(number)).await;
-    let path = format!("/devices/{id}");
-    let known = hub.until(&path, |device| device["report"]["number"] == number);
-    tokio::select! { _ = known => {}, () = device.until(|_| None::<()>) => {} }
     device
 }
 
