@@ -18,6 +18,8 @@ pub mod verify;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use serde_json::Value;
 use sqlx::SqliteConnection;
 use tributary_wire::Micros;
@@ -63,7 +65,10 @@ pub async fn record_for(
 
 /// A change that another task will make in a caller's name: it records it together with its effect.
 #[derive(Debug, Clone)]
-pub struct Noted {
+pub struct Noted(Arc<Note>);
+
+#[derive(Debug)]
+struct Note {
     caller: Caller,
     action: &'static str,
     subject: String,
@@ -74,13 +79,12 @@ pub struct Noted {
 impl Noted {
     /// In the name of the present task's caller.
     pub fn new(action: &'static str, subject: impl Into<String>, from: Value, to: Value) -> Self {
-        Self { caller: Caller::current(), action, subject: subject.into(), from, to }
+        Self(Arc::new(Note { caller: Caller::current(), action, subject: subject.into(), from, to }))
     }
 
     /// Writes it down.
     pub async fn record(&self, connection: &mut SqliteConnection, now: Micros) -> Result<(), sqlx::Error> {
-        let (from, to) = (self.from.clone(), self.to.clone());
-        let change = Change { action: self.action, subject: &self.subject, from, to };
-        record_for(connection, &self.caller, change, now).await
+        let Note { caller, action, subject, from, to } = &*self.0;
+        record_for(connection, caller, Change { action, subject, from: from.clone(), to: to.clone() }, now).await
     }
 }

@@ -209,7 +209,7 @@ async fn entries(catalog: &Catalog) -> Vec<entry::Entry> {
 async fn a_cut_end_is_found_by_a_remembered_head_alone() {
     let (_folder, catalog) = catalog().await;
     write(&catalog, 5).await;
-    let head = store::head(&mut *catalog.reader().acquire().await.unwrap()).await.unwrap();
+    let head = store::head(&mut catalog.reader().acquire().await.unwrap()).await.unwrap();
     let earlier = entries(&catalog).await[1].head();
     let mut transaction = catalog.write().await.unwrap();
     sqlx::raw_sql("drop trigger audit_never_removed; delete from audit where number > 3")

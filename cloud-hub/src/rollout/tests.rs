@@ -7,13 +7,14 @@ use sqlx::sqlite::SqlitePoolOptions;
 use sqlx::{SqliteConnection, SqlitePool};
 use tributary_release::{Installed, SigningKey, Standing, VerifyingKeys, verify_assignment};
 use tributary_wire::{
-    AssignmentV1, ClockState, DeviceId, Generation, Health, Incarnation, LineName, LineReport, Micros, PackageRef,
-    Report, ReportV1, Resources, Role, Sha256, Stamp, TrialReport, UpdaterState, VersionNumber,
+    Assignment, AssignmentV1, ClockState, DeviceId, Generation, Health, Incarnation, LineName, LineReport, Micros,
+    PackageRef, Report, ReportV1, Resources, Role, Sha256, Stamp, TrialReport, UpdaterState, VersionNumber,
 };
 
 use super::assignments::Outgoing;
 use super::engine::{Command, advance, begin, carry_out, outlook};
 use super::{RolloutError, assignments, store};
+use crate::audit;
 
 struct Fleet {
     pool: SqlitePool,
@@ -21,6 +22,8 @@ struct Fleet {
     keys: VerifyingKeys,
     line: LineName,
     now: Micros,
+    /// The highest version of messages that its agents read.
+    reads: u8,
     accepted: BTreeMap<DeviceId, AssignmentV1>,
     reports: BTreeMap<DeviceId, LineReport>,
 }
@@ -45,7 +48,8 @@ impl Fleet {
         let key = SigningKey::generate([7; 32]);
         let keys = VerifyingKeys::new([key.verifying_key()]);
         let (line, now) = (LineName::new("card-fraud").unwrap(), Micros(1_000 * Micros::SECOND));
-        let mut fleet = Self { pool, key, keys, line, now, accepted: BTreeMap::new(), reports: BTreeMap::new() };
+        let mut fleet =
+            Self { pool, key, keys, line, now, reads: 1, accepted: BTreeMap::new(), reports: BTreeMap::new() };
         fleet.publish(1).await;
         fleet.publish(2).await;
         for number in 0..size {
@@ -87,7 +91,7 @@ impl Fleet {
             number: 1,
             incarnation: Incarnation(1),
             stamp: Stamp { boot: 1, monotonic: 0, wall: self.now, clock: ClockState::Synchronised },
-            reads: 1,
+            reads: self.reads,
             agent: "test".to_owned(),
             labels: Vec::new(),
             generation: self.generation(device),
@@ -304,4 +308,36 @@ async fn evidence_counts_from_the_beginning_of_the_wave_with_and_without_the_rel
     assert_eq!((evidence.canary.trials, evidence.canary.failures), (120, 3));
     assert_eq!((evidence.control.trials, evidence.control.failures), (500, 7));
     assert!(plan.reasons.iter().any(|reason| reason.contains("120 of 500")), "{:?}", plan.reasons);
+}
+
+#[tokio::test]
+async fn the_head_of_the_audit_log_goes_out_with_every_assignment_to_those_who_can_read_it() {
+    let mut fleet = Fleet::new(2).await;
+    fleet.reads = 2;
+    fleet.say(&device(0)).await;
+    let id = fleet.begin(1, &[100]).await.unwrap();
+    let outgoing = fleet.advance(id).await;
+    let signed = |device: &DeviceId, outgoing: &[Outgoing]| {
+        let message = outgoing.iter().find(|message| message.device == *device).unwrap();
+        Assignment::decode(&message.signed.payload).unwrap()
+    };
+    assert_eq!(signed(&device(1), &outgoing).audit(), None, "its agent reads version 1");
+    let head = signed(&device(0), &outgoing).audit().unwrap();
+    let mut connection = fleet.connection().await;
+    assert_eq!(head, audit::head(&mut connection).await.unwrap());
+    // What the assignment carries out is already under the head that it carries.
+    let newest = audit::store::list(&mut connection, &audit::store::Filter::default(), i64::MAX, 1).await.unwrap();
+    assert_eq!((&*newest[0].draft.action, newest[0].hash), ("rollout.step", head.hash));
+    assert!(newest[0].draft.to.contains("\"edge-0\":\"install\""), "{}", newest[0].draft.to);
+    drop(connection);
+    fleet.receive(&outgoing).await;
+    // An agent that was set back to an older one gets its assignment in the older form.
+    fleet.reads = 1;
+    fleet.say(&device(0)).await;
+    let again = fleet.answer(&device(0), Generation(0), false).await.unwrap();
+    assert_eq!(signed(&device(0), std::slice::from_ref(&again)).audit(), None);
+    assert!(again.generation > fleet.generation(&device(0)));
+    let mut connection = fleet.connection().await;
+    let newest = audit::store::list(&mut connection, &audit::store::Filter::default(), i64::MAX, 1).await.unwrap();
+    assert_eq!(newest[0].draft.action, "assignment.renew");
 }
