@@ -1,6 +1,7 @@
 //! The link against a hub made of bytes.
 
 mod broker;
+mod relay;
 mod transports;
 
 use std::sync::Arc;
