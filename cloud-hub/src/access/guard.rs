@@ -78,7 +78,7 @@ async fn admit(Guard(hub, rules): &Guard, peer: &Peer, parts: &Parts) -> Result<
     if let Shown::Session(_, secret) = &shown {
         not_forged(hub, peer, &parts.method, &parts.headers, secret)?;
     }
-    allowed(hub, peer, need, &shown, &parts.headers).map(|who| (who, shown))
+    allowed(hub, peer, need, &shown, parts).map(|who| (who, shown))
 }
 
 /// The other end of the request's connection.
@@ -224,12 +224,17 @@ fn not_forged(hub: &Hub, peer: &Peer, method: &Method, headers: &HeaderMap, secr
     Err(Problem::forbidden(detail).into_response())
 }
 
-fn allowed(hub: &Hub, peer: &Peer, need: Option<Need>, shown: &Shown, headers: &HeaderMap) -> Result<Who, Response> {
+fn allowed(hub: &Hub, peer: &Peer, need: Option<Need>, shown: &Shown, parts: &Parts) -> Result<Who, Response> {
     let (role, devices) = match need {
         Some(Need::Caller { role, devices }) => (role, devices),
         // There is no such route: whoever may call at all is told so by the router.
         Some(Need::Nothing) | None => (Some(Role::Viewer), Devices::None),
     };
+    // A device on this machine whose link is plain too has nothing to show; it may read. Nobody else gets to this listener.
+    let plain_device = devices == Devices::Valid
+        && !peer.secure
+        && matches!(parts.method, Method::GET | Method::HEAD)
+        && !parts.headers.contains_key(header::ORIGIN);
     match shown {
         Shown::Token(token) | Shown::Session(Session { token, .. }, _) => match role {
             Some(role) if token.role >= role => Ok(Who::Token { id: token.id.clone(), role: token.role }),
@@ -250,10 +255,7 @@ fn allowed(hub: &Hub, peer: &Peer, need: Option<Need>, shown: &Shown, headers: &
             let detail = format!("this is not for devices: it needs an API token with the role {role}");
             Err(lacking(hub, &detail, Some(role)))
         }
-        // A device on this machine whose link is plain too; nobody else gets to this listener.
-        Shown::Nothing if devices == Devices::Valid && !peer.secure && !headers.contains_key(header::ORIGIN) => {
-            Ok(Who::Nobody)
-        }
+        Shown::Nothing if plain_device => Ok(Who::Nobody),
         Shown::Nothing => {
             hub.access.count(Refusal::Nobody);
             Err(unauthorized("who calls? Send an API token: Authorization: Bearer TOKEN", false))

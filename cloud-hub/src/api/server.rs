@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use axum::extract::Request;
-use axum::http::{HeaderName, HeaderValue, Method, header};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router};
@@ -62,8 +62,12 @@ pub fn router(hub: Arc<Hub>) -> anyhow::Result<Router> {
 
 /// What every answer says unless its handler said otherwise: keep no copy, show it in no frame, run nothing of it.
 async fn harden(request: Request, next: Next) -> Response {
-    let secure = request.extensions().get::<Peer>().is_some_and(|peer| peer.secure);
+    // For a development machine's own name the browser would insist on HTTPS with every other program there.
+    let own = |host: &HeaderValue| host.as_bytes().split(|byte| *byte == b':').next() == Some(b"localhost");
+    let local = request.headers().get(header::HOST).is_some_and(own);
+    let secure = request.extensions().get::<Peer>().is_some_and(|peer| peer.secure) && !local;
     let mut response = next.run(request).await;
+    let unauthorized = response.status() == StatusCode::UNAUTHORIZED;
     let headers = response.headers_mut();
     let mut set = |name: HeaderName, value: &'static str| {
         headers.entry(name).or_insert(HeaderValue::from_static(value));
@@ -73,6 +77,9 @@ async fn harden(request: Request, next: Next) -> Response {
     set(header::REFERRER_POLICY, "no-referrer");
     set(header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'");
     set(header::X_FRAME_OPTIONS, "DENY");
+    if unauthorized {
+        set(header::WWW_AUTHENTICATE, "Bearer realm=\"tributary\"");
+    }
     if secure {
         set(header::STRICT_TRANSPORT_SECURITY, "max-age=31536000");
     }

@@ -9,6 +9,7 @@ mod labels;
 mod training;
 mod monitor;
 mod rollouts;
+mod routes;
 mod sessions;
 mod openapi;
 mod pages;
