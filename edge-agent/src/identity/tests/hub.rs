@@ -16,6 +16,7 @@ use axum::{Json, body};
 use futures_util::stream;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::server::TlsStream;
 use tributary_identity::tls::{ALPN_HTTP, Clients, Shown, hub_server};
 use tributary_identity::{
@@ -106,7 +107,7 @@ impl Hub {
             .route("/api/v1/certificates/renew", post(renew))
             .route("/api/v1/who", get(who))
             .with_state(shelf.clone());
-        let listener = Tls { listener, acceptor: TlsAcceptor::from(Arc::new(server)) };
+        let listener = Tls::new(listener, server);
         let service = router.into_make_service_with_connect_info::<Peer>();
         let task = tokio::spawn(async move { axum::serve(listener, service).await.unwrap() });
         Self { shelf, shown, address, task }
@@ -137,9 +138,16 @@ impl Drop for Hub {
     }
 }
 
-struct Tls {
+/// A listener for HTTPS.
+pub(crate) struct Tls {
     listener: TcpListener,
     acceptor: TlsAcceptor,
+}
+
+impl Tls {
+    pub(crate) fn new(listener: TcpListener, settings: ServerConfig) -> Self {
+        Self { listener, acceptor: TlsAcceptor::from(Arc::new(settings)) }
+    }
 }
 
 impl Listener for Tls {

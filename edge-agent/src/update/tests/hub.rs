@@ -10,11 +10,15 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use futures_util::stream::{self, StreamExt};
+use tokio_rustls::rustls::ServerConfig;
+use tributary_identity::Authority;
+use tributary_identity::tls::{ALPN_HTTP, Clients, hub_server};
 use tributary_process::http::Endpoint;
 use tributary_release::{ReleaseV1, sign_release};
 use tributary_wire::{Micros, ReleaseRef, VersionNumber};
 
 use super::{key, release};
+use crate::identity::tests::hub::{Tls, shown};
 use crate::testing;
 
 #[derive(Default)]
@@ -36,6 +40,16 @@ pub(super) struct Hub {
 
 impl Hub {
     pub(super) fn start() -> Self {
+        Self::serve(None)
+    }
+
+    /// Over HTTPS, for devices of this authority alone.
+    pub(super) fn start_secure(authority: &Authority) -> Self {
+        let (believed, shown) = ([authority.certificate().clone()], shown(authority, &["127.0.0.1"]));
+        Self::serve(Some(hub_server(shown, &believed, Clients::Required, ALPN_HTTP).unwrap()))
+    }
+
+    fn serve(secure: Option<ServerConfig>) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let shelf = Arc::new(Mutex::new(Shelf::default()));
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
@@ -44,8 +58,17 @@ impl Hub {
             .route("/api/v1/releases/{line}/{version}", get(statement))
             .route("/api/v1/packages/{sha256}", get(package))
             .with_state(shelf.clone());
-        runtime.spawn(async move { axum::serve(listener, router).await });
+        runtime.spawn(async move {
+            match secure {
+                Some(settings) => axum::serve(Tls::new(listener, settings), router).await,
+                None => axum::serve(listener, router).await,
+            }
+        });
         Self { shelf, address, _runtime: runtime }
+    }
+
+    pub(super) fn port(&self) -> u16 {
+        self.address.port()
     }
 
     pub(super) fn endpoint(&self) -> Endpoint {

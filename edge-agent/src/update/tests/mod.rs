@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
+use tributary_identity::Ports;
 use tributary_inference::onnx::{Graph, Op, Tensor};
 use tributary_process::clock::{Clock, SystemClock};
 use tributary_process::config::HumanDuration;
@@ -20,12 +21,12 @@ use tributary_release::{
 };
 use tributary_stats::Reference;
 use tributary_wire::{
-    Assignment, AssignmentV1, DeviceId, Generation, LineAssignment, Micros, ReleaseRef, Role, SignedAssignment,
-    UpdaterState, VersionNumber,
+    Assignment, AssignmentV1, AssignmentV2, AuditHead, DeviceId, Generation, LineAssignment, Micros, ReleaseRef, Role,
+    Sha256, SignedAssignment, UpdaterState, VersionNumber,
 };
 
 use super::{Handle, Parts, UpdateConfig, Updates};
-use crate::identity::{Time, Web};
+use crate::identity::{Identity, Time, Web};
 use crate::packages::PackageFiles;
 use crate::serve::{Outcome, Serving};
 use crate::testing::{self, Rig, Running};
@@ -99,23 +100,35 @@ pub(crate) fn release(version: u32, file: &[u8]) -> ReleaseRef {
 }
 
 pub(crate) fn assignment(generation: u64, release: ReleaseRef, allow_lower: bool) -> SignedAssignment {
+    sign_assignment(&key(), &Assignment::V1(desired(generation, release, allow_lower)))
+}
+
+/// As from a hub that keeps an audit log, with an entry of this number as its newest.
+pub(crate) fn audited(generation: u64, release: ReleaseRef, number: u64) -> SignedAssignment {
+    let audit = AuditHead { number, hash: Sha256([number as u8; 32]) };
+    let desired = desired(generation, release, false);
+    sign_assignment(&key(), &Assignment::V2(AssignmentV2 { desired, audit }))
+}
+
+fn desired(generation: u64, release: ReleaseRef, allow_lower: bool) -> AssignmentV1 {
     let line = LineAssignment { line: testing::line(), role: Role::primary(), release, allow_lower };
     let now = tributary_process::clock::wall_now();
-    let assignment = AssignmentV1 {
+    AssignmentV1 {
         device: device_id(),
         generation: Generation(generation),
         issued: Micros(now),
         expires: Micros(now + Micros::HOUR),
         lines: vec![line],
         flags: Vec::new(),
-    };
-    sign_assignment(&key(), &Assignment::V1(assignment))
+    }
 }
 
 /// A device whose power can be cut between two of its lives; its disk and package folder stay.
 struct Device {
     rig: Rig,
     hub: hub::Hub,
+    /// An enrolled device's.
+    identity: Option<Arc<Identity>>,
     events: Arc<AtomicU64>,
 }
 
@@ -130,13 +143,25 @@ struct Life {
 
 impl Device {
     fn new() -> Self {
-        Self { rig: Rig::new(), hub: hub::Hub::start(), events: Arc::default() }
+        Self { rig: Rig::new(), hub: hub::Hub::start(), identity: None, events: Arc::default() }
+    }
+
+    /// One that its hub knows by its certificate alone.
+    fn enrolled() -> Self {
+        let (rig, authority) = (Rig::new(), crate::identity::tests::hub::authority());
+        let hub = hub::Hub::start_secure(&authority);
+        let ports = Ports { host: None, https: hub.port(), tls: None, quic: None };
+        let identity = crate::identity::tests::identity(rig.folder.path(), &authority, &device_id(), ports);
+        Self { rig, hub, identity: Some(identity), events: Arc::default() }
     }
 
     /// Starts the device and traffic that must never be refused or fail.
     fn start(&self) -> Life {
         let running = self.rig.start();
-        let parts = parts(&self.rig, &running, self.hub.endpoint());
+        let mut parts = parts(&self.rig, &running, self.hub.endpoint());
+        if let Some(identity) = &self.identity {
+            parts.hub = Web::Secure(identity.clone());
+        }
         let (updates, handle) = running.runtime.block_on(Updates::build(parts)).unwrap();
         let shutdown = Shutdown::new();
         let task = running.runtime.spawn(updates.run(shutdown.clone()));

@@ -1,7 +1,7 @@
 use tributary_release::{Probation, SigningKey, sign_assignment};
 use tributary_wire::{Assignment, DeviceId, UpdaterState, VersionNumber};
 
-use super::{Device, Life, PROBATION, assignment, package};
+use super::{Device, Life, PROBATION, assignment, audited, package};
 
 /// Brings a device to a committed version 1.
 fn committed(device: &Device) -> Life {
@@ -150,5 +150,36 @@ fn an_order_back_is_followed_at_once_and_the_withdrawn_package_is_removed() {
     assert_eq!(life.serving(), Some(1));
     let left = device.rig.folder.path().join("packages").join(format!("{}.tpk", second.sha256));
     life.until("its file gone", |_| !left.exists());
+    life.stop();
+}
+
+#[test]
+fn a_release_comes_over_https_with_the_certificate_of_the_device() {
+    let device = Device::enrolled();
+    let life = committed(&device);
+    assert_eq!(life.serving(), Some(1));
+    assert_eq!(device.hub.starts(), [0]);
+    life.stop();
+}
+
+#[test]
+fn a_hub_whose_audit_log_became_shorter_is_found_out_and_obeyed() {
+    let device = Device::new();
+    let life = device.start();
+    let release = device.hub.publish(1, package(1, PROBATION));
+    life.handle.assigned(audited(1, release.clone(), 7).encode());
+    life.until("the head", |handle| handle.audit().is_some_and(|head| head.number == 7));
+    assert_eq!(life.handle.audit_problem(), None);
+    life.stop();
+
+    // It is remembered over a restart, and said; what is assigned counts all the same.
+    let life = device.start();
+    assert_eq!(life.handle.audit().map(|head| head.number), Some(7));
+    life.handle.assigned(audited(2, release.clone(), 5).encode());
+    life.until("the problem", |handle| handle.audit_problem().is_some());
+    assert!(life.handle.audit_problem().unwrap().contains("became shorter"));
+    assert_eq!((life.handle.generation().0, life.handle.problem()), (2, None));
+    life.handle.assigned(audited(3, release, 8).encode());
+    life.until("a longer log", |handle| handle.audit_problem().is_none());
     life.stop();
 }
