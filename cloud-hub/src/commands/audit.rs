@@ -97,10 +97,8 @@ impl Audit {
                         ("number", "number"),
                         ("time", "time"),
                         ("who", "who"),
-                        ("role", "role"),
                         ("action", "action"),
                         ("subject", "subject"),
-                        ("origin", "origin"),
                     ],
                 );
             }

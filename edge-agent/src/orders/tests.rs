@@ -148,7 +148,7 @@ async fn a_command_that_comes_twice_is_done_once_and_answered_twice() {
     let first = life.answer().await;
     life.send("a", Order::RotateKey);
     assert_eq!(life.answer().await, first);
-    assert_eq!(text(&first.outcome), "serial 02");
+    assert_eq!(text(&first.outcome), "serial 02\n");
     life.send("b", Order::RotateKey);
     assert_eq!(life.answer().await.outcome, Outcome::Failed("the hub does not answer".to_owned()));
     assert_eq!(life.rotations.load(Ordering::Relaxed), 2);

@@ -175,7 +175,7 @@ async fn carry_out(parts: Arc<Parts>, order: &Order) -> Result<Outcome, String> 
             let body = body.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
             Ok(Outcome::Done { media: bundle::MEDIA.to_owned(), body })
         }
-        Order::RotateKey => (parts.rotate_key)().await.map(done_text),
+        Order::RotateKey => (parts.rotate_key)().await.map(|what| done_text(format!("{what}\n"))),
         Order::Restart => Ok(done_text(String::new())),
     }
 }
