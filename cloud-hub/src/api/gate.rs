@@ -1,7 +1,8 @@
 //! How many may stand at the door and come in, in all and from one address.
 //!
 //! A connection is *half open* until its handshake is done. Whoever only opens connections and says nothing must not
-//! keep others out: when there is no room for another half-open one, the oldest makes way. Open connections are never
+//! keep others out: when there is no room for another half-open one, the oldest makes way of the address that has the
+//! most of them. Open connections are never
 //! cut for new ones; beyond their limit the new one is refused.
 
 use std::collections::{BTreeMap, HashMap};
@@ -132,9 +133,9 @@ impl Gate {
             return Err(Reason::Address);
         }
         if inside.half_open.len() >= self.limits.half_open {
-            inside.make_way(|_| true);
+            inside.make_way_of_the_crowd();
         }
-        if inside.all >= self.limits.connections && !inside.make_way(|_| true) {
+        if inside.all >= self.limits.connections && !inside.make_way_of_the_crowd() {
             return Err(Reason::Full);
         }
         let number = inside.next;
@@ -163,6 +164,17 @@ impl Gate {
 }
 
 impl Inside {
+    /// Cuts the oldest half-open connection of the address that has the most, so that a crowd from one address makes
+    /// way for itself; whether there was one. A look at each of them is cheap beside a handshake.
+    fn make_way_of_the_crowd(&mut self) -> bool {
+        let mut counts: HashMap<IpAddr, usize> = HashMap::new();
+        for (from, _) in self.half_open.values() {
+            *counts.entry(*from).or_default() += 1;
+        }
+        let most = counts.values().max().copied();
+        self.make_way(|from| counts.get(from).copied() == most)
+    }
+
     /// Cuts the oldest half-open connection of those; whether there was one. Its place is free from now on.
     fn make_way(&mut self, of: impl Fn(&IpAddr) -> bool) -> bool {
         let oldest = self.half_open.iter().find(|(_, (from, _))| of(from)).map(|(number, _)| *number);
@@ -242,6 +254,16 @@ mod tests {
         assert_eq!(gate.connections(), 3);
         drop((first, third, fourth));
         assert_eq!((gate.connections(), gate.inside().by_origin.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_crowd_from_one_address_makes_way_for_itself() {
+        let gate = Gate::new(Limits { connections: 100, connections_per_address: 100, half_open: 5 });
+        let honest = gate.enter(address(1)).unwrap();
+        let crowd: Vec<Entered> = (0..50).map(|_| gate.enter(address(2)).unwrap()).collect();
+        assert!(!honest.cut.is_cancelled() && crowd[0].cut.is_cancelled() && !crowd[49].cut.is_cancelled());
+        assert!(honest.opened());
+        assert_eq!(gate.connections(), 5);
     }
 
     #[test]

@@ -78,7 +78,7 @@ pub struct ApiConfig {
     pub connections: usize,
     /// Connections at once from one address (from one /64 of IPv6).
     pub connections_per_address: usize,
-    /// Connections whose handshake is not done. When there are more, the oldest of these makes way.
+    /// Connections whose handshake is not done. When there are more, the oldest makes way of the address that has most.
     pub half_open: usize,
     /// Time for a TLS handshake.
     pub handshake: HumanDuration,
