@@ -17,6 +17,8 @@ use super::servers::Server;
 pub const STEPS: [usize; 2] = [1_000, 5_000];
 /// Handshakes at the same time; memory that they need for a moment stays with the process.
 const AT_ONCE: usize = 32;
+/// Attempts of a device after the first.
+const ATTEMPTS: usize = 5;
 /// After the last connection, so that what was only needed for handshakes has been given back.
 const SETTLE: Duration = Duration::from_secs(2);
 
@@ -45,7 +47,15 @@ pub async fn memory(server: &Server, fleet: &Fleet, transport: Transport) -> any
             let (id, places) = (fleet.id(index), places.clone());
             connecting.spawn(async move {
                 let _place = places.acquire_owned().await?;
-                tokio::time::timeout(SILENCE, Client::connect(&dialer, &id)).await?
+                let mut attempts = 0;
+                loop {
+                    match tokio::time::timeout(SILENCE, Client::connect(&dialer, &id)).await? {
+                        Ok(client) => return Ok(client),
+                        // On a busy machine a handshake may take longer than a server allows.
+                        Err(error) if attempts == ATTEMPTS => return Err(error),
+                        Err(_) => attempts += 1,
+                    }
+                }
             });
         }
         while let Some(client) = connecting.join_next().await {

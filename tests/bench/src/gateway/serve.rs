@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use cloud_hub_gateway::{
-    Admission, Gateway, Limits, Listeners, Peer, Refusal, Refused, Rights, TlsSettings, Transport,
+    AddressLimits, Admission, Gateway, Limits, Listeners, Peer, Refusal, Refused, Rights, TlsSettings, Transport,
 };
 use rumqttd::{Broker, Config, ConnectionSettings, RouterConfig, ServerSettings};
 use tokio::sync::mpsc;
@@ -48,8 +48,13 @@ impl Admission for Devices {
 /// The hub's gateway as it is shipped, with devices' rights; what they publish is thrown away.
 pub async fn gateway(folder: &Path) -> anyhow::Result<()> {
     let Settings { places, identity } = Settings::read(folder)?;
-    // Neither the pace that a device is held to is what is measured, nor what one address may do: they all have one.
-    let limits = Limits { messages_per_second: u32::MAX, ..Limits::default() };
+    // As shipped, but for what one device and one address may do: here all devices have one address.
+    let limits = Limits {
+        messages_per_second: u32::MAX,
+        bytes_per_second: 1 << 40,
+        per_address: AddressLimits { connections: usize::MAX, per_second: u32::MAX, ..AddressLimits::default() },
+        ..Limits::default()
+    };
     let (tls, quic) = (Some(places.tls), Some(places.quic));
     let listeners = Listeners { quic, tls, insecure_plain_on_loopback: Some(places.plain) };
     let gateway = Gateway::bind(&listeners, limits, Some(settings(&identity)?)).await.context("the gateway")?;

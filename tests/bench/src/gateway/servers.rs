@@ -46,7 +46,7 @@ impl Peer {
     /// What it is measured over.
     pub fn transports(self) -> &'static [Transport] {
         match self {
-            Self::Tributary => &[Transport::Plain],
+            Self::Tributary => &[Transport::Plain, Transport::Tls, Transport::Quic],
             Self::Mosquitto => &[Transport::Plain, Transport::Tls],
             // Its own TLS needs an older library than ours.
             Self::MosquittoPersistent | Self::Rumqttd => &[Transport::Plain],

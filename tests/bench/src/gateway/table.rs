@@ -20,7 +20,7 @@ pub fn table(report: &Report) -> String {
 
 fn row(figure: &Figure, cells: impl IntoIterator<Item = String>) -> String {
     let name = format!("{} {}", figure.peer.name(), figure.transport.name());
-    let cells = cells.into_iter().map(|cell| format!("{cell:>27}")).collect::<String>();
+    let cells = cells.into_iter().map(|cell| format!(" {cell:>28}")).collect::<String>();
     format!("{name:<31}{cells}\n")
 }
 
@@ -50,7 +50,7 @@ fn rounded(rate: f64) -> String {
 
 fn rates(report: &Report) -> String {
     let columns = ["1 client: messages/s", "10 clients: messages/s", "connects/s", "resumed connects/s"];
-    let columns = columns.map(|name| format!("{name:>27}")).join("");
+    let columns = columns.map(|name| format!(" {name:>28}")).join("");
     let mut text = format!(
         "\nacknowledged QoS 1 messages of {} bytes, {} in flight, {} a repetition; {} connections a repetition, {} at \
          once; medians and (ranges)\n{:<31}{columns}\n",
@@ -93,7 +93,7 @@ fn ratios(report: &Report, what: &str, of: impl Fn(&Figure) -> Option<f64>) -> S
 
 fn idle(report: &Report) -> String {
     let columns = ["1 000: each", "1 000: resident", "5 000: each", "5 000: resident"];
-    let columns = columns.map(|name| format!("{name:>27}")).join("");
+    let columns = columns.map(|name| format!(" {name:>28}")).join("");
     let mut text = format!("\nresident memory of the server with idle connections\n{:<31}{columns}\n", "server");
     for figure in report.figures.iter().filter(|figure| !figure.idle.is_empty()) {
         let cells = figure.idle.iter().flat_map(|memory| {
@@ -107,7 +107,7 @@ fn idle(report: &Report) -> String {
 
 fn beside_a_crowd(report: &Report) -> String {
     let columns = ["p50 alone", "p50 crowded", "p99 alone", "p99 crowded", "p99 ratio", "hanging"];
-    let columns = columns.map(|name| format!("{name:>27}")).join("");
+    let columns = columns.map(|name| format!(" {name:>28}")).join("");
     let mut text = format!(
         "\nacknowledgements of {} devices beside {} half-open connections from {} addresses (TCP: silent; TLS: half a \
          ClientHello; QUIC: first datagrams only); medians and (ranges)\n{:<31}{columns}\n",
