@@ -1,8 +1,12 @@
 //! Whole programs, as a user has them: killed, refused, recounted. And the rules of the house.
 
 mod commands;
+mod cut;
 mod discard;
+mod interop;
 mod kills;
+mod process;
+mod python_client;
 mod repository;
 mod sabotage;
 mod tools;

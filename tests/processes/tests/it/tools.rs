@@ -5,19 +5,40 @@ use std::process::Command;
 
 /// A Python with pyarrow. Without it a test is skipped, loudly; in CI that is a failure.
 pub fn python(test: &str) -> Option<PathBuf> {
+    python_with(test, &["pyarrow"])
+}
+
+/// A Python with these modules. Without it a test is skipped, loudly; in CI that is a failure.
+pub fn python_with(test: &str, modules: &[&str]) -> Option<PathBuf> {
     let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
     let folder = std::env::var_os("TRIBUTARY_TOOLS").map_or(home.join(".cache/tributary/tools"), PathBuf::from);
-    let candidates = [folder.join("bin/python"), PathBuf::from("python3")];
-    let has_pyarrow = |python: &PathBuf| {
-        let run = Command::new(python).args(["-c", "import pyarrow"]).output();
+    let mut candidates = [folder.join("bin/python"), PathBuf::from("python3")].into_iter();
+    let imports = format!("import {}", modules.join(", "));
+    let found = candidates.find(|python| {
+        let run = Command::new(python).args(["-c", &imports]).output();
         run.is_ok_and(|output| output.status.success())
-    };
-    let found = candidates.into_iter().find(has_pyarrow);
+    });
     if found.is_none() {
-        assert!(std::env::var_os("CI").is_none(), "{test}: no Python with pyarrow; .ci/install installs it");
-        eprintln!("\n!!! SKIPPED: {test}: no Python with pyarrow; run .ci/install\n");
+        missing(test, &format!("Python with {}", modules.join(" and ")));
     }
     found
+}
+
+/// A program of the system. Without it a test is skipped, loudly; in CI that is a failure.
+pub fn program(test: &str, name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    // Debian keeps some where only root's path leads.
+    let folders = std::env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(PathBuf::from));
+    let found = folders.map(|folder| folder.join(name)).find(|path| path.is_file());
+    if found.is_none() {
+        missing(test, name);
+    }
+    found
+}
+
+fn missing(test: &str, what: &str) {
+    assert!(std::env::var_os("CI").is_none(), "{test}: no {what}; .ci/install installs it");
+    eprintln!("\n!!! SKIPPED: {test}: no {what}; run .ci/install\n");
 }
 
 /// Event ids of one stream of a lake with their counts, read by pyarrow, in the form `id count` a line.
@@ -35,4 +56,16 @@ for event, count in counts.items():
     let text = String::from_utf8(output.stdout).unwrap();
     let pairs = text.lines().filter_map(|line| line.rsplit_once(' '));
     pairs.map(|(event, count)| (event.to_owned(), count.parse().unwrap())).collect()
+}
+
+/// Bytes as text.
+pub fn base64(bytes: &[u8]) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(bytes)
+}
+
+/// The bytes of such a text.
+pub fn from_base64(text: &str) -> Vec<u8> {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.decode(text).unwrap()
 }

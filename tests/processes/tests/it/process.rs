@@ -1,0 +1,141 @@
+//! A hub with its own authority, and other programs beside it, as processes.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+use tributary_demo::wait;
+
+/// A debug build on a busy machine needs seconds for what takes milliseconds otherwise.
+pub const PATIENCE: Duration = Duration::from_secs(180);
+
+/// A program that is killed when this is dropped.
+pub struct Process {
+    name: &'static str,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts one of our programs, `hub` or `agent`; its output goes into a log of this folder.
+    pub fn start(name: &'static str, folder: &Path, arguments: &[&str]) -> Self {
+        let log = folder.join(format!("{name}.log"));
+        let output = File::create(&log).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_programs"));
+        command.arg(name).args(arguments).stdin(Stdio::null());
+        let child = command.stdout(output.try_clone().unwrap()).stderr(output).spawn().unwrap();
+        Self { name, child, log }
+    }
+
+    /// The end of its log.
+    pub fn log(&self) -> String {
+        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(15)..].join("\n")
+    }
+
+    /// Waits for something that this program is to do; its log is shown if it does not.
+    pub async fn until<T>(&mut self, what: &str, mut look: impl AsyncFnMut() -> Result<T, String>) -> T {
+        let looked = wait::until(what, PATIENCE, async || {
+            if let Some(status) = self.child.try_wait()? {
+                anyhow::bail!("the {} ended with {status}", self.name);
+            }
+            Ok(look().await)
+        });
+        let looked = looked.await;
+        looked.unwrap_or_else(|error| panic!("{error:#}; the end of the {}'s log:\n{}", self.name, self.log()))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs one of our programs to its end; what it printed.
+pub fn run(name: &str, arguments: &[&str]) -> String {
+    let done = Command::new(env!("CARGO_BIN_EXE_programs")).arg(name).args(arguments).output().unwrap();
+    let (told, errors) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+    assert!(done.status.success(), "{name} {arguments:?}: {}\n{told}{errors}", done.status);
+    told.into_owned()
+}
+
+/// A hub that nobody gets into without a certificate or a token.
+pub struct Hub {
+    pub process: Process,
+    folder: PathBuf,
+    /// Where its data lies.
+    pub data: PathBuf,
+    /// `addresses.json`.
+    pub addresses: Value,
+}
+
+impl Hub {
+    /// Starts one on free ports of this machine and waits until it says where it listens.
+    pub async fn start(folder: &Path) -> Self {
+        let data = folder.join("data");
+        let config = folder.join("hub.toml");
+        let text = format!(
+            "data_dir = {data:?}\n[gateway]\ntls = \"127.0.0.1:0\"\nquic = \"127.0.0.1:0\"\n\
+             [api]\nlisten = \"127.0.0.1:0\"\n"
+        );
+        std::fs::write(&config, text).unwrap();
+        let mut process = Process::start("hub", folder, &["serve", "--config", &config.display().to_string()]);
+        let path = data.join("addresses.json");
+        let addresses = process
+            .until("the hub says where it listens", async || {
+                let text = std::fs::read(&path).map_err(|error| error.to_string())?;
+                serde_json::from_slice::<Value>(&text).map_err(|error| error.to_string())
+            })
+            .await;
+        Self { process, folder: folder.to_owned(), data, addresses }
+    }
+
+    /// Where it listens: `https`, `mqtt_tls`, `mqtt_quic`.
+    pub fn address(&self, of: &str) -> &str {
+        self.addresses[of].as_str().unwrap_or_else(|| panic!("no {of} in {}", self.addresses))
+    }
+
+    /// An enrolment token for so many devices, as an operator makes it.
+    pub fn token(&self, uses: u32) -> String {
+        let url = format!("https://{}", self.address("https"));
+        let (admin, authority) = (self.data.join("keys/admin.token"), self.data.join("identity/authority.pem"));
+        let (admin, authority) = (admin.display().to_string(), authority.display().to_string());
+        let uses = uses.to_string();
+        let told = run(
+            "hub",
+            &[
+                "token",
+                "create",
+                "--hub",
+                &url,
+                "--token-file",
+                &admin,
+                "--ca",
+                &authority,
+                "--uses",
+                &uses,
+                "--expires",
+                "1h",
+            ],
+        );
+        let token = told.split_whitespace().find(|word| word.starts_with("tributary-enrol."));
+        token.unwrap_or_else(|| panic!("no token in {told}")).to_owned()
+    }
+
+    /// Folder of the lake's files.
+    pub fn lake(&self) -> PathBuf {
+        self.data.join("lake")
+    }
+
+    /// A folder beside it.
+    pub fn beside(&self, name: &str) -> PathBuf {
+        let path = self.folder.join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        path
+    }
+}
