@@ -1,12 +1,16 @@
 //! Byte form shared by all messages: postcard for the body; batches add a header with its own CRC.
 
+#[cfg(feature = "fleet")]
 use alloc::vec::Vec;
 
 use crc::{CRC_32_ISCSI, Crc};
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
 
 /// CRC-32C, the one with hardware support on most processors.
-pub(crate) const CRC: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
+pub(crate) static CRC: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
+
+/// That CRC over bytes that come in parts.
+pub(crate) type Digest = crc::Digest<'static, u32>;
 
 /// A batch header is a few dozen bytes; this leaves room for two more versions of it.
 pub const MAX_HEADER_BYTES: usize = 1024;
@@ -72,12 +76,19 @@ pub enum DecodeError {
     },
 }
 
+#[cfg(feature = "fleet")]
 pub(crate) fn encode<T: Serialize>(message: &T) -> Vec<u8> {
     // Serialising owned plain data into a growing vector has no way to fail.
     postcard::to_allocvec(message).expect("plain data always serialises")
 }
 
-pub(crate) fn decode<T: DeserializeOwned>(what: &'static str, bytes: &[u8]) -> Result<T, DecodeError> {
+/// Writes a message to the beginning of `out`; how many bytes it took, `None` when it does not fit.
+pub(crate) fn encode_to<T: Serialize>(message: &T, out: &mut [u8]) -> Option<usize> {
+    // Plain data with lengths known before has no other way to fail.
+    postcard::to_slice(message, out).ok().map(|written| written.len())
+}
+
+pub(crate) fn decode<'a, T: Deserialize<'a>>(what: &'static str, bytes: &'a [u8]) -> Result<T, DecodeError> {
     let (message, rest) = postcard::take_from_bytes(bytes).map_err(|reason| DecodeError::Malformed { what, reason })?;
     match rest.len() {
         0 => Ok(message),
@@ -86,6 +97,7 @@ pub(crate) fn decode<T: DeserializeOwned>(what: &'static str, bytes: &[u8]) -> R
 }
 
 /// Gives a message type its `encode` and `decode`.
+#[cfg(feature = "fleet")]
 macro_rules! message {
     ($name:ident, $what:literal) => {
         impl $name {
@@ -101,4 +113,5 @@ macro_rules! message {
         }
     };
 }
+#[cfg(feature = "fleet")]
 pub(crate) use message;

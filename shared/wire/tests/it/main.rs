@@ -1,5 +1,8 @@
 //! The byte form of every published version, and what happens to bytes that are not a message.
 
+mod link;
+mod link_line;
+mod link_v1;
 mod malformed;
 mod v1;
 mod v2;
