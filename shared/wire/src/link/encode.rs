@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use super::{MAX_FRAME, MAX_MESSAGE};
-use crate::frame::{CRC, encode_to};
+use super::{MAX_FRAME, MAX_MESSAGE, Record};
+use crate::frame::{CRC, decode, encode_to};
 
 /// A message over [`MAX_MESSAGE`]: a list in it is longer than its doc allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -30,4 +30,14 @@ pub fn encode<T: Serialize>(message: &T, frame: &mut [u8; MAX_FRAME]) -> Result<
     frame[zero] = (end - zero) as u8;
     frame[end] = 0;
     Ok(end + 1)
+}
+
+/// Writes a record with its uptime as a node keeps it until it is acknowledged: postcard, without frame; its length.
+pub fn pack(uptime: u64, record: &Record<'_>, out: &mut [u8]) -> Result<usize, TooLong> {
+    encode_to(&(uptime, record), out).ok_or(TooLong)
+}
+
+/// Reads what [`pack`] wrote; `None` when the memory in between was damaged.
+pub fn unpack(bytes: &[u8]) -> Option<(u64, Record<'_>)> {
+    decode("kept record", bytes).ok()
 }

@@ -39,7 +39,7 @@ pub use blob::{BlobKind, BlobProblem, BlobReceiver, BlobStep, blob_checksum};
 pub use clock::ClockOffset;
 pub use deframe::{Deframer, LinkError};
 pub use down::{Down, DownV1, Order, Refusal};
-pub use encode::{TooLong, encode};
+pub use encode::{TooLong, encode, pack, unpack};
 pub use numbers::{MAX_BANDS, NodeName, Numbers, WrongName};
 pub use receiver::{Receiver, Reception};
 pub use sender::{Sender, Timing};
@@ -55,6 +55,8 @@ pub const MAX_MESSAGE: usize = 250;
 pub const MAX_FRAME: usize = 1 + MAX_MESSAGE + 4 + 1;
 /// Records that may be on their way at once, and how far apart two numbers on the line can be.
 pub const WINDOW: u32 = 16;
+/// The largest record that [`pack`] makes and a frame with the largest numbers around it still holds.
+pub const MAX_RECORD: usize = MAX_MESSAGE - 2 - 3 * 5;
 /// Samples in one [`RawPart`]: longer frames rarely survive a bad line.
 pub const RAW_SAMPLES: usize = 64;
 /// Bytes in one part of a blob.
