@@ -133,7 +133,9 @@ impl Net {
         bytes.extend(threshold.to_le_bytes());
         bytes.extend(self.centers.iter().flat_map(|center| (*center as i16).to_le_bytes()));
         bytes.extend(self.scales.iter().flat_map(|scale| (*scale as u16).to_le_bytes()));
-        let largest = |numbers: &mut dyn Iterator<Item = f64>| numbers.fold(1e-9, |largest: f64, number| largest.max(number.abs()));
+        let largest = |numbers: &mut dyn Iterator<Item = f64>| {
+            numbers.fold(1e-9, |largest: f64, number| largest.max(number.abs()))
+        };
         let hidden = largest(&mut data.iter().flat_map(|input| self.run(&self.shown(input)).0));
         // Room for what is stranger than anything healthy.
         let hidden_unit = 127.0 / (2.0 * hidden);
@@ -142,7 +144,12 @@ impl Net {
         layer(&mut bytes, hidden_unit / (unit * UNIT), self.hidden_bias.iter().map(|bias| bias * unit * UNIT), rows);
         let unit = 127.0 / largest(&mut self.output.iter().flatten().copied());
         let rows = self.output.iter().flatten().map(|weight| weight * unit);
-        layer(&mut bytes, UNIT / (unit * hidden_unit), self.output_bias.iter().map(|bias| bias * unit * hidden_unit), rows);
+        layer(
+            &mut bytes,
+            UNIT / (unit * hidden_unit),
+            self.output_bias.iter().map(|bias| bias * unit * hidden_unit),
+            rows,
+        );
         bytes
     }
 }
@@ -171,7 +178,8 @@ pub fn write(path: &str) -> Result<(), Box<dyn Error>> {
 
     let held_out: Vec<Input> = (0..100).flat_map(|seed| windows(5000 + seed, None, 0, 24)).collect();
     let alarms = held_out.iter().filter(|input| model.score(*input) > model.threshold()).count();
-    let distance: f64 = held_out.iter().map(|input| (f64::from(model.score(input)).sqrt() - net.score(input).sqrt()).abs()).sum();
+    let distance: f64 =
+        held_out.iter().map(|input| (f64::from(model.score(input)).sqrt() - net.score(input).sqrt()).abs()).sum();
     println!("{} bytes; threshold {}", bytes.len(), model.threshold());
     println!("healthy windows of 100 other machines: {alarms} of {} over the threshold", held_out.len());
     println!("int8 against 64-bit floating point: distance {:.2} steps on average", distance / held_out.len() as f64);
@@ -181,7 +189,11 @@ pub fn write(path: &str) -> Result<(), Box<dyn Error>> {
             let worn = windows(7000 + seed, Some(0), after, 1);
             worn.iter().any(|input| model.score(input) > model.threshold())
         });
-        println!("knocks of {:>4} mg: found on {} of 50 machines", (after * HOP + LENGTH) / 40 * 39 / 10, found.count());
+        println!(
+            "knocks of {:>4} mg: found on {} of 50 machines",
+            (after * HOP + LENGTH) / 40 * 39 / 10,
+            found.count()
+        );
     }
     std::fs::write(path, bytes)?;
     Ok(())

@@ -106,3 +106,25 @@ impl CrashStore {
 fn part<const N: usize>(bytes: &[u8; BYTES], from: usize) -> [u8; N] {
     core::array::from_fn(|at| bytes.get(from + at).copied().unwrap_or_default())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_that_lost_power_or_was_half_written_counts_for_nothing() {
+        let mut whole = CrashStore::blank();
+        (0..3).for_each(|_| drop(whole.start(false)));
+        whole.crash(CrashKind::Panic, 1, "x.rs", 2);
+        assert_eq!(whole.clone().start(false).starts, 4);
+        for bit in 0..8 * (BYTES + 4) {
+            let mut changed = whole.clone();
+            match changed.bytes.get_mut(bit / 8) {
+                Some(byte) => *byte ^= 1 << (bit % 8),
+                None => changed.checksum ^= 1 << (bit - 8 * BYTES),
+            }
+            let start = changed.start(false);
+            assert_eq!((start.starts, start.crash()), (1, None), "bit {bit}");
+        }
+    }
+}

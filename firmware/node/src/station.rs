@@ -1,8 +1,8 @@
 //! What a node says and hears: calling, answering, obeying.
 
 use tributary_wire::link::{
-    BlobProblem, BlobStep, Down, DownV1, LINK_VERSION, MAX_FRAME, OLDEST_LINK_VERSION, Order, Outcome, Record, Up, UpV1,
-    encode, unpack,
+    BlobProblem, BlobStep, Down, DownV1, LINK_VERSION, MAX_FRAME, OLDEST_LINK_VERSION, Order, Outcome, Record, Up,
+    UpV1, encode, unpack,
 };
 
 use crate::measure::Measure;

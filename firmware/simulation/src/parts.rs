@@ -63,7 +63,9 @@ impl Parts {
         let measuring = self.registers[POWER_CONTROL] & 0x08 != 0;
         if measuring && self.fault != Some(Fault::Stuck) {
             let values = self.machine.next();
-            for (place, byte) in self.registers[DATA].iter_mut().zip(values.iter().flat_map(|value| value.to_le_bytes())) {
+            for (place, byte) in
+                self.registers[DATA].iter_mut().zip(values.iter().flat_map(|value| value.to_le_bytes()))
+            {
                 *place = byte;
             }
         }

@@ -58,7 +58,11 @@ fn sensors() -> Sensors {
     let wears_after = WEARS_AFTER.and_then(|samples| samples.parse().ok());
     // Two parts on two buses, because the simulation is not shared between them.
     let parts = Parts::new(Machine::new(2026, wears_after));
-    Sampler::new(Adxl345::new(parts.clone(), Adxl345::<Parts>::ADDRESS), Lm75::new(parts, lm75::Address::default()), RATE)
+    Sampler::new(
+        Adxl345::new(parts.clone(), Adxl345::<Parts>::ADDRESS),
+        Lm75::new(parts, lm75::Address::default()),
+        RATE,
+    )
 }
 
 fn model() -> Option<Model<'static>> {
