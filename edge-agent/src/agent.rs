@@ -37,7 +37,7 @@ use crate::metrics::Metrics;
 use crate::orders;
 use crate::orders::restart::Wanted;
 use crate::serve::{Pipeline, Serving, StartError};
-use crate::sources::Replay;
+use crate::sources::{Replay, Serial, SerialParts};
 use crate::state::{SourceState, Store, StoreError, StoreOptions};
 use crate::update::{Handle, UpdateError, Updates};
 
@@ -96,6 +96,7 @@ pub struct Agent {
     sockets: Sockets,
     metrics: Arc<Metrics>,
     replays: Vec<(Replay, Option<SourceState>)>,
+    nodes: Vec<Serial>,
     log: Tail,
     restart: Wanted,
 }
@@ -127,6 +128,7 @@ impl Agent {
         let stored = |name: &str| sources.iter().find(|(known, _)| known == name).map(|(_, state)| state.clone());
         let replays = config.sources.replay.iter().map(|replay| (Replay::new(replay.clone()), stored(&replay.name)));
         let replays = replays.collect();
+        let nodes = config.sources.serial.iter().cloned().map(Serial::new).collect();
         let pipeline = pipeline.start()?;
         let (log, restart) = (Tail::default(), Wanted::default());
         Ok(Self {
@@ -141,6 +143,7 @@ impl Agent {
             sockets,
             metrics,
             replays,
+            nodes,
             log,
             restart,
         })
@@ -192,6 +195,7 @@ impl Agent {
             sockets,
             metrics,
             replays,
+            nodes,
             log,
             restart,
         } = self;
@@ -201,6 +205,7 @@ impl Agent {
             store: store.clone(),
             serving: serving.clone(),
             replays: replays.iter().map(|(replay, _)| replay.clone()).collect(),
+            nodes: nodes.clone(),
             metrics: metrics.clone(),
             report: report(handle.clone(), link_status.clone(), hub.clone()),
         });
@@ -228,7 +233,7 @@ impl Agent {
             orders,
             condition: condition(status.clone(), config.labels.into_iter().collect()),
             status: link_status,
-            clock,
+            clock: clock.clone(),
             seed: rand::random(),
         };
         let mut tasks = JoinSet::new();
@@ -240,6 +245,11 @@ impl Agent {
         }
         for (replay, stored) in replays {
             tasks.spawn(replay.run(serving.clone(), stored, shutdown.clone()));
+        }
+        for node in nodes {
+            let folder = config.state_dir.join("nodes");
+            let parts = SerialParts { serving: serving.clone(), clock: clock.clone(), folder };
+            tasks.spawn(node.run(parts, shutdown.clone()));
         }
         let api = Api { serving: serving.clone(), rules: config.sources.api, limits: config.limits, metrics, status };
         let served = api::serve(sockets, Arc::new(api), shutdown.clone()).await;

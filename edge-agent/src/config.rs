@@ -19,7 +19,7 @@ pub use state::{Outbox, State};
 
 use crate::link::LinkConfig;
 use crate::orders::OrdersConfig;
-use crate::sources::{ReplayConfig, TimeDomain, TimeRules};
+use crate::sources::{ReplayConfig, SerialConfig, TimeDomain, TimeRules};
 use crate::update::UpdateConfig;
 
 /// Settings of one agent.
@@ -143,6 +143,16 @@ pub enum InvalidConfig {
         /// As set.
         found: String,
     },
+    /// A line whose node has no name, or one that another line has too.
+    #[error("`sources.serial`: node {found:?} on {port} {problem}")]
+    Node {
+        /// The name.
+        found: String,
+        /// Its line.
+        port: String,
+        /// What is wrong.
+        problem: &'static str,
+    },
     /// A number that would stop all work.
     #[error("`{key}` is 0; at least 1 is needed")]
     Zero {
@@ -173,6 +183,7 @@ impl Config {
             ("link.probe", self.link.probe.0.as_millis() as usize),
             ("sketch_window", self.sketch_window.0.as_micros() as usize),
         ];
+        self.check_nodes()?;
         let found = self.outbox.batch_bytes;
         if found.0 > MAX_BATCH_BYTES {
             return Err(InvalidConfig::BatchBytes { found, limit: ByteSize(MAX_BATCH_BYTES) });
@@ -181,6 +192,28 @@ impl Config {
             Some((key, _)) => Err(InvalidConfig::Zero { key }),
             None => Ok(()),
         }
+    }
+
+    fn check_nodes(&self) -> Result<(), InvalidConfig> {
+        let mut nodes = std::collections::BTreeSet::new();
+        let mut ports = std::collections::BTreeSet::new();
+        let replay = self.sources.replay.as_ref().map(|replay| replay.name.as_str());
+        for serial in &self.sources.serial {
+            let port = serial.port.to_string();
+            let problem = if !serial.names_a_node() {
+                "has no name of [a-z0-9-]{1,63}"
+            } else if serial.node == crate::sources::API || replay == Some(&serial.node) {
+                "is called as another source"
+            } else if !nodes.insert(&serial.node) {
+                "is named twice"
+            } else if !ports.insert(port.clone()) {
+                "shares its line with another node"
+            } else {
+                continue;
+            };
+            return Err(InvalidConfig::Node { found: serial.node.clone(), port, problem });
+        }
+        Ok(())
     }
 
     /// The model line whose primary package decides.
@@ -222,11 +255,13 @@ pub struct Sources {
     pub api: TimeRules,
     /// A file to play.
     pub replay: Option<ReplayConfig>,
+    /// Lines with sensor nodes.
+    pub serial: Vec<SerialConfig>,
 }
 
 impl Default for Sources {
     fn default() -> Self {
-        Self { api: TimeRules { time: TimeDomain::Live, ..TimeRules::default() }, replay: None }
+        Self { api: TimeRules { time: TimeDomain::Live, ..TimeRules::default() }, replay: None, serial: Vec::new() }
     }
 }
 
@@ -285,6 +320,18 @@ mod tests {
         assert!(config.check().unwrap_err().to_string().contains("0.0.0.0:80"));
         config.listen = Listen { unix: None, tcp: None };
         assert!(matches!(config.check(), Err(InvalidConfig::NoListener)));
+        let serial = |port: &str, node: &str| SerialConfig { port: port.parse().unwrap(), node: node.into(), ..SerialConfig::default() };
+        for (first, second, problem) in [
+            (serial("/dev/a", "Pump"), serial("/dev/b", "x"), "has no name"),
+            (serial("/dev/a", "x"), serial("/dev/b", "x"), "named twice"),
+            (serial("/dev/a", "x"), serial("/dev/a", "y"), "shares its line"),
+            (serial("/dev/a", "api"), serial("/dev/b", "y"), "as another source"),
+        ] {
+            let mut config = Config::default();
+            config.sources.serial = vec![first, second];
+            let error = config.check().unwrap_err().to_string();
+            assert!(error.contains(problem), "{error}");
+        }
         assert!(toml::from_str::<Config>("devise = 1").unwrap_err().to_string().contains("devise"));
     }
 }

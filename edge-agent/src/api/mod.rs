@@ -4,6 +4,7 @@
 //! web page can reach the agent through a name of its own that resolves to this machine.
 
 mod events;
+mod nodes;
 mod problem;
 mod status;
 
@@ -158,6 +159,7 @@ fn routes(api: Arc<Api>) -> Router {
         .route("/v1/events", post(events::accept))
         .route("/v1/predict", post(events::predict))
         .route("/v1/accepted", get(status::accepted))
+        .route("/v1/nodes/{node}/orders", post(nodes::order))
         .route("/v1/status", get(status::status))
         .route("/v1/health", get(status::health))
         .route("/metrics", get(status::metrics))

@@ -16,7 +16,7 @@ use crate::identity::CertificateView;
 use crate::link::LinkView;
 use crate::metrics::Metrics;
 use crate::serve::{REASONS, Serving};
-use crate::sources::{Replay, rfc3339};
+use crate::sources::{Replay, Serial, rfc3339};
 use crate::state::Store;
 
 /// What the updater and the link say of themselves; given by the wiring.
@@ -54,6 +54,8 @@ pub struct StatusSource {
     pub serving: Arc<Serving>,
     /// Files being played.
     pub replays: Vec<Replay>,
+    /// Sensor nodes.
+    pub nodes: Vec<Serial>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// The updater and the link.
@@ -70,6 +72,7 @@ impl StatusSource {
             let status = replay.status();
             problems.extend(status.error.map(|error| format!("replay: {error}")));
         }
+        problems.extend(self.nodes.iter().filter_map(|node| node.status().trouble()));
         if let Some(problem) = shown.recovery.and_then(|recovery| recovery.problem) {
             // Worth telling, but the windows are whole again: the agent is well.
             tracing::debug!(problem, "the window snapshot was thrown away at start");
@@ -188,6 +191,7 @@ impl StatusSource {
                 "watermark": shown.watermark.as_ref().map(rfc3339),
             },
             "sources": sources,
+            "nodes": self.nodes.iter().map(Serial::status).collect::<Vec<_>>(),
             "replays": self.replays.iter().map(Replay::status).collect::<Vec<_>>(),
             "windows": {
                 "entities": shown.windows.0,

@@ -107,6 +107,9 @@ pub(super) fn status(status: &Value) -> String {
             row(&mut out, "", &format!("error: {}", text(&line["error"])));
         }
     }
+    for node in list(&status["nodes"]) {
+        row(&mut out, "node", &describe_node(node));
+    }
     let events = &status["events"];
     let watermark = text(&events["watermark"]);
     let accepted = format!("{} accepted, {} waiting, watermark {watermark}", events["accepted"], events["waiting"]);
@@ -163,6 +166,17 @@ fn hub(out: &mut String, hub: &Value) {
     if !hub["audit_problem"].is_null() {
         row(out, "", &text(&hub["audit_problem"]));
     }
+}
+
+fn describe_node(node: &Value) -> String {
+    let state = match (node["open"] == true, node["there"] == true) {
+        (false, _) => "line not open",
+        (true, false) => "silent",
+        (true, true) => "here",
+    };
+    let windows = format!("{} windows, {} anomalies, {} lost", node["accepted"], node["anomalies"], node["lost"]);
+    let sensor = text(&node["sensor"]);
+    format!("{} on {}: {state}, sensor {sensor}, {windows}", text(&node["node"]), text(&node["port"]))
 }
 
 fn describe_line(line: &Value) -> String {

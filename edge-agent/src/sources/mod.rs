@@ -5,6 +5,7 @@
 
 pub mod event_json;
 pub mod replay;
+pub mod serial;
 
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use tributary_process::config::HumanDuration;
 use tributary_wire::Micros;
 
 pub use replay::{Replay, ReplayConfig, ReplayStatus};
+pub use serial::{NodeStatus, Serial, SerialConfig, SerialParts};
 
 /// Name of the source behind the local API.
 pub const API: &str = "api";

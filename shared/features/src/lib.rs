@@ -8,6 +8,8 @@
 //! * [`FleetWindows`] on the hub, over all devices and their labels;
 //! * [`Replay`] in training: the whole view exactly at event time over a time-ordered stream.
 //!
+//! [`vibration`] turns windows of samples into values of events, with the code that a sensor node runs.
+//!
 //! Values enter windows as integers (units of 2^-20, see [`fixed`]), so a sum does not depend on the order in which
 //! its terms came: whoever replays the same events gets the same bits. This crate does no I/O and reads no clock.
 
@@ -26,6 +28,7 @@ mod device;
 mod fleet_table;
 mod fleet;
 mod replay;
+pub mod vibration;
 
 pub use device::DeviceWindows;
 pub use event::{Event, Row, RowError, Value};

@@ -1,0 +1,158 @@
+//! Sensor nodes on serial lines: one [`Serial`] per line, each with the node that belongs there.
+//!
+//! What is decided stands in `edge_agent_core::node`. Here are the line itself ([`port`]), the loop that carries out the
+//! decisions ([`run`]), and what is known of the node ([`inventory`]). A window becomes an event whose id names node,
+//! session and record, so a record that comes twice is recognised like any other event; it is acknowledged to the node
+//! once it is durable here. Raw windows are kept as files.
+
+mod inventory;
+mod port;
+mod raw;
+mod run;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, oneshot};
+use tributary_process::clock::Clock;
+use tributary_process::config::HumanDuration;
+use tributary_process::shutdown::Shutdown;
+use tributary_wire::link::{NodeName, Order, Outcome};
+
+use super::{TimeDomain, TimeRules};
+use crate::serve::Serving;
+pub use inventory::NodeStatus;
+pub use port::{PortName, WrongPort};
+
+/// Orders that may wait for one node's loop.
+const ORDERS: usize = 8;
+/// How long somebody who gave an order waits for its outcome: a node that is there answers within a second or two.
+const OUTCOME_WITHIN: Duration = Duration::from_secs(15);
+
+/// A line with a sensor node.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SerialConfig {
+    /// Where it is: a path such as `/dev/ttyUSB0`; for tests and gateways also `tcp:HOST:PORT` and `unix:PATH`.
+    pub port: PortName,
+    /// Speed of a real line in bits per second.
+    pub baud: u32,
+    /// The node that belongs there; another one is refused. It is also the name of the source.
+    pub node: String,
+    /// What its times mean: they are of the agent's clock.
+    pub time: TimeDomain,
+    /// How far behind the newest event of the node another may come.
+    pub lateness: HumanDuration,
+    /// How many raw windows of it are kept; the oldest go first.
+    pub raw_windows: usize,
+}
+
+impl Default for SerialConfig {
+    fn default() -> Self {
+        Self {
+            port: PortName::default(),
+            baud: 115_200,
+            node: String::new(),
+            time: TimeDomain::Live,
+            lateness: TimeRules::default().lateness,
+            raw_windows: 96,
+        }
+    }
+}
+
+impl SerialConfig {
+    /// Whether `node` is a name that a node can have.
+    pub fn names_a_node(&self) -> bool {
+        NodeName::new(&self.node).is_ok()
+    }
+
+    fn rules(&self) -> TimeRules {
+        TimeRules { time: self.time, lateness: self.lateness, ..TimeRules::default() }
+    }
+}
+
+/// What a line's loop works with.
+pub struct SerialParts {
+    /// The pipeline.
+    pub serving: Arc<Serving>,
+    /// The clocks.
+    pub clock: Arc<dyn Clock>,
+    /// Folder for raw windows of all nodes.
+    pub folder: PathBuf,
+}
+
+/// Why an order has no outcome.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OrderError {
+    /// Nobody is there, or it does not answer.
+    #[error("node {node:?} did not answer within {} s", OUTCOME_WITHIN.as_secs())]
+    NoAnswer {
+        /// Which node.
+        node: String,
+    },
+    /// Too many wait.
+    #[error("{ORDERS} orders to node {node:?} wait already")]
+    Full {
+        /// Which node.
+        node: String,
+    },
+}
+
+type Ordered = (Order, oneshot::Sender<Outcome>);
+
+/// A line and its node.
+#[derive(Debug, Clone)]
+pub struct Serial {
+    config: Arc<SerialConfig>,
+    status: Arc<Mutex<NodeStatus>>,
+    orders: mpsc::Sender<Ordered>,
+    ordered: Arc<Mutex<Option<mpsc::Receiver<Ordered>>>>,
+}
+
+impl Serial {
+    /// One that is not open yet.
+    pub fn new(config: SerialConfig) -> Self {
+        let (orders, ordered) = mpsc::channel(ORDERS);
+        let status = NodeStatus::new(&config);
+        let (status, ordered) = (Arc::new(Mutex::new(status)), Arc::new(Mutex::new(Some(ordered))));
+        Self { config: Arc::new(config), status, orders, ordered }
+    }
+
+    /// Name of its node.
+    pub fn node(&self) -> &str {
+        &self.config.node
+    }
+
+    /// How it stands.
+    pub fn status(&self) -> NodeStatus {
+        self.status_mut().clone()
+    }
+
+    fn status_mut(&self) -> MutexGuard<'_, NodeStatus> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has its node do something once.
+    pub async fn order(&self, order: Order) -> Result<Outcome, OrderError> {
+        let (reply, outcome) = oneshot::channel();
+        let node = || self.config.node.clone();
+        self.orders.try_send((order, reply)).map_err(|_| OrderError::Full { node: node() })?;
+        let answered = tokio::time::timeout(OUTCOME_WITHIN, outcome).await;
+        answered.ok().and_then(Result::ok).ok_or_else(|| OrderError::NoAnswer { node: node() })
+    }
+
+    /// Serves the line until the signal; opens it again whenever it is lost.
+    pub async fn run(self, parts: SerialParts, shutdown: Shutdown) {
+        let ordered = self.ordered.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(ordered) = ordered {
+            shutdown.unless_given(run::Loop::new(self, parts, ordered).run()).await;
+        }
+    }
+}
+
+/// The folder for raw windows of one node.
+fn raw_folder(folder: &Path, node: &str) -> PathBuf {
+    folder.join(node).join("raw")
+}
