@@ -320,7 +320,11 @@ mod tests {
         assert!(config.check().unwrap_err().to_string().contains("0.0.0.0:80"));
         config.listen = Listen { unix: None, tcp: None };
         assert!(matches!(config.check(), Err(InvalidConfig::NoListener)));
-        let serial = |port: &str, node: &str| SerialConfig { port: port.parse().unwrap(), node: node.into(), ..SerialConfig::default() };
+        let serial = |port: &str, node: &str| SerialConfig {
+            port: port.parse().unwrap(),
+            node: node.into(),
+            ..SerialConfig::default()
+        };
         for (first, second, problem) in [
             (serial("/dev/a", "Pump"), serial("/dev/b", "x"), "has no name"),
             (serial("/dev/a", "x"), serial("/dev/b", "x"), "named twice"),

@@ -55,9 +55,11 @@ pub(super) async fn order(
     };
     match node.order(order.into()).await {
         Ok(Outcome::Done) => Ok(Json(json!({ "node": name, "outcome": "done" }))),
-        Ok(Outcome::OutOfRange) => {
-            Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "out-of-range", "the node cannot do that much or so little"))
-        }
+        Ok(Outcome::OutOfRange) => Err(Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "out-of-range",
+            "the node cannot do that much or so little",
+        )),
         Ok(Outcome::Unsupported) => {
             Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "unsupported", "this node has no such thing"))
         }

@@ -3,5 +3,6 @@
 mod support;
 mod events;
 mod identity;
+mod nodes;
 mod refusals;
 mod restart;

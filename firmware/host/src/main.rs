@@ -5,6 +5,10 @@
 //! cargo run -p tributary-node-host -- figures
 //! ```
 
+mod elf;
+mod emulator;
+mod figures;
+mod line;
 mod train;
 
 use std::process::ExitCode;
@@ -13,6 +17,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let done = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["train", path] => train::write(path),
+        ["figures"] => figures::print(),
         _ => Err("usage: train FILE | figures".into()),
     };
     match done {

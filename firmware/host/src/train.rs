@@ -26,7 +26,7 @@ fn windows(seed: u32, wears_after: Option<u32>, from: usize, count: usize) -> Ve
     let (mut inputs, mut complete) = (Vec::new(), 0);
     while complete < from + count {
         let mut full = false;
-        for (window, value) in axes.iter_mut().zip(machine.next()) {
+        for (window, value) in axes.iter_mut().zip(machine.sample()) {
             full = window.push(value);
         }
         if !full {

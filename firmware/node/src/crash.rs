@@ -114,7 +114,9 @@ mod tests {
     #[test]
     fn memory_that_lost_power_or_was_half_written_counts_for_nothing() {
         let mut whole = CrashStore::blank();
-        (0..3).for_each(|_| drop(whole.start(false)));
+        for _ in 0..3 {
+            whole.start(false);
+        }
         whole.crash(CrashKind::Panic, 1, "x.rs", 2);
         assert_eq!(whole.clone().start(false).starts, 4);
         for bit in 0..8 * (BYTES + 4) {

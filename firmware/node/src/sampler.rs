@@ -57,7 +57,7 @@ impl<A: Accelerometer<AXES>, T: Thermometer, const AXES: usize> Sampler<A, T, AX
     pub fn tick(&mut self, uptime: u64, queue: &mut Producer<'_, Reading<AXES>>) {
         self.number = self.number.wrapping_add(1);
         // A sensor that does not answer is tried once a second: an address nobody answers can hold a bus for long.
-        let second = self.number % self.rate == 0;
+        let second = self.number.is_multiple_of(self.rate);
         if !self.started && (second || self.number == 1) {
             self.started = self.accelerometer.start(self.rate).is_ok();
         }

@@ -27,7 +27,7 @@ impl Machine {
     }
 
     /// Counts of 3.9 mg on three axes: across, along and, with gravity, down.
-    pub fn next(&mut self) -> [i16; 3] {
+    pub fn sample(&mut self) -> [i16; 3] {
         self.samples = self.samples.saturating_add(1);
         if let Some(after) = self.wears_after {
             self.wear = (self.samples.saturating_sub(after) / 40).min(400) as i32;

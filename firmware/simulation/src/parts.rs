@@ -62,7 +62,7 @@ impl Parts {
     fn measure(&mut self) {
         let measuring = self.registers[POWER_CONTROL] & 0x08 != 0;
         if measuring && self.fault != Some(Fault::Stuck) {
-            let values = self.machine.next();
+            let values = self.machine.sample();
             for (place, byte) in
                 self.registers[DATA].iter_mut().zip(values.iter().flat_map(|value| value.to_le_bytes()))
             {

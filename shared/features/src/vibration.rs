@@ -67,12 +67,16 @@ mod tests {
         };
         // One count is 1 mm/s².
         let values = values(&told, 1_000_000);
-        let value = |name: &str| values.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone()).unwrap();
+        let value =
+            |name: &str| values.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone()).unwrap();
         let double = |name: &str| match value(name) {
             Value::Double(value) => value,
             other => panic!("{name}: {other:?}"),
         };
-        assert_eq!((value("axis"), value("window"), value("crossings")), (Value::Int(1), Value::Int(3), Value::Int(63)));
+        assert_eq!(
+            (value("axis"), value("window"), value("crossings")),
+            (Value::Int(1), Value::Int(3), Value::Int(63))
+        );
         for (name, expected) in [("mean", 0.2), ("rms", 0.1), ("peak", 0.1), ("crest", 1.0), ("temperature", 21.5)] {
             assert!((double(name) - expected).abs() < 1e-9, "{name}: {}", double(name));
         }

@@ -120,7 +120,9 @@ impl Station {
     /// A message came. `fresh` is a number for a new session, drawn by chance, not 0.
     pub fn heard<'a>(&mut self, now: Now, message: Up<'a>, fresh: u32) -> Vec<Action<'a>> {
         match message {
-            Up::Hello { lowest, highest, session, node } => self.greet(now, lowest, highest, session, node.as_str(), fresh),
+            Up::Hello { lowest, highest, session, node } => {
+                self.greet(now, lowest, highest, session, node.as_str(), fresh)
+            }
             Up::V1(UpV1::Time { asked, uptime }) => {
                 if let Some(session) = &mut self.session {
                     self.heard = Some(now.monotonic);

@@ -60,7 +60,8 @@ fn a_node_that_claims_another_s_name_and_one_of_another_version_are_refused() {
     let refused = station.heard(at(2000), hello(0, "pump-2"), 8);
     assert_eq!(refused, [Action::Send(Down::Refused(Refusal::Name))]);
     let old = Up::Hello { lowest: 2, highest: 9, session: 0, node: NodeName::new("pump-1").unwrap() };
-    let Action::Send(Down::Refused(Refusal::Version { lowest: 1, highest: 1 })) = station.heard(at(2000), old, 8)[0] else {
+    let Action::Send(Down::Refused(Refusal::Version { lowest: 1, highest: 1 })) = station.heard(at(2000), old, 8)[0]
+    else {
         panic!("not refused")
     };
     assert_eq!((station.session(), station.counts().strange), (Some(7), 2));
@@ -77,7 +78,10 @@ fn an_agent_that_was_restarted_asks_and_goes_on_in_the_node_s_session() {
     assert_eq!(station.heard(at(40), record(55, 20, 3), 9).len(), 1);
     station.stored(55, 20);
     let acknowledged = station.due(at(40));
-    assert!(acknowledged.contains(&Down::V1(DownV1::Ack { session: 55, through: 16, scattered: 0b100 })), "{acknowledged:?}");
+    assert!(
+        acknowledged.contains(&Down::V1(DownV1::Ack { session: 55, through: 16, scattered: 0b100 })),
+        "{acknowledged:?}"
+    );
 }
 
 #[test]
@@ -90,8 +94,15 @@ fn a_node_that_was_restarted_gets_a_new_session_and_its_losses_stay_counted() {
     assert!(matches!(&actions[1], Action::Begun(Begun { session: 8, resumed: false, .. })), "{actions:?}");
     assert_eq!(station.counts().lost, 7);
     station.stored(7, 9);
-    assert!(!station.due(at(1200)).iter().any(|down| matches!(down, Down::V1(DownV1::Ack { .. }))), "of a session gone");
-    assert_eq!(station.heard(at(1300), record(7, 11, 0), 0), [Action::Send(Down::Who)], "a late record of the old life");
+    assert!(
+        !station.due(at(1200)).iter().any(|down| matches!(down, Down::V1(DownV1::Ack { .. }))),
+        "of a session gone"
+    );
+    assert_eq!(
+        station.heard(at(1300), record(7, 11, 0), 0),
+        [Action::Send(Down::Who)],
+        "a late record of the old life"
+    );
 }
 
 #[test]

@@ -9,8 +9,9 @@ mod inventory;
 mod port;
 mod raw;
 mod run;
+mod unit;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -79,7 +80,7 @@ pub struct SerialParts {
     pub serving: Arc<Serving>,
     /// The clocks.
     pub clock: Arc<dyn Clock>,
-    /// Folder for raw windows of all nodes.
+    /// Folder for what is kept of all nodes.
     pub folder: PathBuf,
 }
 
@@ -150,9 +151,4 @@ impl Serial {
             shutdown.unless_given(run::Loop::new(self, parts, ordered).run()).await;
         }
     }
-}
-
-/// The folder for raw windows of one node.
-fn raw_folder(folder: &Path, node: &str) -> PathBuf {
-    folder.join(node).join("raw")
 }

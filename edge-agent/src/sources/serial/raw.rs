@@ -37,8 +37,10 @@ mod tests {
             let window = RawWindow { window, axis: 2, samples: vec![1, -1], records: vec![] };
             keep(folder.path(), 0xab, &window, 3).unwrap();
         }
-        let mut names: Vec<_> =
-            std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        let mut names: Vec<_> = std::fs::read_dir(folder.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
         names.sort();
         assert_eq!(names.len(), 3);
         assert_eq!(names[2], "000000ab-0000000005-2.i16");

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use edge_agent_core::Now;
@@ -14,7 +15,7 @@ use tributary_wire::link::{Deframer, Down, Features, MAX_FRAME, Order, Outcome, 
 use tributary_wire::{EntityKey, EventId, Micros};
 
 use super::port::{self, Line};
-use super::{Ordered, Serial, SerialParts, raw, raw_folder};
+use super::{Ordered, Serial, SerialParts, raw, unit};
 use crate::serve::{self, Submission};
 
 const FIRST_WAIT: Duration = Duration::from_millis(200);
@@ -161,6 +162,7 @@ impl Loop {
                         self.raw.clear();
                         self.count = None;
                         if begun.resumed {
+                            self.count = unit::remembered(&self.folder(), session);
                             // What it said of itself was heard by an agent that is gone.
                             self.station.order(Order::Report);
                         }
@@ -185,8 +187,12 @@ impl Loop {
         match record {
             Record::Features(features) => {
                 let Some(count) = self.count else {
-                    // Its unit is not known yet: the report that was asked for says it.
-                    return self.station.give_back(session, number);
+                    // The report that was asked for comes behind this one, so waiting for it would be for ever.
+                    let mut status = self.serial.status_mut();
+                    status.refused += 1;
+                    status.last_refusal = Some("the unit of its samples was told to an agent that forgot it".into());
+                    drop(status);
+                    return self.station.stored(session, number);
                 };
                 self.serial.status_mut().score(features.axis, features.score);
                 taken.records.push((session, number));
@@ -197,6 +203,12 @@ impl Loop {
             Record::About(about) => {
                 self.count = Some(about.count);
                 self.serial.status_mut().about(&about);
+                let (folder, count) = (self.folder(), about.count);
+                let kept = tokio::task::spawn_blocking(move || unit::remember(&folder, session, count)).await;
+                if let Err(error) = kept.map_err(io::Error::other).flatten() {
+                    self.serial.status_mut().last_refusal = Some(format!("its unit was not kept: {error}"));
+                    return self.station.give_back(session, number);
+                }
             }
             Record::Health(health) => self.serial.status_mut().health(&health),
             Record::Crash(crash) => {
@@ -207,6 +219,11 @@ impl Loop {
             Record::Done { .. } => {}
         }
         self.station.stored(session, number);
+    }
+
+    /// What is kept of this node.
+    fn folder(&self) -> PathBuf {
+        self.parts.folder.join(&self.serial.config.node)
     }
 
     /// The event that a window is: only values that the view knows, since others would have it refused.
@@ -227,7 +244,7 @@ impl Loop {
             self.station.stored(session, number);
         }
         let Some(window) = assembled.whole else { return };
-        let folder = raw_folder(&self.parts.folder, &self.serial.config.node);
+        let folder = self.folder().join("raw");
         let (records, most) = (window.records.clone(), self.serial.config.raw_windows);
         let kept = tokio::task::spawn_blocking(move || raw::keep(&folder, session, &window, most)).await;
         let kept = kept.map_err(io::Error::other).flatten();

@@ -14,7 +14,7 @@ pub struct Timing {
 impl Default for Timing {
     /// A window of sixteen feature frames takes 90 ms at 115 200 baud, and the agent syncs a disk before it answers.
     fn default() -> Self {
-        Self { resend: 250_000, slowest: 4_000_000 }
+        Self { resend: 250_000, slowest: 500_000 }
     }
 }
 

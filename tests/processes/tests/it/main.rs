@@ -7,6 +7,7 @@ mod interop;
 mod kills;
 mod process;
 mod python_client;
+mod node;
 mod repository;
 mod sabotage;
 mod tools;

@@ -1,0 +1,53 @@
+//! Prints the node's figures: what it takes of flash and RAM, how much a window costs, what the link adds and carries.
+
+use std::error::Error;
+use std::process::Command;
+
+use crate::{elf, emulator, line};
+
+/// Memory for records that wait is a choice of the board; it is not counted as the program's.
+const RECORD_MEMORY: u32 = 768 * 1024;
+/// The emulated timer's 25 MHz: 40 ns, and with `-icount shift=0` one instruction a nanosecond.
+const NANOSECONDS_A_SECOND: u64 = 1_000_000_000;
+const SETS: [(&str, &[&str]); 3] = [
+    ("moments", &["--no-default-features"]),
+    ("moments, bands", &["--no-default-features", "--features", "bands"]),
+    ("moments, bands, model", &[]),
+];
+
+/// Builds every feature set, runs it, and prints.
+pub fn print() -> Result<(), Box<dyn Error>> {
+    println!("node on mps2-an386 (Cortex-M4), 3 axes, windows of 512 samples every 256, at 1000 samples a second");
+    println!("{:<24}{:>12}{:>14}{:>12}{:>18}", "feature set", "flash bytes", "static RAM", "stack", "instructions");
+    println!("{:<24}{:>12}{:>14}{:>12}{:>18}", "", "", "without store", "high water", "a window, 3 axes");
+    for (name, flags) in SETS {
+        let built = Command::new(emulator::firmware().join("build")).args(flags).output()?;
+        if !built.status.success() {
+            return Err(String::from_utf8_lossy(&built.stderr).into());
+        }
+        let program = String::from_utf8(built.stdout)?.trim().to_owned();
+        let size = elf::size(&std::fs::read(&program)?).ok_or("the build made no ELF file")?;
+        let said = emulator::run(&program, 4)?;
+        let instructions = u64::from(said.health.busiest) * (NANOSECONDS_A_SECOND / u64::from(said.ticks.max(1)));
+        let stack = said.health.stack - said.health.stack_untouched;
+        println!("{name:<24}{:>12}{:>14}{stack:>12}{instructions:>18}", size.flash, size.ram - RECORD_MEMORY);
+        for clock in [25, 64] {
+            // One instruction a cycle is what a Cortex-M4 does at best; flash wait states make it slower.
+            let share = instructions as f64 / (f64::from(clock) * 1e6 * 0.256) * 100.0;
+            println!("{:<24}  estimate: {share:.1} % of the time between two windows at {clock} MHz", "");
+        }
+    }
+    let (record, frame) = line::sizes();
+    println!(
+        "\nlink: a window of one axis is a record of {record} bytes in a frame of {frame}: {} added",
+        frame - record
+    );
+    println!("{:<24}{:>12}{:>14}{:>12}{:>18}", "changed bytes", "windows/s", "bytes/s", "of line", "frames a window");
+    for changed in [0, 100, 500] {
+        let goodput = line::goodput(changed);
+        let (share, percent) = (goodput.bytes / 11_520.0 * 100.0, changed as f64 / 100.0);
+        let shown = format!("{percent} %");
+        println!("{shown:<24}{:>12.1}{:>14.0}{share:>10.1} %{:>18.2}", goodput.windows, goodput.bytes, goodput.tries);
+    }
+    Ok(())
+}

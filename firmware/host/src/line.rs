@@ -1,0 +1,103 @@
+//! Goodput over a simulated line: 115 200 baud both ways, some bytes changed, under a virtual clock.
+
+use tributary_wire::link::{
+    Deframer, Down, DownV1, Features, MAX_FRAME, Numbers, Receiver, Reception, Record, Sender, Timing, Up, UpV1,
+    encode, pack,
+};
+
+/// Ten bits a byte.
+const BYTES_A_SECOND: u64 = 11_520;
+const SECONDS: u64 = 120;
+
+/// What came through.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Goodput {
+    /// Windows of one axis a second.
+    pub windows: f64,
+    /// Bytes of their records a second.
+    pub bytes: f64,
+    /// Frames sent for each one that was needed.
+    pub tries: f64,
+}
+
+/// A window as the node of the board sends it.
+fn message(number: u32, behind: u32) -> Up<'static> {
+    let features = Features {
+        window: 1000 + number / 3,
+        axis: (number % 3) as u8,
+        mean: 60_000,
+        rms: 12_000,
+        peak: 30_000,
+        crest: 160_000,
+        kurtosis: 190_000,
+        crossings: 80,
+        bands: Numbers::new([11_000, 1000, 1000, 1100, 1200, 1100, 1000, 1500]),
+        score: Some(900),
+        temperature: Some(2150),
+    };
+    let record = Record::Features(features);
+    Up::V1(UpV1::Record { session: 0x1234_5678, number, behind, uptime: 3_600_000_000, record })
+}
+
+/// Bytes of a packed record and of its frame.
+pub fn sizes() -> (usize, usize) {
+    let Up::V1(UpV1::Record { uptime, record, .. }) = message(5000, 3) else { return (0, 0) };
+    let (mut packed, mut frame) = ([0; 256], [0; MAX_FRAME]);
+    (pack(uptime, &record, &mut packed).unwrap_or(0), encode(&message(5000, 3), &mut frame).unwrap_or(0))
+}
+
+/// A node that always has something to say, at so many changed bytes in ten thousand.
+pub fn goodput(changed: u64) -> Goodput {
+    let mut chance = 11_u64;
+    let mut spoiled = |byte: u8| {
+        chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let spoil = (chance >> 33) % 10_000 < changed;
+        if spoil { byte ^ ((chance >> 20) as u8 | 1) } else { byte }
+    };
+    let (mut up, mut down) = (std::collections::VecDeque::new(), std::collections::VecDeque::new());
+    let (mut node, mut agent) = (Deframer::default(), Deframer::default());
+    let (mut sender, mut receiver) = (Sender::new(Timing::default()), Receiver::default());
+    let (mut frames, mut stored, mut waiting) = (0_u64, 0_u64, std::collections::VecDeque::new());
+    let mut frame = [0; MAX_FRAME];
+    for byte in 0..SECONDS * BYTES_A_SECOND {
+        let now = byte * 1_000_000 / BYTES_A_SECOND;
+        while sender.next() - sender.oldest() < 32 {
+            sender.number();
+        }
+        if up.is_empty()
+            && let Some(number) = sender.due(now)
+        {
+            let length = encode(&message(number, number - sender.oldest()), &mut frame).unwrap_or(0);
+            up.extend(&frame[..length]);
+            frames += 1;
+        }
+        if let Some(Ok(message)) = up.pop_front().and_then(|byte| agent.push(spoiled(byte)))
+            && let Ok(Up::V1(UpV1::Record { number, behind, .. })) = Up::decode(message)
+        {
+            match receiver.take(number, behind) {
+                // The disk of an agent takes some milliseconds.
+                Reception::New => waiting.push_back((now + 5000, number)),
+                Reception::Again => waiting.push_back((now, number)),
+                Reception::Beyond => {}
+            }
+        }
+        while let Some((_, number)) = waiting.pop_front_if(|(ready, _)| *ready <= now) {
+            receiver.store(number);
+            let (through, scattered) = receiver.acknowledged();
+            let ack = Down::V1(DownV1::Ack { session: 0x1234_5678, through, scattered });
+            let length = encode(&ack, &mut frame).unwrap_or(0);
+            // One that waits says less than this one.
+            down.clear();
+            down.extend(&frame[..length]);
+        }
+        if let Some(Ok(message)) = down.pop_front().and_then(|byte| node.push(spoiled(byte)))
+            && let Ok(Down::V1(DownV1::Ack { through, scattered, .. })) = Down::decode(message)
+        {
+            sender.stored(through, scattered);
+        }
+        stored = u64::from(receiver.acknowledged().0);
+    }
+    let windows = stored as f64 / SECONDS as f64;
+    let bytes = windows * sizes().0 as f64;
+    Goodput { windows, bytes, tries: if stored == 0 { f64::NAN } else { frames as f64 / stored as f64 } }
+}
