@@ -236,7 +236,7 @@ async fn a_node_on_a_terminal_becomes_events_and_inventory() {
     let mut node = Node::new("pump-1");
     (1..=60).for_each(|window| node.keep(Kept::Window(window)));
     node.keep(Kept::Health(Sensor::Stuck));
-    [0, 1].map(|part| node.keep(Kept::Raw(part)));
+    (0..2).for_each(|part| node.keep(Kept::Raw(part)));
     node.hello(&mut port);
     // All 256 byte values pass a terminal only when it is raw; garbage between frames changes nothing.
     port.write_all(&[9, 8, 7, 3, 17, 19, 0, 0, 0]).unwrap();

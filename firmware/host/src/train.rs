@@ -114,13 +114,15 @@ impl Net {
                 let back: [f64; HIDDEN] = std::array::from_fn(|at| {
                     if hidden[at] > 0.0 { (0..INPUTS).map(|row| error[row] * self.output[row][at]).sum() } else { 0.0 }
                 });
-                for row in 0..INPUTS {
-                    (0..HIDDEN).for_each(|at| self.output[row][at] -= rate * error[row] * hidden[at]);
-                    self.output_bias[row] -= rate * error[row];
+                let outputs = self.output.iter_mut().zip(&mut self.output_bias).zip(error);
+                for ((row, bias), error) in outputs {
+                    row.iter_mut().zip(hidden).for_each(|(weight, hidden)| *weight -= rate * error * hidden);
+                    *bias -= rate * error;
                 }
-                for row in 0..HIDDEN {
-                    (0..INPUTS).for_each(|at| self.hidden[row][at] -= rate * back[row] * x[at]);
-                    self.hidden_bias[row] -= rate * back[row];
+                let hiddens = self.hidden.iter_mut().zip(&mut self.hidden_bias).zip(back);
+                for ((row, bias), back) in hiddens {
+                    row.iter_mut().zip(x).for_each(|(weight, x)| *weight -= rate * back * x);
+                    *bias -= rate * back;
                 }
             }
         }
