@@ -170,6 +170,8 @@ impl Node {
                     Down::Welcome { session, .. } => {
                         self.session = session;
                         self.sender.begin_again();
+                        let record = self.record(1);
+                        Self::send(port, &Up::V1(UpV1::Record { session, number: 0, behind: 0, uptime: 0, record }));
                     }
                     Down::Refused(_) => self.refused = true,
                     Down::V1(DownV1::Ack { session, through, scattered }) if session == self.session => {

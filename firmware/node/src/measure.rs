@@ -119,9 +119,10 @@ impl<'a, const AXES: usize, const N: usize, const B: usize> Measure<'a, AXES, N,
         }
     }
 
-    pub(crate) fn tell_about(&mut self, uptime: u64) {
+    /// What the node is.
+    pub(crate) fn about(&self) -> About<'a> {
         let Identity { kind, firmware, count, ticks, starts, .. } = self.identity;
-        let about = About {
+        About {
             kind,
             firmware,
             rate: self.rate,
@@ -133,7 +134,11 @@ impl<'a, const AXES: usize, const N: usize, const B: usize> Measure<'a, AXES, N,
             threshold: self.threshold,
             ticks,
             starts,
-        };
+        }
+    }
+
+    pub(crate) fn tell_about(&mut self, uptime: u64) {
+        let about = self.about();
         self.records.keep(uptime, &Record::About(about));
     }
 

@@ -36,6 +36,8 @@ pub(crate) struct Station<'a, const AXES: usize, const N: usize, const B: usize>
     /// The agent's number for this life of ours; 0: none yet.
     session: u32,
     time: Option<i64>,
+    /// A session begins with what the node is, whatever became of the record that says so.
+    about_due: bool,
     blob: Option<(u32, BlobStep)>,
     /// The last order that was carried out.
     order: u32,
@@ -50,6 +52,7 @@ impl<'a, const AXES: usize, const N: usize, const B: usize> Station<'a, AXES, N,
             link: Link::Calling { due: 0 },
             session: 0,
             time: None,
+            about_due: false,
             blob: None,
             order: 0,
             rate_wanted: None,
@@ -70,6 +73,7 @@ impl<'a, const AXES: usize, const N: usize, const B: usize> Station<'a, AXES, N,
                     self.session = session;
                     self.link = Link::Open { heard: now };
                     self.measure.records.begin_again();
+                    self.about_due = true;
                 } else {
                     self.measure.refuse();
                 }
@@ -151,6 +155,10 @@ impl<'a, const AXES: usize, const N: usize, const B: usize> Station<'a, AXES, N,
     }
 
     fn next_message(&mut self, now: u64, frame: &mut [u8; MAX_FRAME]) -> Result<usize, tributary_wire::link::TooLong> {
+        if core::mem::take(&mut self.about_due) {
+            let (session, record) = (self.session, Record::About(self.measure.about()));
+            return encode(&Up::V1(UpV1::Record { session, number: 0, behind: 0, uptime: now, record }), frame);
+        }
         if let Some(asked) = self.time.take() {
             return encode(&Up::V1(UpV1::Time { asked, uptime: now }), frame);
         }

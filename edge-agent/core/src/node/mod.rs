@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tributary_wire::Micros;
 use tributary_wire::link::{
-    ClockOffset, Down, DownV1, LINK_VERSION, OLDEST_LINK_VERSION, Order, Outcome, Receiver, Reception, Record, Refusal,
+    About, ClockOffset, Down, DownV1, LINK_VERSION, OLDEST_LINK_VERSION, Order, Outcome, Receiver, Reception, Record, Refusal,
     Up, UpV1, negotiate,
 };
 
@@ -35,6 +35,8 @@ pub enum Action<'a> {
     Send(Down<'static>),
     /// A node has begun a session.
     Begun(Begun),
+    /// This is what the node is. Told again and again; nothing is to be answered.
+    About(About<'a>),
     /// Take this record; answer with [`Station::stored`] or [`Station::give_back`].
     Take {
         /// Its session.
@@ -186,13 +188,20 @@ impl Station {
     ) -> Vec<Action<'a>> {
         let Some(session) = self.session.as_mut().filter(|session| session.number == of) else {
             self.counts.strange += 1;
-            if now.monotonic < self.who_due {
-                return Vec::new();
-            }
-            self.who_due = now.monotonic + WHO_EVERY;
-            return vec![Action::Send(Down::Who)];
+            return self.who(now).map(Action::Send).into_iter().collect();
         };
         self.heard = Some(now.monotonic);
+        if let Record::About(about) = record {
+            if number != 0 {
+                let receiver = session.receiver.get_or_insert_with(|| Receiver::resume(number, behind));
+                if receiver.take(number, behind) == Reception::New {
+                    receiver.store(number);
+                    self.counts.taken += 1;
+                }
+                self.acknowledge = true;
+            }
+            return vec![Action::About(about)];
+        }
         // Without a clock it has no time; it comes again, and by then there is one.
         let Some(wall) = session.clock.wall(uptime) else { return Vec::new() };
         let receiver = session.receiver.get_or_insert_with(|| Receiver::resume(number, behind));
@@ -217,6 +226,15 @@ impl Station {
                 Vec::new()
             }
         }
+    }
+
+    /// Asks who is there, and so what it is; `None` when that was asked a moment ago.
+    pub fn who(&mut self, now: Now) -> Option<Down<'static>> {
+        let due = now.monotonic >= self.who_due;
+        if due {
+            self.who_due = now.monotonic + WHO_EVERY;
+        }
+        due.then_some(Down::Who)
     }
 
     /// A taken record is durable, or needs no keeping.

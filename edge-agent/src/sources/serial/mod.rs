@@ -9,7 +9,6 @@ mod inventory;
 mod port;
 mod raw;
 mod run;
-mod unit;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

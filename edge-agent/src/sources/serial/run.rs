@@ -15,7 +15,7 @@ use tributary_wire::link::{Deframer, Down, Features, MAX_FRAME, Order, Outcome, 
 use tributary_wire::{EntityKey, EventId, Micros};
 
 use super::port::{self, Line};
-use super::{Ordered, Serial, SerialParts, raw, unit};
+use super::{Ordered, Serial, SerialParts, raw};
 use crate::serve::{self, Submission};
 
 const FIRST_WAIT: Duration = Duration::from_millis(200);
@@ -43,6 +43,8 @@ pub(super) struct Loop {
 struct Taken {
     records: Vec<(u32, u32)>,
     events: Vec<Event>,
+    /// A window came whose unit nobody has told.
+    unknown: bool,
 }
 
 impl Loop {
@@ -162,10 +164,13 @@ impl Loop {
                         self.raw.clear();
                         self.count = None;
                         if begun.resumed {
-                            self.count = unit::remembered(&self.folder(), session);
                             // What it said of itself was heard by an agent that is gone.
                             self.station.order(Order::Report);
                         }
+                    }
+                    Action::About(about) => {
+                        self.count = Some(about.count);
+                        self.serial.status_mut().about(&about);
                     }
                     Action::Take { session, number, wall, record } => {
                         self.take(&mut taken, session, number, wall, record).await;
@@ -179,6 +184,11 @@ impl Loop {
                 }
             }
         }
+        if taken.unknown
+            && let Some(question) = self.station.who(self.now())
+        {
+            send(line, &question).await?;
+        }
         self.submit(taken).await;
         Ok(())
     }
@@ -187,12 +197,9 @@ impl Loop {
         match record {
             Record::Features(features) => {
                 let Some(count) = self.count else {
-                    // The report that was asked for comes behind this one, so waiting for it would be for ever.
-                    let mut status = self.serial.status_mut();
-                    status.refused += 1;
-                    status.last_refusal = Some("the unit of its samples was told to an agent that forgot it".into());
-                    drop(status);
-                    return self.station.stored(session, number);
+                    // It comes again; until then the node is asked what it is.
+                    taken.unknown = true;
+                    return self.station.give_back(session, number);
                 };
                 self.serial.status_mut().score(features.axis, features.score);
                 taken.records.push((session, number));
@@ -200,23 +207,13 @@ impl Loop {
                 return;
             }
             Record::Raw(part) => return self.raw(session, number, &part).await,
-            Record::About(about) => {
-                self.count = Some(about.count);
-                self.serial.status_mut().about(&about);
-                let (folder, count) = (self.folder(), about.count);
-                let kept = tokio::task::spawn_blocking(move || unit::remember(&folder, session, count)).await;
-                if let Err(error) = kept.map_err(io::Error::other).flatten() {
-                    self.serial.status_mut().last_refusal = Some(format!("its unit was not kept: {error}"));
-                    return self.station.give_back(session, number);
-                }
-            }
             Record::Health(health) => self.serial.status_mut().health(&health),
             Record::Crash(crash) => {
                 let mut status = self.serial.status_mut();
                 status.crash(&crash);
                 tracing::warn!(node = status.node, crash = status.crash, "a sensor node had to start again");
             }
-            Record::Done { .. } => {}
+            Record::About(_) | Record::Done { .. } => {}
         }
         self.station.stored(session, number);
     }

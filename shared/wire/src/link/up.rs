@@ -30,7 +30,8 @@ pub enum UpV1<'a> {
     Record {
         /// The session it belongs to.
         session: u32,
-        /// Its number; the first of a session is 1.
+        /// Its number; the first of a session is 1. What a node is it tells with number 0 after every welcome: unnumbered,
+        /// ahead of all that waits, because without it amplitudes have no unit. An agent that missed it asks `Who`.
         number: u32,
         /// How far behind it the oldest record lies that may still come: what lies before that is stored or overwritten.
         behind: u32,
