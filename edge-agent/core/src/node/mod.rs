@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use tributary_wire::Micros;
 use tributary_wire::link::{
-    About, ClockOffset, Down, DownV1, LINK_VERSION, OLDEST_LINK_VERSION, Order, Outcome, Receiver, Reception, Record, Refusal,
-    Up, UpV1, negotiate,
+    About, ClockOffset, Down, DownV1, LINK_VERSION, OLDEST_LINK_VERSION, Order, Outcome, Receiver, Reception, Record,
+    Refusal, Up, UpV1, negotiate,
 };
 
 use crate::Now;

@@ -132,7 +132,7 @@ fn where_nothing_moves_everything_but_the_mean_is_0() {
 fn the_extremes_of_the_number_type_do_not_overflow() {
     for length in [MIN_WINDOW, MAX_WINDOW] {
         for period in [1, 2, 3, length / 2] {
-            let square = |n: usize| if n / period % 2 == 0 { i32::MAX } else { i32::MIN };
+            let square = |n: usize| if (n / period).is_multiple_of(2) { i32::MAX } else { i32::MIN };
             let samples: Vec<i32> = (0..length).map(square).collect();
             let limited: Vec<i32> = samples.iter().map(|sample| (*sample).clamp(-MAX_SAMPLE, MAX_SAMPLE)).collect();
             let analysis = Analysis::<4>::even(length).unwrap();

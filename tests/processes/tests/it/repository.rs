@@ -44,8 +44,15 @@ fn a_core_decides_and_does_no_io() {
         "sqlx",
         "tributary-process",
     ];
-    let pure =
-        ["shared/wire", "shared/signal", "shared/features", "shared/stats", "shared/release", "edge-agent/core", "cloud-hub/core"];
+    let pure = [
+        "shared/wire",
+        "shared/signal",
+        "shared/features",
+        "shared/stats",
+        "shared/release",
+        "edge-agent/core",
+        "cloud-hub/core",
+    ];
     let dependencies = dependencies();
     for member in pure {
         let found: Vec<_> = dependencies[member].iter().filter(|name| forbidden.contains(&name.as_str())).collect();
@@ -56,7 +63,9 @@ fn a_core_decides_and_does_no_io() {
 #[test]
 fn a_core_reads_no_clock_and_opens_no_file() {
     let calls = ["SystemTime::now", "Instant::now", "std::fs", "std::net", "std::thread", "std::env"];
-    for member in ["shared/wire", "shared/signal", "shared/features", "shared/stats", "edge-agent/core", "cloud-hub/core"] {
+    for member in
+        ["shared/wire", "shared/signal", "shared/features", "shared/stats", "edge-agent/core", "cloud-hub/core"]
+    {
         for path in sources(&root().join(member).join("src")) {
             let text = std::fs::read_to_string(&path).unwrap();
             let code = text.split("#[cfg(test)]").next().unwrap_or_default();
