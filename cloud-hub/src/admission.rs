@@ -12,14 +12,14 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use cloud_hub_gateway::{Admission, FollowsHub, Peer, Refusal, Refused, Rights, Transport};
+use cloud_hub_gateway::{Admission, FollowsHub, Peer, Refusal, Refused, Rights, Topics, Transport};
 use tributary_identity::Certificate;
 use tributary_wire::DeviceId;
 
 pub use seen::Seen;
 pub(crate) use watch::watch;
 
-use crate::access::{Access, Denied};
+use crate::access::{Access, Denied, Verified};
 use crate::catalog;
 use crate::identity::{self, Identity};
 use crate::ingest::HUB_DEVICE;
@@ -59,22 +59,11 @@ impl ByIdentity {
             let reason = format!("the client id is {client_id:?}, but the certificate is that of {name:?}");
             return Err(refused(Refusal::Certificate, reason));
         }
-        let now = catalog::now();
-        let (device, first) = self.identity.connects(certificate, now).map_err(|error| {
-            let refusal = match error {
-                identity::Refused::Unknown { .. } => Refusal::Certificate,
-                identity::Refused::Revoked { .. } => Refusal::Revoked,
-                identity::Refused::Expired { .. } => Refusal::Expired,
-            };
-            refused(refusal, error)
-        })?;
-        // Its row has been there since it enrolled: nothing has to be waited for.
-        self.seen.note(&device, now, first.then(|| certificate.serial().clone()));
+        let device = self.identity.device(certificate, catalog::now()).map_err(not_counting)?;
         Ok(Rights::Device(device))
     }
 
-    /// An integration's API token is looked at when it connects: to end what it may do, revoke the token and restart
-    /// the hub, or wait until the integration connects again.
+    /// An integration may stay as long as its API token counts.
     async fn by_token(&self, peer: Peer<'_>) -> Result<Rights, Refused> {
         let Some(password) = peer.password else {
             let reason = "no API token was shown as password (cloud-hub access create NAME)";
@@ -84,7 +73,7 @@ impl ByIdentity {
         let text = password.map_err(|_| refused(Refusal::Credentials, "the password is not an API token"))?;
         match self.access.check(text, peer.address.ip()).await {
             // Every role may look.
-            Ok(_) => Ok(Rights::Client(Arc::new(FollowsHub))),
+            Ok(token) => Ok(Rights::Client(Arc::new(Integration { access: self.access.clone(), token }))),
             Err(Denied::Catalog(error)) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "the catalog did not answer an admission");
                 Err(refused(Refusal::Unavailable, "the catalog does not answer"))
@@ -109,6 +98,39 @@ impl ByIdentity {
     }
 }
 
+/// The rights of an integration, while its token counts.
+struct Integration {
+    access: Access,
+    token: Verified,
+}
+
+impl Topics for Integration {
+    fn may_publish(&self, topic: &str) -> bool {
+        FollowsHub.may_publish(topic)
+    }
+
+    fn may_follow(&self, filter: &str) -> bool {
+        FollowsHub.may_follow(filter)
+    }
+
+    fn ended<'a>(&'a self) -> Pin<Box<dyn Future<Output = String> + Send + 'a>> {
+        Box::pin(async {
+            let why = self.access.ended(&self.token).await;
+            tracing::info!(token = self.token.id, name = self.token.name, why, "an integration's connection ends");
+            why
+        })
+    }
+}
+
+fn not_counting(error: identity::Refused) -> Refused {
+    let refusal = match error {
+        identity::Refused::Unknown { .. } => Refusal::Certificate,
+        identity::Refused::Revoked { .. } => Refusal::Revoked,
+        identity::Refused::Expired { .. } => Refusal::Expired,
+    };
+    refused(refusal, error)
+}
+
 fn refused(refusal: Refusal, reason: impl ToString) -> Refused {
     Refused { refusal, reason: reason.to_string() }
 }
@@ -122,5 +144,15 @@ fn is_integration(client_id: &str) -> bool {
 impl Admission for ByIdentity {
     fn admit<'a>(&'a self, peer: Peer<'a>) -> Pin<Box<dyn Future<Output = Result<Rights, Refused>> + Send + 'a>> {
         Box::pin(self.decide(peer))
+    }
+
+    fn seated(&self, device: &DeviceId, certificate: Option<&Certificate>) -> Result<(), Refused> {
+        // Over the plain listener nobody has one.
+        let Some(certificate) = certificate else { return Ok(()) };
+        let now = catalog::now();
+        let (_, first) = self.identity.connects(certificate, now).map_err(not_counting)?;
+        // Its row has been there since it enrolled: nothing has to be waited for.
+        self.seen.note(device, now, first.then(|| certificate.serial().clone()));
+        Ok(())
     }
 }

@@ -129,8 +129,11 @@ impl Hub {
         let access = Access::new(catalog.clone(), config.access.clone());
         access.first_token(&data.join("keys")).await?;
         let identity = Identity::open(config.identity.clone(), data, catalog.clone(), crate::catalog::now()).await?;
-        let tls =
-            TlsSettings { tls: Arc::new(identity.mqtt_tls_config()?), quic: Arc::new(identity.mqtt_quic_config()?) };
+        let tls = TlsSettings {
+            tls: Arc::new(identity.mqtt_tls_config()?),
+            quic: Arc::new(identity.mqtt_quic_config()?),
+            reset: identity.reset_key(),
+        };
         let gateway = Gateway::bind(&config.gateway.listeners(), config.gateway.limits(), Some(tls)).await?;
         let web = api::Listeners::bind(&config.api, Arc::new(identity.https_config()?)).await?;
         let connections = gateway.connections();

@@ -15,7 +15,7 @@ use crate::clients::Clients;
 use crate::connections::Connections;
 use crate::door::Door;
 use crate::session::Rim;
-use crate::{Admission, Event, Limits, Upward, quic, tcp};
+use crate::{Admission, Event, Limits, ResetKey, Upward, quic, tcp};
 
 /// Where to listen; port 0 takes a free one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -46,6 +46,8 @@ pub struct TlsSettings {
     pub tls: Arc<ServerConfig>,
     /// For QUIC: only devices come this way, so a certificate is required.
     pub quic: Arc<ServerConfig>,
+    /// The same at every start: with it the hub tells devices that a connection of its former life is over.
+    pub reset: ResetKey,
 }
 
 /// Why the acceptor could not take its ports.
@@ -112,7 +114,8 @@ impl Gateway {
         if let Some(address) = listeners.quic {
             let settings = tls.as_ref().ok_or(BindError::NoTls)?;
             let failed = |source| BindError::Listen { address, source };
-            let endpoint = quic::bind(address, settings.quic.clone(), &gateway.limits).map_err(failed)?;
+            let endpoint =
+                quic::bind(address, settings.quic.clone(), &settings.reset, &gateway.limits).map_err(failed)?;
             gateway.addresses.quic = Some(endpoint.local_addr().map_err(failed)?);
             gateway.quic = Some(endpoint);
         }

@@ -121,4 +121,11 @@ pub struct Refused {
 pub trait Admission: Send + Sync + 'static {
     /// Asked at the CONNECT after every handshake, resumed ones too.
     fn admit<'a>(&'a self, peer: Peer<'a>) -> Pin<Box<dyn Future<Output = Result<Rights, Refused>> + Send + 'a>>;
+
+    /// Asked again when a device that was let in has its place in the table of connections, with the certificate that
+    /// it was let in with. A certificate that is revoked before this is seen here, and one that is revoked later ends
+    /// the connection that is in the table by then: none slips through between.
+    fn seated(&self, _device: &DeviceId, _certificate: Option<&Certificate>) -> Result<(), Refused> {
+        Ok(())
+    }
 }

@@ -17,7 +17,7 @@ use crate::pace::Pace;
 use crate::packets::{self, Ending, Packets};
 use crate::session::Rim;
 use crate::tally::Refusal;
-use crate::{Event, Room, Transport, Upward};
+use crate::{Event, Room, Transport, Upward, topics};
 
 /// Bytes put together before they are written.
 const WRITE_CHUNK: usize = 64 << 10;
@@ -85,10 +85,16 @@ impl Device {
             () = rim.shutdown.given() => Ending::stopping(),
             ending = self.serve(packets, rim) => ending,
         };
-        if rim.connections.leave(&self.id, self.place.number) && self.listens {
+        self.gone(rim).await;
+        ending
+    }
+
+    /// Gives the place back.
+    pub async fn gone(self, rim: &Rim) {
+        // One whose place was taken over did not say that it is gone.
+        if rim.connections.leave(&self.id, self.place.number) && (self.listens || self.place.took_over) {
             let _ = rim.events.send(Event::Disconnected(self.id)).await;
         }
-        ending
     }
 
     async fn serve<S: AsyncRead + AsyncWrite + Unpin>(&mut self, packets: &mut Packets<S>, rim: &Rim) -> Ending {
@@ -161,12 +167,15 @@ impl Device {
         rim: &Rim,
     ) -> Result<(), Ending> {
         while let Some(packet) = packets.buffered()? {
-            if let Packet::PubAck(ack, _) = packet {
-                self.in_flight.remove(&ack.pkid);
+            // Acknowledgements of what was sent come as fast as that; others count like all else.
+            if let Packet::PubAck(ack, _) = &packet
+                && self.in_flight.remove(&ack.pkid)
+            {
                 continue;
             }
-            // Waiting here stops reading, so a device cannot send faster than it may.
-            let wait = self.packets.take(1, Instant::now());
+            // Waiting here stops reading, so a device cannot send faster than it may, whatever becomes of it.
+            let (weight, now) = (topics::weight(&packet)?, Instant::now());
+            let wait = self.packets.take(weight, now).max(self.bytes.take(packets.bytes(), now));
             if !wait.is_zero() {
                 packets.flush().await?;
                 sleep(wait).await;
@@ -208,6 +217,7 @@ impl Device {
                     packets.put(packets::unsub_ack(unsubscribe.pkid, reasons.collect()));
                 }
                 Packet::PingReq(_) => packets.put(packets::ping_resp()),
+                Packet::PubAck(..) => {}
                 Packet::Disconnect(..) => return Err(Ending::Closed),
                 _ => return Err(Ending::protocol()),
             }
@@ -229,12 +239,7 @@ impl Device {
         let own = topic.filter(|topic| topic.device == self.id && topic.channel.is_up());
         let reason = match own {
             Some(topic) => {
-                let wait = self.bytes.take(publish.payload.len(), Instant::now());
-                if !wait.is_zero() {
-                    packets.flush().await?;
-                    sleep(wait).await;
-                }
-                // Nor faster than the hub takes.
+                // Nor may it send faster than the hub takes.
                 let bytes = publish.payload.len().min(rim.limits.queue_bytes) as u32;
                 let room = rim.queue.clone().acquire_many_owned(bytes).await.map_err(|_| Ending::Closed)?;
                 let (device, channel, payload) = (topic.device, topic.channel, publish.payload);

@@ -10,6 +10,12 @@ pub(crate) const CONNECT: u8 = 1;
 pub(crate) const PUBLISH: u8 = 3;
 pub(crate) const DISCONNECT: u8 = 14;
 
+/// The largest CONNECT: anybody may send one, and thousands at once may stand at the door.
+const CONNECT_MAX: usize = 16 << 10;
+/// The largest packet that is neither a CONNECT nor a PUBLISH: the longest filter has room in it, and not so many short
+/// ones that reading them would take much more than their bytes.
+const CONTROL_MAX: usize = 80 << 10;
+
 /// The flags that go with each packet type that a client may send. The codec panics on some of the types that it may
 /// not send, and does not look at the flags.
 const FROM_CLIENTS: [Option<u8>; 16] = [
@@ -55,12 +61,17 @@ pub(crate) fn bounds(bytes: &[u8], bytes_max: usize) -> Result<Option<(usize, us
             Some(_) => {}
         }
     }
+    let most = match kind {
+        PUBLISH => bytes_max,
+        CONNECT => bytes_max.min(CONNECT_MAX),
+        _ => bytes_max.min(CONTROL_MAX),
+    };
     let mut length = 0;
     for (place, byte) in bytes[1..].iter().take(4).enumerate() {
         length |= usize::from(byte & 0x7f) << (7 * place);
         if byte & 0x80 == 0 {
             let head = 2 + place;
-            if head + length > bytes_max {
+            if head + length > most {
                 return Err(Ending::Refused(Refusal::TooLarge, DisconnectReasonCode::PacketTooLarge));
             }
             return Ok(Some((head, length)));

@@ -21,6 +21,7 @@ mod fuzz;
 mod packets;
 mod pace;
 mod quic;
+mod reset;
 mod session;
 mod tally;
 mod tcp;
@@ -36,6 +37,7 @@ use tributary_wire::{DeviceId, MAX_MESSAGE_BYTES};
 pub use acceptor::{Addresses, BindError, Gateway, Listeners, TlsSettings};
 pub use admission::{Admission, FollowsHub, Peer, Refused, Rights, Topics, Transport};
 pub use connections::{Connections, SendError};
+pub use reset::ResetKey;
 pub use tally::{Refusal, Tally};
 
 /// What one peer, and all of them together, may ask for.

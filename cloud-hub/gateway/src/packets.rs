@@ -71,6 +71,8 @@ pub(crate) struct Packets<S> {
     bytes_max: usize,
     write_timeout: Duration,
     publish_head: (u16, u8),
+    /// Of the last packet.
+    bytes: usize,
     /// Room for the next read.
     ahead: usize,
 }
@@ -85,6 +87,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Packets<S> {
             bytes_max,
             write_timeout,
             publish_head: (0, 0),
+            bytes: 0,
             ahead: READ_MIN,
         }
     }
@@ -95,6 +98,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Packets<S> {
         if self.read.len() < head + length {
             return Ok(None);
         }
+        self.bytes = head + length;
         if self.read[0] >> 4 == DISCONNECT && length == 1 {
             // The codec does not know that only its reason may be there.
             let reason_code = match self.read.split_to(head + length)[head] {
@@ -116,6 +120,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Packets<S> {
     /// Packet id and quality of service of the last PUBLISH: the codec keeps them to itself.
     pub fn publish_head(&self) -> (u16, u8) {
         self.publish_head
+    }
+
+    /// Length of the last packet.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Waits for more bytes. Safe to drop at any time: what was read stays.

@@ -2,12 +2,15 @@
 
 use std::any::Any;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::crypto::rustls::QuicServerConfig;
-use quinn::{Connecting, Connection, ConnectionError, Endpoint, IdleTimeout, RecvStream, SendStream, VarInt};
+use quinn::{
+    Connecting, Connection, ConnectionError, Endpoint, EndpointConfig, IdleTimeout, RecvStream, SendStream,
+    TokioRuntime, VarInt,
+};
 use rustls::pki_types::CertificateDer;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -16,7 +19,7 @@ use tributary_identity::Certificate;
 use crate::door::Ticket;
 use crate::session::{self, Arrival, Rim};
 use crate::tally::Refusal;
-use crate::{Limits, Transport, acceptor};
+use crate::{Limits, ResetKey, Transport, acceptor, reset};
 
 /// A peer that is silent for longer is gone; both ends' limits count, the shorter one holds.
 const IDLE: Duration = Duration::from_secs(60);
@@ -28,11 +31,18 @@ const RECEIVE_WINDOW: u32 = 1 << 20;
 const SEND_WINDOW: u64 = 1 << 20;
 /// Packets of one connection, and of all, that are kept until it is their turn to be accepted.
 const WAITING_BYTES: (u64, u64) = (16 << 10, 16 << 20);
+/// Resets come no faster than this: a fleet should learn within seconds that the hub was killed.
+const RESETS_APART: Duration = Duration::from_millis(1);
 /// How long the last packet may take to arrive.
 const LAST_PACKET: Duration = Duration::from_secs(1);
 
 /// Takes a port.
-pub(crate) fn bind(address: SocketAddr, tls: Arc<rustls::ServerConfig>, limits: &Limits) -> io::Result<Endpoint> {
+pub(crate) fn bind(
+    address: SocketAddr,
+    tls: Arc<rustls::ServerConfig>,
+    key: &ResetKey,
+    limits: &Limits,
+) -> io::Result<Endpoint> {
     let crypto = QuicServerConfig::try_from(tls).map_err(io::Error::other)?;
     let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
     // An address that changes, as it does behind NAT and between networks, keeps its session.
@@ -52,7 +62,9 @@ pub(crate) fn bind(address: SocketAddr, tls: Arc<rustls::ServerConfig>, limits: 
         .max_idle_timeout(Some(IdleTimeout::try_from(IDLE).map_err(io::Error::other)?))
         .keep_alive_interval(Some(KEEP_ALIVE));
     config.transport_config(Arc::new(transport));
-    Endpoint::server(config, address)
+    let mut endpoint = EndpointConfig::new(Arc::new(key.clone()));
+    endpoint.cid_generator(|| Box::new(reset::Ids)).min_reset_interval(RESETS_APART);
+    Endpoint::new(endpoint, Some(config), UdpSocket::bind(address)?, Arc::new(TokioRuntime))
 }
 
 /// Serves an endpoint until the shutdown, then waits for its sessions.

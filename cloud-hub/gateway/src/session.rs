@@ -85,6 +85,7 @@ pub(crate) struct Greeting {
     pub properties: Option<ConnectProperties>,
     pub will: Option<(LastWill, Option<LastWillProperties>)>,
     pub rights: Rights,
+    pub certificate: Option<Certificate>,
 }
 
 async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
@@ -115,7 +116,7 @@ async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
     let rights = rim.admission.admit(peer).await.map_err(Ending::not_let_in)?;
     let will = will.map(|will| (will, will_properties));
     // On the heap: a session should not keep the room of its first packet.
-    Ok(Box::new(Greeting { connect, properties, will, rights }))
+    Ok(Box::new(Greeting { connect, properties, will, rights, certificate }))
 }
 
 /// Gives a peer that may come in its place, and serves it there.
@@ -141,11 +142,17 @@ async fn seat<S: AsyncRead + AsyncWrite + Unpin>(
             if let Err(ending) = enter(ticket, rim.connections.is_connected(&device)) {
                 return ending;
             }
-            packets.put(packets::conn_ack(ConnectReturnCode::Success, false, offer(keep_alive, rim)));
             let properties = greeting.properties.as_ref();
-            let (device, leave) = Device::enter(device, transport, keep_alive, properties, rim);
+            let (session, leave) = Device::enter(device.clone(), transport, keep_alive, properties, rim);
+            // Whoever revokes its certificate from now on finds it in its place; whoever did so since it was let in has
+            // not, and admission knows.
+            if let Err(refused) = rim.admission.seated(&device, greeting.certificate.as_ref()) {
+                session.gone(rim).await;
+                return Ending::not_let_in(refused);
+            }
+            packets.put(packets::conn_ack(ConnectReturnCode::Success, false, offer(keep_alive, rim)));
             drop(greeting);
-            Box::pin(device.run(leave, packets, rim)).await
+            Box::pin(session.run(leave, packets, rim)).await
         }
     }
 }

@@ -1,4 +1,25 @@
-//! Which topics and filters are well formed.
+//! Which topics and filters are well formed, and how many a packet may name.
+
+use rumqttd::protocol::{DisconnectReasonCode, Packet};
+
+use crate::packets::Ending;
+use crate::tally::Refusal;
+
+/// Filters in one packet; a device needs one.
+const FILTERS_MAX: usize = 256;
+
+/// How many messages a packet counts for: each of its filters is looked at, refused and logged for itself.
+pub(crate) fn weight(packet: &Packet) -> Result<usize, Ending> {
+    let filters = match packet {
+        Packet::Subscribe(subscribe, _) => subscribe.filters.len(),
+        Packet::Unsubscribe(unsubscribe, _) => unsubscribe.filters.len(),
+        _ => 1,
+    };
+    match filters {
+        0..=FILTERS_MAX => Ok(filters.max(1)),
+        _ => Err(Ending::Refused(Refusal::TooLarge, DisconnectReasonCode::QuotaExceeded)),
+    }
+}
 
 /// A topic that something can be published to: not empty, no wildcard, no NUL.
 pub(crate) fn topic(bytes: &[u8]) -> Option<&str> {

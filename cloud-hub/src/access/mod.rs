@@ -14,6 +14,7 @@ pub mod tokens;
 
 pub use check::{Access, Denied, FIRST_TOKEN, Refusal};
 pub use config::AccessConfig;
+pub use tokens::Verified;
 
 use std::future::Future;
 use std::net::SocketAddr;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cloud_hub_gateway::{Event, Transport};
+use cloud_hub_gateway::Event;
 use tokio::sync::mpsc;
 use tributary_wire::DeviceId;
 
@@ -21,15 +21,7 @@ pub(crate) async fn watch(hub: Arc<Hub>, mut events: mpsc::Receiver<Event>) -> a
         let mut taken_over = Vec::new();
         for event in group.drain(..) {
             match event {
-                Event::Connected(device, transport) => {
-                    // A revocation between admission and this moment found no connection to close.
-                    if transport != Transport::Plain
-                        && let Some(refused) = hub.identity.outlived(&device, hub.now())
-                    {
-                        hub.connections.close(&device, &refused.to_string());
-                    }
-                    hub.bus.publish(HubEvent::Connected(device));
-                }
+                Event::Connected(device, _) => hub.bus.publish(HubEvent::Connected(device)),
                 Event::Disconnected(device) => hub.bus.publish(HubEvent::Disconnected(device)),
                 Event::TakenOver(device) => taken_over.push(device),
             }

@@ -3,6 +3,8 @@
 use std::path::Path;
 
 use anyhow::Context as _;
+use cloud_hub_gateway::ResetKey;
+use sha2::{Digest as _, Sha256};
 use tributary_identity::{Authority, Certificate};
 use tributary_process::durable;
 use tributary_wire::Micros;
@@ -16,6 +18,8 @@ const LIFETIME: std::time::Duration = std::time::Duration::from_secs(3_650 * 86_
 pub(super) struct Opened {
     pub authority: Authority,
     pub believed: Vec<Certificate>,
+    /// Stays the same as long as the authority does.
+    pub reset: ResetKey,
 }
 
 /// Reads the authority, or makes one if there is none. `issued` is how many certificates stand in the catalog: once
@@ -49,7 +53,9 @@ pub(super) fn open(config: &IdentityConfig, folder: &Path, issued: i64, now: Mic
     if let Some(other) = believed.iter().find(|other| !other.is_authority()) {
         anyhow::bail!("{} holds {:?}, which is not an authority", certificate.display(), other.common_name());
     }
-    Ok(Opened { authority, believed })
+    let secret = std::fs::read(&key).with_context(|| format!("read {}", key.display()))?;
+    let reset = Sha256::new().chain_update("tributary quic reset\n").chain_update(&secret).finalize();
+    Ok(Opened { authority, believed, reset: ResetKey::new(reset.into()) })
 }
 
 #[cfg(test)]
@@ -65,6 +71,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let first = opened(folder.path(), 0).unwrap().authority.certificate().fingerprint();
         assert_eq!(opened(folder.path(), 7).unwrap().authority.certificate().fingerprint(), first);
+        let reset = || opened(folder.path(), 7).unwrap().reset;
+        assert_eq!(reset(), reset(), "devices learn of a restart by it");
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;

@@ -28,6 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use cloud_hub_gateway::ResetKey;
 use cloud_hub_lake::{FileStorage, storage};
 use tokio::sync::MutexGuard;
 use tributary_identity::tls::{ALPN_HTTP, ALPN_MQTT, Clients, TlsError, hub_server};
@@ -57,6 +58,7 @@ pub struct Identity {
     catalog: Catalog,
     authority: Authority,
     believed: Vec<Certificate>,
+    reset: ResetKey,
     own: own::Own,
     known: known::Known,
     /// One change at a time, so that catalog and memory change in the same order.
@@ -101,7 +103,7 @@ impl Identity {
         storage::create_folder_durably(&FileStorage, data, &folder)
             .with_context(|| format!("could not create {}", folder.display()))?;
         let issued = certificates::count(catalog.reader()).await?;
-        let authority::Opened { authority, believed } = authority::open(&config, &folder, issued, now)?;
+        let authority::Opened { authority, believed, reset } = authority::open(&config, &folder, issued, now)?;
         let own = own::Own::open(&authority, &config, &folder, now)?;
         let oldest = Micros(now.0.saturating_sub(known::micros(config.grace.0)));
         let known = certificates::load(catalog.reader(), oldest).await.context("read the devices' certificates")?;
@@ -114,6 +116,7 @@ impl Identity {
             own,
             known,
             believed,
+            reset,
             changing: tokio::sync::Mutex::default(),
             refusals: limit::Limiter::new(config.refusals_per_minute, MINUTE),
             renewals: limit::Limiter::new(RENEWALS_PER_HOUR, 60 * MINUTE),
@@ -141,6 +144,11 @@ impl Identity {
     /// The certificate that the hub shows.
     pub fn own_certificate(&self) -> Certificate {
         self.own.current()
+    }
+
+    /// What QUIC connections of this hub's former lives are ended with.
+    pub fn reset_key(&self) -> ResetKey {
+        self.reset.clone()
     }
 
     fn catalog(&self) -> &Catalog {
@@ -188,7 +196,7 @@ impl Identity {
         }
     }
 
-    /// As [`Self::device`], for a device that connects. Also: the serial of a certificate that it uses for the first
+    /// As [`Self::device`], for a device that has its place in the table of connections. Also: the serial of a certificate that it uses for the first
     /// time, so that the older ones end, from now on in memory; whoever admits it brings this into the catalog.
     pub(crate) fn connects(&self, certificate: &Certificate, now: Micros) -> Result<(DeviceId, bool), Refused> {
         let counts = self.known.judge(certificate, now, Duration::ZERO)?;

@@ -5,7 +5,6 @@ use rumqttd::protocol::{
     SubscribeProperties, SubscribeReasonCode, UnsubAckReason, Unsubscribe,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{Instant, sleep};
 
 use super::Message;
 use super::serve::Client;
@@ -33,11 +32,6 @@ impl Client<'_> {
         let Some(topic) = topics::topic(&publish.topic) else {
             return Err(Ending::Refused(Refusal::Topic, DisconnectReasonCode::TopicNameInvalid));
         };
-        let wait = self.bytes.take(publish.payload.len(), Instant::now());
-        if !wait.is_zero() {
-            packets.flush().await?;
-            sleep(wait).await;
-        }
         let again = quality == 2 && self.session.received.contains(&packet_id);
         let reason = if again {
             PubAckReason::Success

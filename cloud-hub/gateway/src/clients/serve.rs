@@ -16,6 +16,7 @@ use crate::pace::Pace;
 use crate::packets::{self, Ending, Packets};
 use crate::session::{self as connection, Greeting, Rim};
 use crate::tally::Refusal;
+use crate::topics;
 
 /// Bytes put together before they are written.
 const WRITE_CHUNK: usize = 64 << 10;
@@ -168,15 +169,13 @@ impl Client<'_> {
                     }
                 }
                 Packet::PubComp(complete, _) => self.session.pub_comp(complete.pkid),
-                Packet::PubRel(released, _) => {
-                    let reason = match self.session.received.remove(&released.pkid) {
-                        true => PubCompReason::Success,
-                        false => PubCompReason::PacketIdentifierNotFound,
-                    };
+                Packet::PubRel(released, _) if self.session.received.remove(&released.pkid) => {
+                    let reason = PubCompReason::Success;
                     packets.put(Packet::PubComp(PubComp { pkid: released.pkid, reason }, None));
                 }
                 packet => {
-                    let wait = self.messages.take(1, Instant::now());
+                    let (weight, now) = (topics::weight(&packet)?, Instant::now());
+                    let wait = self.messages.take(weight, now).max(self.bytes.take(packets.bytes(), now));
                     if !wait.is_zero() {
                         packets.flush().await?;
                         sleep(wait).await;
@@ -201,6 +200,10 @@ impl Client<'_> {
             Packet::Subscribe(subscribe, properties) => self.subscribe(&subscribe, properties, packets, rim)?,
             Packet::Unsubscribe(unsubscribe, _) => self.unsubscribe(&unsubscribe, packets),
             Packet::PingReq(_) => packets.put(packets::ping_resp()),
+            Packet::PubRel(released, _) => {
+                let reason = PubCompReason::PacketIdentifierNotFound;
+                packets.put(Packet::PubComp(PubComp { pkid: released.pkid, reason }, None));
+            }
             Packet::Disconnect(disconnect, properties) => {
                 if let Some(expiry) = properties.and_then(|properties| properties.session_expiry_interval) {
                     if self.expiry == 0 && expiry > 0 {

@@ -155,3 +155,49 @@ async fn older_versions_are_told_so_in_their_own_words() {
     let answer = hub.raw(Transport::Plain, &packet(0x10, &body)).await;
     assert_eq!((answer[0], answer[3]), (0x20, 0x8c), "bad authentication method");
 }
+
+/// Large packets cost memory and time before anybody knows who sends them, and small parts of them many times that.
+#[tokio::test]
+async fn packets_are_not_larger_and_name_no_more_than_their_kind_needs() {
+    let mut hub = hub(Limits::default()).await;
+    let greeting =
+        |id: &str| [&[0, 4, b'M', b'Q', b'T', b'T', 5, 2, 0, 60, 0][..], &text(id), &vec![0; 20_000]].concat();
+    for (count, way) in (1..).zip(WAYS) {
+        // Only what announces its length is here: the rest is not waited for.
+        let bytes = packet(0x10, &greeting("edge-1"))[..40].to_vec();
+        assert_eq!(told(&hub.raw(way, &bytes).await), Some(0x95));
+        hub.until_counted(Refusal::TooLarge, count).await;
+    }
+    let filters = |count: usize| vec![[0, 1, b'#', 1]; count].concat();
+    for who in ["edge-1", "any-one"] {
+        let before = hub.counted(Refusal::TooLarge);
+        let many = packet(0x82, &[&[0, 9, 0][..], &filters(300)].concat());
+        assert_eq!(told(&hub.raw(Transport::Plain, &[connect(who), many].concat()).await), Some(0x97), "{who}");
+        let huge = packet(0x82, &[&[0, 9, 0][..], &filters(30_000)].concat());
+        let answer = hub.raw(Transport::Plain, &[connect(who), huge[..40].to_vec()].concat()).await;
+        assert_eq!(told(&answer), Some(0x95), "{who}: {answer:x?}");
+        assert_eq!(hub.counted(Refusal::TooLarge), before + 2);
+    }
+    assert_eq!(hub.counted(Refusal::Topic), 0, "none of them was looked at");
+    // The longest filter there is can be asked for, and is refused for what it is.
+    let long = packet(0x82, &[&[0, 9, 0][..], &text(&"x".repeat(65_535)), &[1]].concat());
+    let answer = hub.raw(Transport::Plain, &[connect("edge-1"), long, vec![0xe0, 0]].concat()).await;
+    assert!(answer.ends_with(&[0x90, 4, 0, 9, 0, 0x87]), "{answer:x?}");
+    others_are_served(&mut hub, Transport::Plain).await;
+}
+
+/// What a device may not publish, and acknowledgements of nothing, come no faster than what it may.
+#[tokio::test]
+async fn what_comes_to_nothing_counts_all_the_same() {
+    let mut hub = hub(Limits { messages_per_second: 40, ..Limits::default() }).await;
+    let started = std::time::Instant::now();
+    let acks = packet(0x40, &[0, 7]).repeat(80);
+    hub.raw(Transport::Plain, &[&connect("edge-1")[..], &acks, &[0xe0, 0]].concat()).await;
+    assert!(started.elapsed() >= Duration::from_millis(900), "80 at 40 per second, of which 40 at once");
+    let filters = [0, 1, b'#', 1].repeat(80);
+    let started = std::time::Instant::now();
+    let asks = packet(0x82, &[&[0, 9, 0][..], &filters].concat());
+    hub.raw(Transport::Plain, &[&connect("edge-1")[..], &asks, &[0xe0, 0]].concat()).await;
+    assert!(started.elapsed() >= Duration::from_millis(900));
+    others_are_served(&mut hub, Transport::Plain).await;
+}

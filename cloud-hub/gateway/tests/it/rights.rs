@@ -167,3 +167,25 @@ async fn a_device_gets_nowhere_on_others_topics() {
         assert!(hub.connections.is_connected(&victim));
     }
 }
+
+/// A revocation between the admission and the place in the table finds no connection to close; the door is asked again.
+#[tokio::test]
+async fn what_is_revoked_while_it_comes_in_does_not_come_in() {
+    let mut hub = hub(Limits::default()).await;
+    let device = DeviceId::new("edge-1").unwrap();
+    hub.door.late.lock().unwrap().insert(device.clone());
+    for (count, way) in (1..).zip(WAYS) {
+        let report = packet(0x32, &[&text("v1/d/edge-1/up/report")[..], &[0, 1, 0]].concat());
+        let answer = hub.raw(way, &[connect("edge-1"), report].concat()).await;
+        assert_eq!((answer[0], answer[3]), (0x20, 0x87), "CONNACK, not authorised, and nothing else: {answer:x?}");
+        let whose = if way == Transport::Plain { "None" } else { "Some(\"edge-1\")" };
+        assert!(String::from_utf8_lossy(&answer).contains(whose), "{answer:x?}");
+        assert_eq!(hub.counted(Refusal::Revoked), count);
+        assert!(!hub.connections.is_connected(&device));
+    }
+    assert!(hub.up.try_recv().is_err());
+    hub.door.late.lock().unwrap().clear();
+    let (client, mut events) = hub.client(Transport::Tls, "edge-1");
+    client.publish("v1/d/edge-1/up/report", "1", once()).await.unwrap();
+    assert_eq!(pub_ack(&mut events).await, PubAckReason::Success);
+}

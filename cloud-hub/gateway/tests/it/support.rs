@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cloud_hub_gateway::{
-    Addresses, Admission, Connections, Event, FollowsHub, Gateway, Limits, Listeners, Peer, Refusal, Refused, Rights,
-    TlsSettings, Topics, Transport, Upward,
+    Addresses, Admission, Connections, Event, FollowsHub, Gateway, Limits, Listeners, Peer, Refusal, Refused, ResetKey,
+    Rights, TlsSettings, Topics, Transport, Upward,
 };
 use quinn::crypto::rustls::QuicClientConfig;
 use rumqttc::mqttbytes::QoS;
@@ -24,7 +24,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 use tributary_identity::tls::{self, Clients, Shown};
-use tributary_identity::{Authority, DeviceClock, Key, KeyFile};
+use tributary_identity::{Authority, Certificate, DeviceClock, Key, KeyFile};
 use tributary_process::shutdown::Shutdown;
 use tributary_wire::{DeviceId, Micros};
 
@@ -54,6 +54,8 @@ pub struct Door {
     pub revoked: Mutex<HashSet<String>>,
     pub asked: AtomicUsize,
     pub seen: Mutex<Vec<(SocketAddr, Transport)>>,
+    /// Devices that are revoked between being let in and having their place.
+    pub late: Mutex<HashSet<DeviceId>>,
     /// Ends the rights of all clients that may do everything.
     pub withdrawn: CancellationToken,
 }
@@ -95,6 +97,12 @@ impl Door {
 impl Admission for Door {
     fn admit<'a>(&'a self, peer: Peer<'a>) -> Pin<Box<dyn Future<Output = Result<Rights, Refused>> + Send + 'a>> {
         Box::pin(std::future::ready(self.answer(peer)))
+    }
+
+    fn seated(&self, device: &DeviceId, certificate: Option<&Certificate>) -> Result<(), Refused> {
+        let late = self.late.lock().unwrap().contains(device);
+        let reason = || format!("revoked just now: {:?}", certificate.map(Certificate::common_name));
+        if late { Err(Refused { refusal: Refusal::Revoked, reason: reason() }) } else { Ok(()) }
     }
 }
 
@@ -138,7 +146,8 @@ pub fn settings(authority: &Authority) -> TlsSettings {
         let authorities = [authority.certificate().clone()];
         Arc::new(tls::hub_server(shown.clone(), &authorities, clients, tls::ALPN_MQTT).unwrap())
     };
-    TlsSettings { tls: server(Clients::Optional { grace: Duration::ZERO }), quic: server(Clients::Required) }
+    let (tls, quic) = (server(Clients::Optional { grace: Duration::ZERO }), server(Clients::Required));
+    TlsSettings { tls, quic, reset: ResetKey::new([0; 32]) }
 }
 
 pub async fn hub(limits: Limits) -> Hub {

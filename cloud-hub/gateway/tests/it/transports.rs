@@ -1,19 +1,25 @@
 //! The same sessions over every transport, and what belongs to one of them alone.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use cloud_hub_gateway::{Event, Limits, Refusal, Transport};
+use cloud_hub_gateway::{BindError, Event, Gateway, Limits, Listeners, Refusal, TlsSettings, Transport};
+use quinn::crypto::rustls::QuicClientConfig;
 use rumqttc::mqttbytes::QoS;
 use rumqttc::mqttbytes::v5::{Packet, PubAckReason};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
-use tributary_wire::DeviceId;
+use tributary_identity::DeviceClock;
+use tributary_identity::tls::{ALPN_MQTT, device_client};
+use tributary_process::shutdown::Shutdown;
 use tributary_wire::topic::Channel;
+use tributary_wire::{DeviceId, Micros};
 
 use crate::support::{
-    PATIENCE, Stream, WAYS, authority, connect, ending, hub, issued, once, packet, pub_ack, quic, rest, sub_ack, text,
-    until,
+    Door, PATIENCE, Stream, WAYS, authority, connect, ending, hub, issued, once, packet, pub_ack, quic, rest, settings,
+    sub_ack, text, until,
 };
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -177,4 +183,42 @@ async fn a_quic_connection_without_a_stream_is_let_go() {
     timeout(PATIENCE, connection.closed()).await.expect("the hub closed it");
     assert_eq!(hub.counted(Refusal::HandshakeTimeout), 1);
     assert!(connection.max_datagram_size().is_none());
+}
+
+/// A hub that was killed says no goodbye; the next one answers what comes for it with a reset.
+#[tokio::test]
+async fn a_connection_of_a_hub_that_was_killed_is_over_as_soon_as_the_next_one_is_there() {
+    let (authority, free) = (authority(), "127.0.0.1:0".parse().unwrap());
+    let settings = settings(&authority);
+    let start = |address, settings: TlsSettings| async move {
+        let listeners = Listeners { quic: Some(address), ..Listeners::default() };
+        let gateway = Gateway::bind(&listeners, Limits::default(), Some(settings)).await?;
+        let addresses = gateway.addresses();
+        let (up, events) = (mpsc::channel(8).0, mpsc::channel(8).0);
+        tokio::spawn(gateway.run(Arc::new(Door::default()), up, events, Shutdown::new()));
+        Ok::<_, BindError>(addresses)
+    };
+    let other = tokio::runtime::Runtime::new().unwrap();
+    let addresses = other.spawn(start(free, settings.clone())).await.unwrap().unwrap();
+    let endpoint = quinn::Endpoint::client(free).unwrap();
+    let clock = Arc::new(DeviceClock::new(Micros(0)));
+    let shown = Some(issued(&authority, "edge-1", Duration::ZERO, DAY).0);
+    let tls = device_client(&[authority.certificate().clone()], shown, ALPN_MQTT, clock).unwrap();
+    let mut client = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
+    let mut transport = quinn::TransportConfig::default();
+    transport.keep_alive_interval(Some(Duration::from_millis(100))).max_idle_timeout(None);
+    client.transport_config(Arc::new(transport));
+    let connecting = endpoint.connect_with(client, addresses.quic.unwrap(), "localhost").unwrap();
+    let connection = connecting.await.unwrap();
+    // None of its tasks runs again: nothing is closed, nothing is sent.
+    other.shutdown_background();
+    let again = async {
+        while let Err(error) = start(addresses.quic.unwrap(), settings.clone()).await {
+            assert!(matches!(error, BindError::Listen { .. }), "{error}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, again).await.expect("the port is free again");
+    let ended = timeout(PATIENCE, connection.closed()).await.expect("the device learns of it");
+    assert!(matches!(ended, quinn::ConnectionError::Reset), "{ended}");
 }

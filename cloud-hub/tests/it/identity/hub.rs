@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 use tributary_identity::Authority;
 use tributary_identity::tls::{self, HubProblem};
 
-use super::{ACCEPTED, BAD_PASSWORD, DAY, Device, NOT_AUTHORISED, clock, connect, connect_with, https};
+use super::{
+    ACCEPTED, ADMINISTRATIVE_ACTION, BAD_PASSWORD, DAY, Device, NOT_AUTHORISED, clock, connect, connect_with, https,
+};
 use crate::support::TestHub;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -72,7 +74,11 @@ async fn an_integration_shows_an_api_token_as_its_password() {
     let device = Device::enrolled(&hub, "edge-1").await;
     let shown = connect(&hub, Arc::new(device.config(tls::ALPN_MQTT)), "app-grafana").await.unwrap();
     assert_eq!(shown.code, NOT_AUTHORISED);
+    let live = connect_with(&hub, config.clone(), "app-live", Some(token)).await.unwrap();
+    assert_eq!(live.code, ACCEPTED);
     hub.ok(Method::DELETE, &format!("/tokens/{}", made["id"].as_str().unwrap()), Value::Null).await;
+    // Whoever is connected with it goes at once.
+    assert_eq!(live.ended().await, ADMINISTRATIVE_ACTION);
     assert_eq!(code("app-grafana", Some(token)).await, BAD_PASSWORD);
     hub.stop().await;
 }

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use cloud_hub_gateway::{
-    AddressLimits, Admission, Gateway, Limits, Listeners, Peer, Refusal, Refused, Rights, TlsSettings, Transport,
+    AddressLimits, Admission, Gateway, Limits, Listeners, Peer, Refusal, Refused, ResetKey, Rights, TlsSettings,
+    Transport,
 };
 use rumqttd::{Broker, Config, ConnectionSettings, RouterConfig, ServerSettings};
 use tokio::sync::mpsc;
@@ -77,7 +78,7 @@ fn settings(identity: &Path) -> anyhow::Result<TlsSettings> {
     let optional = Clients::Optional { grace: Duration::ZERO };
     let tls = hub_server(shown.clone(), &authorities, optional, ALPN_MQTT)?;
     let quic = hub_server(shown, &authorities, Clients::Required, ALPN_MQTT)?;
-    Ok(TlsSettings { tls: Arc::new(tls), quic: Arc::new(quic) })
+    Ok(TlsSettings { tls: Arc::new(tls), quic: Arc::new(quic), reset: ResetKey::new([0; 32]) })
 }
 
 /// rumqttd's own server, with the sizes that it ships with.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cloud_hub_gateway::{
-    Admission, Event, Gateway, Limits, Listeners, Peer, Refused, Rights, TlsSettings, Topics, Upward,
+    Admission, Event, Gateway, Limits, Listeners, Peer, Refused, ResetKey, Rights, TlsSettings, Topics, Upward,
 };
 use tempfile::TempDir;
 use tokio::sync::mpsc;
@@ -83,7 +83,8 @@ impl Acceptor {
         let authorities = [authority.certificate().clone()];
         let settings = |clients| Arc::new(hub_server(shown.clone(), &authorities, clients, ALPN_MQTT).unwrap());
         let optional = Clients::Optional { grace: Duration::ZERO };
-        let tls = TlsSettings { tls: settings(optional), quic: settings(Clients::Required) };
+        let tls =
+            TlsSettings { tls: settings(optional), quic: settings(Clients::Required), reset: ResetKey::new([0; 32]) };
         let any = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
         let listeners = Listeners { quic: None, tls: any, insecure_plain_on_loopback: any };
         let gateway = Gateway::bind(&listeners, limits, Some(tls)).await.unwrap();
