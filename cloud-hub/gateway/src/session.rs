@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rumqttd::protocol::{
-    ConnAckProperties, Connect, ConnectProperties, ConnectReturnCode, LastWill, LastWillProperties, Login, Packet,
+    ConnAckProperties, Connect, ConnectProperties, ConnectReturnCode, DisconnectReasonCode, LastWill,
+    LastWillProperties, Login, Packet,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, mpsc};
@@ -50,8 +51,13 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, arrival:
     let Arrival { address, transport, certificate, deadline, mut ticket } = arrival;
     let tally = rim.connections.tally();
     let greeting = Box::pin(greet(&mut packets, address, transport, certificate, rim));
+    let mut who = address.to_string();
     let ending = match timeout_at(deadline, greeting).await {
-        Ok(Ok(greeting)) => seat(greeting, transport, &mut ticket, &mut packets, rim).await,
+        Ok(Ok(greeting)) => {
+            // Whoever reads of its faults should not have to look up an address.
+            who = format!("{} at {address}", packets::shown(greeting.connect.client_id.as_bytes()));
+            seat(greeting, transport, &mut ticket, &mut packets, rim).await
+        }
         Ok(Err(ending)) => ending,
         Err(_) => return tally.refused(Refusal::HandshakeTimeout, &address, &"no CONNECT in time"),
     };
@@ -63,11 +69,12 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, arrival:
         }
         Ending::Told(code, why) => packets.put(packets::disconnect(code, &why)),
         Ending::Refused(refusal, code) => {
-            tally.refused(refusal, &address, &"disconnected");
-            packets.put(packets::disconnect(code, refusal.name()));
+            let why = format!("{}: {}", refusal.name(), words(code));
+            tally.refused(refusal, &who, &why);
+            packets.put(packets::disconnect(code, &why));
         }
         Ending::NotLetIn(code, refused) => {
-            tally.refused(refused.refusal, &address, &refused.reason);
+            tally.refused(refused.refusal, &who, &refused.reason);
             let properties = ConnAckProperties { reason_string: Some(refused.reason), ..Default::default() };
             packets.put(packets::conn_ack(code, false, properties));
         }
@@ -77,6 +84,26 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, arrival:
         }
     }
     packets.finish().await;
+}
+
+/// What a peer did wrong, for its own log and for ours.
+fn words(code: DisconnectReasonCode) -> &'static str {
+    use DisconnectReasonCode as Code;
+    match code {
+        Code::MalformedPacket => "a packet that is not one of MQTT 5",
+        Code::ProtocolError => "a packet that may not come here",
+        Code::PacketTooLarge => "a packet larger than its kind may be",
+        Code::QuotaExceeded => "too many filters in one packet",
+        Code::KeepAliveTimeout => "silent for longer than its keep-alive",
+        Code::QoSNotSupported => "a quality of service that was not offered",
+        Code::RetainNotSupported => "a retained message, which was not offered",
+        Code::TopicAliasInvalid => "a topic alias, which was not offered",
+        Code::SubscriptionIdentifiersNotSupported => "a subscription identifier, which was not offered",
+        Code::ReceiveMaximumExceeded => "more messages at once than were offered",
+        Code::TopicNameInvalid => "a topic that nobody can publish to",
+        Code::UnspecifiedError => "it did not take what was sent to it",
+        _ => "it had to go",
+    }
 }
 
 /// A CONNECT that admission said yes to.

@@ -38,6 +38,7 @@ async fn peers_that_break_the_protocol_are_cut_off_and_counted() {
     assert_eq!(hub.counted(Refusal::Protocol), 3);
     let answer = hub.raw(Transport::Plain, &[connect("edge-1"), vec![0x30, 0xff, 0xff, 0x7f]].concat()).await;
     assert_eq!((told(&answer), hub.counted(Refusal::TooLarge)), (Some(0x95), 1));
+    assert!(String::from_utf8_lossy(&answer).contains("too_large: a packet larger"), "{answer:x?}");
     hub.raw(Transport::Plain, b"").await;
     hub.raw(Transport::Plain, &connect("edge-1")[..5]).await;
     assert_eq!(hub.counted(Refusal::HandshakeTimeout), 2);
