@@ -79,6 +79,7 @@ impl StatusSource {
         }
         let report = (self.report)();
         problems.extend(report.identity_problem);
+        problems.extend(report.link.problem);
         problems.extend(report.certificate.and_then(|certificate| certificate.problem));
         let refused = self.metrics.refusals(&REASONS);
         Health { ok: problems.is_empty(), problems, refused, dropped: shown.dropped }

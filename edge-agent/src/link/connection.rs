@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use edge_agent_core::transport::End;
 use rumqttc::mqttbytes::QoS;
+use rumqttc::mqttbytes::v5::ConnectReturnCode;
 use rumqttc::{
     AsyncClient, Broker, ClientError, ConnectionError, Event, Incoming, MqttOptions, PublishOptions, StateError,
 };
@@ -75,6 +76,22 @@ impl LinkError {
     /// Whether the hub itself said no, as it would over any transport.
     pub(super) fn is_refusal(&self) -> bool {
         matches!(self, Self::Subscription | Self::Connection(ConnectionError::ConnectionRefused(_)))
+    }
+
+    /// What a person has to know: the hub answered, and does not let this device in. One that is busy, or whose catalog
+    /// does not answer, says so with other codes.
+    pub(super) fn problem(&self) -> Option<String> {
+        match self {
+            Self::Connection(ConnectionError::ConnectionRefused(
+                code @ (ConnectReturnCode::NotAuthorized
+                | ConnectReturnCode::BadUserNamePassword
+                | ConnectReturnCode::ClientIdentifierNotValid),
+            )) => Some(format!(
+                "the hub does not let this device in ({code:?}): its certificate may be revoked; the hub's log says \
+                 more, and an operator can let the device enrol again"
+            )),
+            _ => None,
+        }
     }
 
     /// Whether a connection that ended so fell silent or was closed: a stream that was stopped or reset was so by

@@ -184,6 +184,7 @@ pub async fn run(link: Link, shutdown: Shutdown) {
             link.status.disconnected(Some(words));
             continue;
         }
+        link.status.judged(error.problem());
         let wait = backoff.next_wait();
         tracing::warn!(hub, over, error = %words, wait_ms = wait.as_millis() as u64, "not connected");
         link.status.disconnected(Some(words));

@@ -26,6 +26,7 @@ pub struct LinkStatus {
 struct Shown {
     connected: bool,
     error: Option<String>,
+    problem: Option<String>,
     transport: Option<&'static str>,
     since: Option<i64>,
     failures: BTreeMap<&'static str, String>,
@@ -57,6 +58,8 @@ pub struct LinkView {
     pub ignored: u64,
     /// Why the last connection ended, in words.
     pub error: Option<String>,
+    /// What a person must know: the hub refuses this device.
+    pub problem: Option<String>,
 }
 
 impl LinkStatus {
@@ -82,6 +85,7 @@ impl LinkStatus {
             quarantined: get(&self.quarantined),
             ignored: get(&self.ignored),
             error: shown.error.clone(),
+            problem: shown.problem.clone(),
         }
     }
 
@@ -110,7 +114,7 @@ impl LinkStatus {
         self.connections.fetch_add(1, Ordering::Relaxed);
         self.metrics.connected(transport);
         let mut shown = self.shown();
-        (shown.connected, shown.error) = (true, None);
+        (shown.connected, shown.error, shown.problem) = (true, None, None);
         (shown.transport, shown.since) = (Some(transport), Some(wall));
         shown.failures.remove(transport);
     }
@@ -127,6 +131,13 @@ impl LinkStatus {
     pub(super) fn failed(&self, transport: &'static str, words: String) {
         self.metrics.failed(transport);
         self.shown().failures.insert(transport, words);
+    }
+
+    /// The hub said no, or failed otherwise: only a connection or another answer changes what it said last.
+    pub(super) fn judged(&self, problem: Option<String>) {
+        if problem.is_some() {
+            self.shown().problem = problem;
+        }
     }
 
     pub(super) fn probed(&self, works: bool) {

@@ -158,8 +158,11 @@ fn a_hub_that_closes_or_refuses_is_asked_again_over_quic_with_growing_waits() {
             error.contains("refused") && error.contains("NotAuthorized")
         };
         device.until("the refusal is shown", refused).await;
+        let problem = device.status.view().problem.unwrap();
+        assert!(problem.contains("may be revoked") && problem.contains("NotAuthorized"), "{problem}");
         hub.broker.answer(0);
         hub.broker.published("up/report").await;
+        device.until("the problem is over", |device| device.status.view().problem.is_none()).await;
     });
     device.stop(&runtime);
 }
