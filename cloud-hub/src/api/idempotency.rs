@@ -2,6 +2,10 @@
 //!
 //! The key is durable before the effect, its answer after it. A hub that was stopped between the two does not know
 //! whether there was an effect, says so, and does not repeat it.
+//!
+//! Each token has keys of its own: nobody gets an answer that was given to somebody else, or takes a key away. For
+//! whoever has no token the header does nothing: strangers would fill the catalog, and what devices and newcomers ask
+//! may be asked again as it is.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
@@ -70,26 +74,25 @@ pub async fn once(State(hub): State<Arc<Hub>>, request: Request, next: Next) -> 
         Ok(key) if (1..=128).contains(&key.len()) => key.to_owned(),
         _ => return Problem::malformed("Idempotency-Key is not 1 to 128 visible ASCII characters").into_response(),
     };
+    let Caller { who: Who::Token { id: token, .. }, .. } = Caller::current() else {
+        return next.run(request).await;
+    };
     // A caller that hangs up must not stop the work between its effect and the keeping of its answer.
-    match tokio::spawn(Caller::current().scope(answer(hub, key, request, next))).await {
+    match tokio::spawn(Caller::current().scope(answer(hub, token, key, request, next))).await {
         Ok(Ok(response)) => response,
         Ok(Err(problem)) => problem.into_response(),
         Err(error) => Problem::from(anyhow::Error::new(error).context("answer a request")).into_response(),
     }
 }
 
-async fn answer(hub: Arc<Hub>, key: String, request: Request, next: Next) -> Result<Response, Problem> {
+async fn answer(hub: Arc<Hub>, token: String, name: String, request: Request, next: Next) -> Result<Response, Problem> {
+    let key = format!("{token}/{name}");
     let Some(_entered) = hub.in_flight.enter(&key) else {
-        return Err(Problem::conflict(format!("a request with Idempotency-Key {key:?} is being answered now")));
+        return Err(Problem::conflict(format!("a request with Idempotency-Key {name:?} is being answered now")));
     };
     let (parts, body) = request.into_parts();
     let Body(bytes) = Body::from_request(Request::from_parts(parts.clone(), body), &()).await?;
     let mut hasher = Hasher::new();
-    // A key belongs to whoever used it: nobody gets an answer that was given to somebody else.
-    if let Who::Token { id, .. } = Caller::current().who {
-        hasher.update(id.as_bytes());
-        hasher.update(b"\n");
-    }
     for part in [parts.method.as_str(), parts.uri.path(), parts.uri.query().unwrap_or_default()] {
         hasher.update(part.as_bytes());
         hasher.update(b"\n");
@@ -106,18 +109,18 @@ async fn answer(hub: Arc<Hub>, key: String, request: Request, next: Next) -> Res
     .await?;
     if let Some(known) = known {
         if known.request != request_hash {
-            let detail = format!("Idempotency-Key {key:?} was used for another request; every request needs its own");
+            let detail = format!("Idempotency-Key {name:?} was used for another request; every request needs its own");
             return Err(Problem::unacceptable(detail));
         }
         if known.status == BEGUN {
             let detail = format!(
-                "a request with Idempotency-Key {key:?} was interrupted; look whether it took effect, then use another key"
+                "a request with Idempotency-Key {name:?} was interrupted; look whether it took effect, then use another key"
             );
             return Err(Problem::conflict(detail));
         }
         if known.status == SHOWN_ONCE {
             let detail = format!(
-                "the request with Idempotency-Key {key:?} took effect before; its answer held a secret and is not shown again"
+                "the request with Idempotency-Key {name:?} took effect before; its answer held a secret and is not shown again"
             );
             return Err(Problem::conflict(detail));
         }

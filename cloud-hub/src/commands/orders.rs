@@ -1,6 +1,6 @@
 //! `device command`, `device commands`, `device result`, `device cancel`: what a device is asked for, and its answer.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use tributary_process::config::HumanDuration;
 
-use super::show::text;
+use super::show::{plain, text};
 use super::{Failure, Remote};
 
 /// How often a waiting command looks.
@@ -106,6 +106,12 @@ async fn result(remote: &Remote, path: &str, command: &Value, output: Option<Pat
             remote.done(command, &format!("{} bytes are in {}", body.len(), file.display()));
         }
         None if remote.json() => remote.show(command),
+        // What a device says must not steer the terminal; whoever keeps it in a file gets it as it is.
+        None if std::io::stdout().is_terminal() => {
+            let keep = |letter| if matches!(letter, '\n' | '\t') { letter } else { '\u{fffd}' };
+            let shown = plain(&String::from_utf8_lossy(&body), keep);
+            std::io::stdout().lock().write_all(shown.as_bytes()).context("could not write to standard output")?;
+        }
         None => {
             std::io::stdout().lock().write_all(&body).context("could not write to standard output")?;
         }

@@ -5,16 +5,24 @@ use std::ops::Range;
 use serde_json::{Map, Value};
 use tributary_wire::Micros;
 
+#[cfg(test)]
+mod tests;
+
 const WIDTH: usize = 80;
 /// Numbers between these (the years 2001 and 2100 in microseconds) are instants: nothing else that the hub counts comes
 /// near them, but for what chance decides.
 const INSTANTS: Range<i64> = 1_000_000_000_000_000..4_102_444_800_000_000;
 
+/// Text in which nothing steers a terminal: some of it is a device's word.
+pub fn plain(text: &str, instead: impl Fn(char) -> char) -> String {
+    text.chars().map(|letter| if letter.is_control() { instead(letter) } else { letter }).collect()
+}
+
 /// A value on one line.
 pub fn text(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
-        Value::String(text) => text.replace('\n', " "),
+        Value::String(text) => plain(text, |_| ' '),
         Value::Number(number) => match number.as_f64() {
             Some(float) if number.is_f64() => format!("{float:.4}"),
             _ => number.to_string(),
@@ -56,6 +64,19 @@ fn short_instant(time: Micros) -> String {
     }
 }
 
+/// An instant to the minute within a year that the heading tells: too short to be cut.
+fn within_year(time: Micros) -> String {
+    instant(time).get(5..16).unwrap_or_default().replace('T', " ")
+}
+
+/// The year of all instants in these columns, if they have one in common.
+fn common_year(items: &[Value], columns: &[(&str, &str)]) -> Option<String> {
+    let times = items.iter().flat_map(|item| columns.iter().filter_map(|(_, path)| moment(path, field(item, path))));
+    let mut years = times.map(|time| instant(time).get(..4).unwrap_or_default().to_owned());
+    let first = years.next()?;
+    years.all(|year| year == first).then_some(first)
+}
+
 fn field<'a>(item: &'a Value, path: &str) -> &'a Value {
     path.split('.').fold(item, |value, name| match name.parse::<usize>() {
         Ok(index) => &value[index],
@@ -76,21 +97,36 @@ const LAST: usize = 16;
 const LEAST: usize = 4;
 
 /// A table of these columns (heading, path of the field). Where it does not fit, instants become shorter, then the last
-/// column gives way, then the widest. The first never does: it is what commands ask for.
+/// column gives way, then the widest. The first never does, since it is what commands ask for, nor do instants, which
+/// say nothing when they are cut.
 pub fn table(items: &[Value], columns: &[(&str, &str)]) -> String {
     if items.is_empty() {
         return "nothing\n".to_owned();
     }
+    let is_time = |path: &str| items.iter().any(|item| moment(path, field(item, path)).is_some());
+    let whole: Vec<bool> = columns.iter().enumerate().map(|(n, (_, path))| n == 0 || is_time(path)).collect();
     let (mut rows, mut widths) = cells(items, columns, instant);
     if total(&widths) > WIDTH {
         (rows, widths) = cells(items, columns, short_instant);
     }
+    if total(&widths) > WIDTH
+        && let Some(year) = common_year(items, columns)
+    {
+        let dated: Vec<String> = columns
+            .iter()
+            .map(|(heading, path)| if is_time(path) { format!("{heading} {year}") } else { (*heading).to_owned() })
+            .collect();
+        let columns: Vec<(&str, &str)> =
+            dated.iter().zip(columns).map(|(heading, (_, path))| (heading.as_str(), *path)).collect();
+        (rows, widths) = cells(items, &columns, within_year);
+    }
     while total(&widths) > WIDTH {
         let Some((last, others)) = widths.split_last_mut() else { break };
-        let widest = others.iter_mut().skip(1).max().filter(|widest| **widest > LEAST);
-        match widest {
-            Some(widest) if *last <= LAST => *widest -= 1,
-            None if *last <= LEAST => break,
+        let last_gives = !whole[others.len()] && *last > LEAST;
+        let free = others.iter_mut().zip(&whole).filter(|(width, whole)| !**whole && **width > LEAST);
+        match free.map(|(width, _)| width).max() {
+            Some(widest) if !last_gives || *last <= LAST => *widest -= 1,
+            None if !last_gives => break,
             _ => *last -= 1,
         }
     }
@@ -218,50 +254,4 @@ pub fn fold(out: &mut String, head: &str, words: &str, indent: usize) {
         (column, first) = (column + length, false);
     }
     *out += "\n";
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn a_table_fits_into_eighty_columns_and_says_when_it_is_empty() {
-        let items =
-            [json!({"id": 1, "reason": "x".repeat(200), "created": 1_769_860_800_000_000_i64, "at": {"auc": 0.5}})];
-        let table = table(&items, &[("id", "id"), ("reason", "reason"), ("created", "created"), ("auc", "at.auc")]);
-        assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
-        assert!(table.contains("2026-01-31T12:00Z") && table.contains("0.5000") && table.contains('…'));
-        assert_eq!(super::table(&[], &[("id", "id")]), "nothing\n");
-        let id = "01M7XW8A8HGCG1B0".repeat(2);
-        let alert = json!({"id": id, "kind": "drift", "subject": "card-fraud/3", "reason": "x y ".repeat(30)});
-        let columns = [("id", "id"), ("kind", "kind"), ("about", "subject"), ("why", "reason")];
-        assert!(super::table(&[alert], &columns).contains(&id), "an id is never cut");
-    }
-
-    #[test]
-    fn long_values_and_lists_of_things_fit_too_and_nothing_is_left_out() {
-        let item = json!({
-            "sha256": "7b897e9e949a7b82219ab5013d95b3b416f5b7f0a94790f4be5ee390068cfb85",
-            "steps": [{"time": 1_769_860_800_000_000_i64, "message": "a version is rolled out because ".repeat(9)}],
-            "members": {"reference.postcard": "621ab13bd187400ddea4f03b00f3112d621e64f1b7f654435a7a104db918a0d4"},
-            "days": [{"day": 1_769_860_800_000_000_i64, "auc": 0.5}, {"day": null, "rows": 3}],
-            "waiting": ["1 device has not committed yet", "no prediction"],
-            "empty": [],
-            "seed": 1_769_860_800_000_000_i64,
-        });
-        let shown = lines(&item);
-        assert!(shown.lines().all(|line| line.chars().count() <= 80), "{shown}");
-        assert_eq!(shown.matches("because").count(), 9, "{shown}");
-        assert!(shown.contains("  DAY                   AUC     ROWS\n  2026-01-31T12:00:00Z  0.5000  -\n"), "{shown}");
-        assert!(shown.contains("  - 1 device has not committed yet\n"), "{shown}");
-        assert!(shown.contains("seed     1769860800000000\n"), "{shown}");
-    }
-
-    #[test]
-    fn fields_are_listed_with_those_within() {
-        let shown =
-            lines(&json!({"name": "edge-1", "report": {"generation": 3}, "lines": [{"line": "a"}], "group": null}));
-        assert_eq!(shown, "name    edge-1\nreport\n  generation  3\nlines\n  LINE\n  a\ngroup   -\n");
-    }
 }

@@ -17,7 +17,7 @@ pub enum State {
     Done,
     /// The device tried; `reason` says why it did not work.
     Failed,
-    /// The device's own settings forbid it.
+    /// The device's own settings forbid it, or the hub's rules by the time it could be sent.
     Refused,
     /// The deadline passed without a result.
     Expired,

@@ -11,8 +11,9 @@ use tributary_process::shutdown::Shutdown;
 use tributary_wire::topic::Channel;
 use tributary_wire::{Command, CommandId, CommandV1, DeviceId, Micros};
 
-use super::decide::{Due, due};
-use super::{Incoming, results, store};
+use super::decide::{Due, State, due};
+use super::policy::Refusal;
+use super::{Incoming, policy, results, store};
 use crate::hub::{Hub, HubEvent};
 
 /// Longest time between two looks: clocks may be set.
@@ -111,12 +112,19 @@ impl Driver {
         }
     }
 
+    /// Whether the rules still allow it where the device is now.
+    async fn allows(&self, device: &DeviceId, command: &store::Command) -> anyhow::Result<Result<(), Refusal>> {
+        let known = store::device(&mut *self.hub.catalog.reader().acquire().await?, device).await?;
+        let place = known.map(|known| known.place).unwrap_or_default();
+        Ok(policy::allows(&self.hub.config.commands.rules, device, &place, &command.order()?))
+    }
+
     /// Looks at every open command; when to look again.
     async fn look(&mut self) -> anyhow::Result<Duration> {
         let (now, again) = (self.hub.now(), self.hub.config.commands.again.0.as_micros() as i64);
         let open = store::open(&mut *self.hub.catalog.reader().acquire().await?).await?;
         let mut wake = Micros(now.0 + LOOK.as_micros() as i64);
-        let (mut sent, mut expired) = (Vec::new(), Vec::new());
+        let (mut sent, mut expired, mut refused) = (Vec::new(), Vec::new(), Vec::new());
         for command in open {
             let device = command.device()?;
             let since = self.listens(&device, now).unwrap_or_else(|again| {
@@ -127,6 +135,15 @@ impl Driver {
                 Due::Wait(until) => wake = wake.min(until),
                 Due::Expire => expired.push(command),
                 Due::Send => {
+                    // It may have come to another group, or under other rules, since somebody asked.
+                    if let Err(refusal) = self.allows(&device, &command).await? {
+                        match command.state {
+                            State::Queued => refused.push((command, refusal.to_string())),
+                            // It may have been done: its result counts until the deadline, but it is not sent again.
+                            _ => wake = wake.min(Micros(command.deadline)),
+                        }
+                        continue;
+                    }
                     let id = CommandId::new(&command.id)?;
                     let message = CommandV1 { id, deadline: Micros(command.deadline), order: command.order()? };
                     let bytes = Command::V1(message).encode();
@@ -144,7 +161,7 @@ impl Driver {
             }
         }
         let forget = now.0 - self.forgotten.0 >= FORGET;
-        if !sent.is_empty() || !expired.is_empty() || forget {
+        if !sent.is_empty() || !expired.is_empty() || !refused.is_empty() || forget {
             let mut catalog = self.hub.catalog.write().await?;
             for id in &sent {
                 store::sent(&mut catalog, id, now).await?;
@@ -152,6 +169,10 @@ impl Driver {
             for command in &expired {
                 tracing::info!(device = command.device, command = command.id, order = command.name, "command expired");
                 store::expire(&mut catalog, command, now).await?;
+            }
+            for (command, reason) in &refused {
+                tracing::warn!(device = command.device, command = command.id, reason, "command not sent");
+                store::refuse(&mut catalog, command, reason, now).await?;
             }
             if forget {
                 let before = Micros(now.0.saturating_sub(self.hub.config.commands.keep.0.as_micros() as i64));

@@ -176,27 +176,38 @@ pub async fn sent(catalog: &mut SqliteConnection, id: &str, now: Micros) -> Resu
 
 /// Its deadline passed.
 pub async fn expire(catalog: &mut SqliteConnection, command: &Command, now: Micros) -> Result<(), sqlx::Error> {
-    end(catalog, command, State::Expired, "command.expire", now).await
+    end(catalog, command, (State::Expired, ""), "command.expire", now).await
 }
 
 /// An operator took it back.
 pub async fn cancel(catalog: &mut SqliteConnection, command: &Command, now: Micros) -> Result<(), sqlx::Error> {
-    end(catalog, command, State::Cancelled, "command.cancel", now).await
+    end(catalog, command, (State::Cancelled, ""), "command.cancel", now).await
+}
+
+/// The hub's rules do not allow it any more.
+pub async fn refuse(
+    catalog: &mut SqliteConnection,
+    command: &Command,
+    reason: &str,
+    now: Micros,
+) -> Result<(), sqlx::Error> {
+    end(catalog, command, (State::Refused, reason), "command.refuse", now).await
 }
 
 async fn end(
     catalog: &mut SqliteConnection,
     command: &Command,
-    state: State,
+    (state, reason): (State, &str),
     action: &str,
     now: Micros,
 ) -> Result<(), sqlx::Error> {
-    let query = "update commands set state = $2, ended = $3 where id = $1 and state in ('queued', 'sent')";
-    let done = sqlx::query(query).bind(&command.id).bind(state).bind(now.0).execute(&mut *catalog).await?;
+    let query = "update commands set state = $2, reason = $3, ended = $4 where id = $1 and state in ('queued', 'sent')";
+    let query = sqlx::query(query).bind(&command.id).bind(state).bind(reason).bind(now.0);
+    let done = query.execute(&mut *catalog).await?;
     if done.rows_affected() == 0 {
         return Ok(());
     }
-    let states = (json!({"state": command.state}), json!({"state": state, "device": command.device}));
+    let states = (json!({"state": command.state}), json!({"state": state, "device": command.device, "reason": reason}));
     record(catalog, action, &command.id, states, now).await
 }
 

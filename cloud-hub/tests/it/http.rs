@@ -1,7 +1,10 @@
 //! What holds for every route: strict bodies, problems, limits, idempotency, revisions, pages.
 
+use bytes::Bytes;
+use hyper::header::HeaderName;
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
+use tributary_process::http::Client;
 
 use crate::support::TestHub;
 
@@ -86,6 +89,39 @@ async fn a_post_with_an_idempotency_key_takes_effect_once() {
     let interrupted = hub.with_headers((Method::POST, "/runs"), &key, json!({"line": "none"})).await;
     assert_eq!(interrupted.0, StatusCode::CONFLICT);
     assert!(interrupted.2["detail"].as_str().unwrap().contains("was interrupted"), "{:#}", interrupted.2);
+    hub.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn idempotency_keys_belong_to_a_token_and_strangers_have_none() {
+    let hub = TestHub::start().await;
+    hub.line(json!({})).await;
+    let keyed = |client: Client| client.with_header(HeaderName::from_static("idempotency-key"), "k-1".parse().unwrap());
+    let stranger = keyed(hub.nobody());
+    for path in ["/api/v1/session", "/api/v1/enrolments"] {
+        let body = Bytes::from(json!({"token": "tributary-api.x.y"}).to_string());
+        let answer = stranger.send(Method::POST, path, "application/json", body).await.unwrap();
+        assert!(answer.status.is_client_error(), "{path}: {}", answer.status);
+    }
+    let kept = sqlx::query_scalar::<_, i64>("select count(*) from idempotency_keys");
+    assert_eq!(kept.fetch_one(hub.hub.catalog.reader()).await.unwrap(), 0);
+    // Two operators that chose the same key are not in each other's way, and see only their own answers.
+    let body = Bytes::from(json!({"line": "card-fraud", "reason": "mine"}).to_string());
+    let mut runs = Vec::new();
+    for name in ["one", "two", "one"] {
+        if runs.len() < 2 {
+            let token = hub.made(json!({"name": name, "role": "operator"})).await;
+            runs.push((keyed(hub.with_token(&token)), Value::Null));
+        }
+        let (client, seen) = if name == "one" { &mut runs[0] } else { &mut runs[1] };
+        let answer = client.send(Method::POST, "/api/v1/runs", "application/json", body.clone()).await.unwrap();
+        let made: Value = answer.json().unwrap();
+        assert!(answer.status.is_success(), "{made:#}");
+        assert_eq!(answer.headers.contains_key("idempotency-replayed"), !seen.is_null());
+        assert!(seen.is_null() || *seen == made);
+        *seen = made;
+    }
+    assert_ne!(runs[0].1["id"], runs[1].1["id"]);
     hub.stop().await;
 }
 

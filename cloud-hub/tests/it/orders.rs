@@ -196,6 +196,25 @@ async fn what_no_rule_allows_is_refused_and_the_rule_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_that_waits_is_not_sent_once_its_device_is_in_another_group() {
+    let hub = TestHub::start_in(tempfile::tempdir().unwrap(), |config| {
+        config.commands = toml::from_str(r#"rules = [{ group = "lab", allow = ["restart"] }]"#).unwrap();
+    })
+    .await;
+    hub.ok(Method::PUT, "/devices/edge-1", json!({"group": "lab"})).await;
+    let (status, asked) = ask(&hub, "edge-1", json!({"order": "restart"})).await;
+    assert_eq!(status, StatusCode::ACCEPTED, "{asked:#}");
+    let id = asked["id"].as_str().unwrap();
+    hub.ok(Method::PUT, "/devices/edge-1", json!({"group": "field"})).await;
+    let mut device = present(&hub, "edge-1", 1).await;
+    let refused = until(&hub, &mut device, &format!("/devices/edge-1/commands/{id}"), "refused").await;
+    assert_eq!(refused["times"], 0);
+    assert!(refused["reason"].as_str().unwrap().contains("no rule of commands.rules fits it"), "{refused:#}");
+    assert_eq!(actions(&hub, id).await, ["command.refuse", "command.create"]);
+    hub.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_agent_that_knows_no_commands_is_named() {
     let hub = TestHub::start().await;
     let mut device = Device::connected(&hub, "edge-1").await;
