@@ -28,6 +28,7 @@ pub struct Catalog {
 impl Catalog {
     /// Opens the database file, creating and migrating it as needed.
     pub async fn open(path: &Path) -> Result<Self, sqlx::Error> {
+        keep_private(path)?;
         let options = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(true)
@@ -63,7 +64,41 @@ pub async fn open_to_read(path: &Path) -> Result<SqliteConnection, sqlx::Error> 
     SqliteConnectOptions::new().filename(path).read_only(true).connect().await
 }
 
+/// Only the hub's own user reads the catalog: it holds what devices answered to operators. Files that SQLite makes beside
+/// it get the same mode.
+fn keep_private(path: &Path) -> std::io::Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    options.append(true).create(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+        options.mode(0o600);
+        options.open(path)?.set_permissions(PermissionsExt::from_mode(0o600))?;
+    }
+    Ok(())
+}
+
 /// Wall time now.
 pub fn now() -> Micros {
     Micros(tributary_process::clock::wall_now())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn nobody_else_reads_the_catalog_or_its_log() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("catalog.db");
+        std::fs::write(&path, "").unwrap();
+        let catalog = Catalog::open(&path).await.unwrap();
+        for name in ["catalog.db", "catalog.db-wal"] {
+            let mode = std::fs::metadata(folder.path().join(name)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{name}");
+        }
+        catalog.close().await;
+    }
 }

@@ -46,7 +46,7 @@ pub enum Refusal {
         at: Micros,
     },
     /// As many devices have used it as may.
-    #[error("enrolment token {id} is used up: it was for {allowed} devices")]
+    #[error("enrolment token {id} is used up: {allowed} of {allowed} uses are made")]
     UsedUp {
         /// The id.
         id: String,
