@@ -13,7 +13,7 @@ use super::{Failure, Remote};
 #[command(after_help = "\
 Examples:
   cloud-hub token create --group canary --label site=lyon --uses 20 --expires 7d
-  edge-agent enroll --hub https://hub.example:8443 --token \"$(cloud-hub token create)\"
+  cloud-hub token create | edge-agent enroll --hub https://hub:8443 --token-file -
   cloud-hub token list
   cloud-hub token revoke k7m2pq9x")]
 pub enum Token {

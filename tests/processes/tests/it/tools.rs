@@ -1,5 +1,6 @@
 //! What tests need beside our own programs; `.ci/install` installs it.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -38,7 +39,12 @@ pub fn program(test: &str, name: &str) -> Option<PathBuf> {
 
 fn missing(test: &str, what: &str) {
     assert!(std::env::var_os("CI").is_none(), "{test}: no {what}; .ci/install installs it");
-    eprintln!("\n!!! SKIPPED: {test}: no {what}; run .ci/install\n");
+    skipped(test, &format!("no {what}; run .ci/install"));
+}
+
+/// Says so on the terminal itself: what a passing test prints is otherwise kept back.
+pub fn skipped(test: &str, why: &str) {
+    let _ = writeln!(std::io::stderr(), "\n!!! SKIPPED: {test}: {why}\n");
 }
 
 /// Event ids of one stream of a lake with their counts, read by pyarrow, in the form `id count` a line.

@@ -63,11 +63,9 @@ const HASTY: [&str; 2] = ["request_response", "subscribe_options"];
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn paho_scripts_pass_but_for_features_that_are_left_out() {
     let Some(folder) = std::env::var_os("TRIBUTARY_PAHO").map(PathBuf::from) else {
-        eprintln!(
-            "\n!!! SKIPPED: Paho's scripts: TRIBUTARY_PAHO does not name the folder interoperability of a clone of \
-             https://github.com/eclipse/paho.mqtt.testing\n"
-        );
-        return;
+        let why = "TRIBUTARY_PAHO does not name the folder interoperability of a clone of \
+                   https://github.com/eclipse/paho.mqtt.testing";
+        return tools::skipped("Paho's scripts", why);
     };
     let python = tools::python_with("Paho's scripts", &["unittest"]).expect("a Python");
     let script = std::fs::read_to_string(folder.join(SCRIPT)).unwrap();

@@ -71,7 +71,7 @@ fn firmware(script: &str) -> Command {
 fn build() -> Option<PathBuf> {
     let missing = |what: &str| {
         assert!(std::env::var_os("CI").is_none(), "the emulated node: {what}");
-        eprintln!("\n!!! SKIPPED: the emulated node: {what}\n");
+        crate::tools::skipped("the emulated node", what);
         None
     };
     if Command::new("qemu-system-arm").arg("--version").output().is_err() {
