@@ -1,7 +1,7 @@
 //! Any bytes from the network: nothing panics, and nothing waits for what cannot come.
 //!
-//! `cargo test` runs these for a moment. For longer, with `cargo install cargo-bolero`:
-//! `cargo bolero test -p cloud-hub-gateway fuzz::any_packets_are_read_or_refused -T 10m`.
+//! `cargo test` runs these for a moment. For longer:
+//! `BOLERO_RANDOM_TEST_TIME_MS=600000 cargo test -p cloud-hub-gateway --lib fuzz`.
 
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;

@@ -30,9 +30,9 @@ use tributary_wire::DeviceId;
 pub enum Role {
     /// Looks.
     Viewer,
-    /// Runs the loop: labels, datasets, training, rollouts, commands to devices.
+    /// Runs the loop: labels, datasets, training, rollouts, commands to devices; revokes a device's certificates.
     Operator,
-    /// Decides who may do what: tokens, certificates.
+    /// Decides who may do what: API tokens, and tokens to enrol with.
     Admin,
 }
 
