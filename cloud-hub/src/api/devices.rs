@@ -56,7 +56,7 @@ impl Row {
     fn device(self, hub: &Hub) -> Result<Device, Problem> {
         let report = match self.report.as_deref().map(Report::decode) {
             None => None,
-            Some(Ok(Report::V1(report))) => serde_json::to_value(report).ok(),
+            Some(Ok(report)) => serde_json::to_value(report.base()).ok(),
             Some(Err(error)) => {
                 tracing::warn!(device = self.id, %error, "a stored report cannot be read");
                 None

@@ -44,7 +44,7 @@ fn read(row: &sqlx::sqlite::SqliteRow) -> Result<Device, sqlx::Error> {
         labels: serde_json::from_str(&labels).map_err(|e| wrong("labels", e.into()))?,
         group: group.map(|name| name.parse()).transpose().map_err(|e| wrong("group_name", Box::new(e)))?,
         // A report of a version that a newer hub wrote is not an error of the device: it will report again.
-        report: report.and_then(|bytes| Report::decode(&bytes).ok()).map(|Report::V1(report)| report),
+        report: report.and_then(|bytes| Report::decode(&bytes).ok()).map(|report| report.base().clone()),
         report_at: row.try_get::<Option<i64>, _>("report_at")?.map(Micros),
     })
 }
@@ -114,17 +114,18 @@ pub async fn put(
 pub async fn report(
     connection: &mut SqliteConnection,
     id: &DeviceId,
-    report: &ReportV1,
+    report: &Report,
     now: Micros,
 ) -> Result<bool, sqlx::Error> {
+    let base = report.base();
     let done = sqlx::query(
         "update devices set report = $2, report_incarnation = $3, report_number = $4, report_at = $5, last_seen = $5
          where id = $1 and (report_incarnation < $3 or (report_incarnation = $3 and report_number < $4))",
     )
     .bind(id.as_str())
-    .bind(Report::V1(report.clone()).encode())
-    .bind(i64::from(report.incarnation.0))
-    .bind(i64::try_from(report.number).unwrap_or(i64::MAX))
+    .bind(report.encode())
+    .bind(i64::from(base.incarnation.0))
+    .bind(i64::try_from(base.number).unwrap_or(i64::MAX))
     .bind(now.0)
     .execute(connection)
     .await?;

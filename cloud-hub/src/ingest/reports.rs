@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use cloud_hub_gateway::Upward;
 use tokio::sync::mpsc;
-use tributary_wire::{DeviceId, Report, ReportV1};
+use tributary_wire::{DeviceId, Report};
 
 use super::{Counters, Parts};
 use crate::bus::HubEvent;
@@ -13,13 +13,13 @@ use crate::catalog::{alerts, devices, now};
 pub(super) async fn run(parts: Parts, counters: Arc<Counters>, mut queue: mpsc::Receiver<Upward>) {
     while let Some(Upward { device, payload, .. }) = queue.recv().await {
         match Report::decode(&payload) {
-            Ok(Report::V1(report)) => store(&parts, &counters, device, report).await,
+            Ok(report) => store(&parts, &counters, device, report).await,
             Err(error) => unreadable(&parts, &device, &error.to_string()).await,
         }
     }
 }
 
-async fn store(parts: &Parts, counters: &Counters, device: DeviceId, report: ReportV1) {
+async fn store(parts: &Parts, counters: &Counters, device: DeviceId, report: Report) {
     let stored = async {
         let mut transaction = parts.catalog.write().await?;
         let newer = devices::report(&mut transaction, &device, &report, now()).await?;
@@ -29,9 +29,9 @@ async fn store(parts: &Parts, counters: &Counters, device: DeviceId, report: Rep
     match stored.await {
         Ok(true) => {
             counters.add(|c| &c.reports, 1);
-            parts.bus.publish(HubEvent::Report { device, report: Arc::new(report) });
+            parts.bus.publish(HubEvent::Report { device, report: Arc::new(report.base().clone()) });
         }
-        Ok(false) => tracing::debug!(%device, number = report.number, "an old report came late"),
+        Ok(false) => tracing::debug!(%device, number = report.base().number, "an old report came late"),
         // The device reports again at its interval, so nothing is lost but time.
         Err(error) => tracing::error!(%device, error = &error as &dyn std::error::Error, "a report was not stored"),
     }

@@ -78,7 +78,7 @@ pub async fn device(catalog: &mut SqliteConnection, device: &DeviceId) -> Result
     Ok(row.map(|(labels, group, report)| {
         let report = report.and_then(|bytes| Report::decode(&bytes).ok());
         let labels = serde_json::from_str(&labels).unwrap_or_default();
-        Known { place: Place { group, labels }, reads: report.map(|Report::V1(report)| report.reads) }
+        Known { place: Place { group, labels }, reads: report.map(|report| report.base().reads) }
     }))
 }
 

@@ -157,7 +157,7 @@ async fn reads(catalog: &mut SqliteConnection, device: &DeviceId) -> Result<u8, 
     let report: Option<Option<Vec<u8>>> =
         sqlx::query_scalar(query).bind(device.as_str()).fetch_optional(catalog).await?;
     let report = report.flatten().and_then(|bytes| Report::decode(&bytes).ok());
-    Ok(report.map_or(1, |Report::V1(report)| report.reads))
+    Ok(report.map_or(1, |report| report.base().reads))
 }
 
 /// What to answer to a device's report: its assignment when it has an older one or asks to go ahead, nothing when it

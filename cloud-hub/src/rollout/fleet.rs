@@ -50,7 +50,7 @@ struct Row {
 impl TryFrom<Row> for Member {
     type Error = RolloutError;
     fn try_from(row: Row) -> Result<Self, RolloutError> {
-        let report = row.report.and_then(|bytes| Report::decode(&bytes).ok()).map(|Report::V1(report)| report);
+        let report = row.report.and_then(|bytes| Report::decode(&bytes).ok()).map(|report| report.base().clone());
         let last_seen = Micros(row.last_seen.max(row.report_at.unwrap_or(i64::MIN)));
         Ok(Self { device: DeviceId::new(&row.id)?, last_seen, report })
     }

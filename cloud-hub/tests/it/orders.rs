@@ -14,7 +14,7 @@ use crate::support::TestHub;
 
 /// A report of an agent that knows commands.
 fn knows_commands(number: u64) -> Vec<u8> {
-    let Report::V1(mut report) = Report::decode(&report(number)).unwrap();
+    let mut report = Report::decode(&report(number)).unwrap().base().clone();
     report.reads = 2;
     Report::V1(report).encode()
 }

@@ -14,6 +14,7 @@ mod archive;
 mod key;
 mod statement;
 mod assignment;
+mod repository;
 
 pub use assignment::{AssignmentError, Installed, Standing, open_assignment, sign_assignment, verify_assignment};
 pub use digest::{Hasher, digest, sha256_file};
@@ -23,6 +24,9 @@ pub use manifest::{
     Quantization, Requirements, ViewRef,
 };
 pub use package::{GoldenCase, Graph, MAX_PACKAGE_BYTES, OUTPUT_REFERENCE, Package, PackageError};
+pub use repository::{
+    ASSIGNMENT_KEYS, CUSTOM, PackageCustom, RESERVED_ROLES, hashed_path, line_paths, line_role, node_path, package_path,
+};
 pub use statement::{
     ReleaseError, ReleaseStatement, ReleaseV1, SignatureError, SignedRelease, check_package_file, sign_release,
     verify_release,

@@ -28,6 +28,8 @@ pub enum Assignment {
     V1(AssignmentV1),
     /// With the head of the hub's audit log.
     V2(AssignmentV2),
+    /// With the metadata it was signed against, and the shares of challengers.
+    V3(AssignmentV3),
 }
 message!(Assignment, "assignment");
 
@@ -36,7 +38,7 @@ impl Assignment {
     pub fn desired(&self) -> &AssignmentV1 {
         match self {
             Self::V1(desired) => desired,
-            Self::V2(AssignmentV2 { desired, .. }) => desired,
+            Self::V2(AssignmentV2 { desired, .. }) | Self::V3(AssignmentV3 { desired, .. }) => desired,
         }
     }
 
@@ -44,9 +46,50 @@ impl Assignment {
     pub fn audit(&self) -> Option<AuditHead> {
         match self {
             Self::V1(_) => None,
-            Self::V2(AssignmentV2 { audit, .. }) => Some(*audit),
+            Self::V2(AssignmentV2 { audit, .. }) | Self::V3(AssignmentV3 { audit, .. }) => Some(*audit),
         }
     }
+
+    /// The lowest version of the snapshot metadata that holds every release named here; 0 when it is not said.
+    pub fn snapshot(&self) -> u64 {
+        match self {
+            Self::V1(_) | Self::V2(_) => 0,
+            Self::V3(AssignmentV3 { snapshot, .. }) => *snapshot,
+        }
+    }
+
+    /// The share of predictions that each challenger answers.
+    pub fn shares(&self) -> &[ChallengerShare] {
+        match self {
+            Self::V1(_) | Self::V2(_) => &[],
+            Self::V3(AssignmentV3 { shares, .. }) => shares,
+        }
+    }
+}
+
+/// An assignment that also says how new the repository's metadata must be, so that a mirror cannot hold back what the
+/// hub has published, and how predictions are shared out among challengers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AssignmentV3 {
+    /// What the device should run.
+    pub desired: AssignmentV1,
+    /// The log's newest entry when this was signed.
+    pub audit: AuditHead,
+    /// Version of the snapshot metadata when this was signed; a device that has an older one refreshes first.
+    pub snapshot: u64,
+    /// The share of predictions of each challenger. A role without one answers nothing: it is scored in the shadow.
+    pub shares: Vec<ChallengerShare>,
+}
+
+/// How many predictions of a line one challenger answers in place of the primary.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChallengerShare {
+    /// Which line.
+    pub line: LineName,
+    /// Which role of it; never `primary`.
+    pub role: Role,
+    /// Out of 10 000 entities, as a sticky hash of line and entity decides. The shares of a line sum to at most 10 000.
+    pub per_10_000: u16,
 }
 
 /// An assignment that also remembers how far the hub's audit log had come: a log whose end was cut off is shorter than

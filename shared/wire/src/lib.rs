@@ -4,7 +4,8 @@
 //! `fleet`.
 //!
 //! Start at [`topic::Topic`] (who may say what where), then [`Batch`] and [`Ack`] (records up, receipts down),
-//! [`Report`] and [`SignedAssignment`] (what runs, what should run), [`FeatureSnapshot`] (fleet-scope features down).
+//! [`Report`] and [`SignedAssignment`] (what runs, what should run), [`FeatureSnapshot`] (fleet-scope features down),
+//! [`file`] (metadata and packages on streams beside the telemetry).
 //!
 //! A published struct never changes: every message is an enum of versions, and `tests/versions/` holds the exact
 //! bytes of each. This crate does no I/O, reads no clock, compresses nothing and checks no signature.
@@ -25,6 +26,8 @@ mod batch;
 #[cfg(feature = "fleet")]
 mod command;
 #[cfg(feature = "fleet")]
+pub mod file;
+#[cfg(feature = "fleet")]
 mod id;
 #[cfg(feature = "fleet")]
 mod report;
@@ -36,7 +39,10 @@ pub mod topic;
 #[cfg(feature = "fleet")]
 pub use ack::{Ack, AckV1, StreamAck};
 #[cfg(feature = "fleet")]
-pub use assignment::{Assignment, AssignmentV1, AssignmentV2, AuditHead, LineAssignment, ReleaseRef, SignedAssignment};
+pub use assignment::{
+    Assignment, AssignmentV1, AssignmentV2, AssignmentV3, AuditHead, ChallengerShare, LineAssignment, ReleaseRef,
+    SignedAssignment,
+};
 #[cfg(feature = "fleet")]
 pub use batch::{
     Batch, BatchBody, BatchHeader, BatchHeaderV1, BodyEncoding, ClockState, Column, DropReason, Dropped, Field,
@@ -51,10 +57,13 @@ pub use id::{
     SequenceNumber, Sha256, SnapshotNumber, StreamName, VersionNumber,
 };
 #[cfg(feature = "fleet")]
-pub use report::{Health, LineReport, PackageRef, Report, ReportV1, Resources, TrialReport, UpdaterState};
+pub use report::{
+    Health, LineReport, MetadataVersions, PackageRef, Report, ReportV1, ReportV2, Resources, TrialReport, Unfit,
+    UpdaterState,
+};
 #[cfg(feature = "fleet")]
 pub use snapshot::{FeatureSnapshot, FeatureSnapshotV1, SnapshotRow};
 pub use time::Micros;
 
 /// The highest version of every message that this build reads. A hub never sends a device anything higher than it reported.
-pub const WIRE_VERSION: u8 = 2;
+pub const WIRE_VERSION: u8 = 3;

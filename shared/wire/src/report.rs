@@ -13,8 +13,73 @@ use crate::{Generation, Incarnation, LineName, Micros, Role, Sha256, SnapshotNum
 pub enum Report {
     /// The first.
     V1(ReportV1),
+    /// With what the device knows of the signed repository, and what it cannot run. Sent only to a hub that has sent an
+    /// [`AssignmentV3`](crate::AssignmentV3): an older one could not read it.
+    V2(ReportV2),
 }
 message!(Report, "report");
+
+impl Report {
+    /// What every version says.
+    pub fn base(&self) -> &ReportV1 {
+        match self {
+            Self::V1(base) | Self::V2(ReportV2 { base, .. }) => base,
+        }
+    }
+
+    /// The metadata that the device trusts, as far as it says so.
+    pub fn metadata(&self) -> Option<MetadataVersions> {
+        match self {
+            Self::V1(_) => None,
+            Self::V2(ReportV2 { metadata, .. }) => *metadata,
+        }
+    }
+
+    /// The releases that this device was told to run and cannot.
+    pub fn unfit(&self) -> &[Unfit] {
+        match self {
+            Self::V1(_) => &[],
+            Self::V2(ReportV2 { unfit, .. }) => unfit,
+        }
+    }
+}
+
+/// A report that also says how the device stands to the signed repository.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReportV2 {
+    /// What the first version says.
+    pub base: ReportV1,
+    /// The newest metadata that this device has verified; none before its first refresh.
+    pub metadata: Option<MetadataVersions>,
+    /// Releases that it will not download, because it could not run them.
+    pub unfit: Vec<Unfit>,
+}
+
+/// Versions of the top-level metadata of the repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct MetadataVersions {
+    /// Of `root.json`.
+    pub root: u64,
+    /// Of `timestamp.json`.
+    pub timestamp: u64,
+    /// Of `snapshot.json`.
+    pub snapshot: u64,
+    /// Of `targets.json`.
+    pub targets: u64,
+}
+
+/// A release that a device cannot run, told before anything of it was downloaded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unfit {
+    /// Which line.
+    pub line: LineName,
+    /// In which role.
+    pub role: Role,
+    /// Which release.
+    pub package: PackageRef,
+    /// What it needs and what there is, in words, one entry per lack.
+    pub reasons: Vec<String>,
+}
 
 /// First message on every connect, then on change and at intervals.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -109,7 +109,7 @@ fn ack(batches: &[(StreamName, Incarnation, SequenceNumber)]) -> Vec<u8> {
 }
 
 fn report(payload: &[u8]) -> ReportV1 {
-    let Report::V1(report) = Report::decode(payload).unwrap();
+    let report = Report::decode(payload).unwrap().base().clone();
     report
 }
 

@@ -6,3 +6,4 @@ mod link_v1;
 mod malformed;
 mod v1;
 mod v2;
+mod v3;
