@@ -8,7 +8,8 @@
 //!
 //! A board makes a [`Sampler`] with its drivers and calls [`Sampler::tick`] from a timer interrupt, so nothing that the
 //! rest does moves a sample in time. Its main loop gives readings to [`Node::take`] and calls [`serve`] with its UART.
-//! [`CrashStore`] and [`untouched`] are the pieces that a panic handler and a painted stack need.
+//! Models and firmware come over the same line into [`Updates`], which is `tributary-slots`; the node tells when what is
+//! on trial has passed its self-test. [`CrashStore`] and [`untouched`] are the pieces that a panic handler and a painted stack need.
 #![no_std]
 
 mod accelerometer;
@@ -24,6 +25,7 @@ mod stack;
 mod station;
 mod store;
 mod thermometer;
+mod updates;
 
 pub use accelerometer::{Accelerometer, SensorError, SensorWatch};
 pub use adxl345::Adxl345;
@@ -35,3 +37,4 @@ pub use serve::serve;
 pub use stack::{PAINT, untouched};
 pub use store::Store;
 pub use thermometer::{NoThermometer, Thermometer};
+pub use updates::Updates;

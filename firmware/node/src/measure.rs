@@ -153,11 +153,13 @@ impl<'a, const AXES: usize, const N: usize, const B: usize> Measure<'a, AXES, N,
         Health { overwritten: self.records.overwritten(), ..self.health }
     }
 
-    /// Whether it is time for a health record.
-    pub(crate) fn tell_health_if_due(&mut self, now: u64) {
-        if now >= self.health_due {
+    /// Tells how the node is when it is time to; whether it was.
+    pub(crate) fn tell_health_if_due(&mut self, now: u64) -> bool {
+        let due = now >= self.health_due;
+        if due {
             self.tell_health(now);
         }
+        due
     }
 
     /// A frame was damaged, or not for this node.

@@ -6,6 +6,7 @@ use tributary_wire::link::{Crash, Deframer, Down, Health, MAX_FRAME, NodeName, R
 use crate::measure::Measure;
 use crate::sampler::Reading;
 use crate::station::Station;
+use crate::updates::Updates;
 
 /// What a node is.
 #[derive(Debug, Clone, Copy)]
@@ -65,6 +66,12 @@ impl<'a, const AXES: usize, const N: usize, const B: usize> Node<'a, AXES, N, B>
         // A zero first ends whatever a restart of ours left half-written at the other side.
         let (frame, waiting) = ([0; MAX_FRAME], 0..1);
         Self { station: Station::new(measure), line: Deframer::default(), frame, waiting }
+    }
+
+    /// Takes models and firmware from now on, into these. Without, offers are refused.
+    pub fn with_updates(mut self, updates: &'a mut dyn Updates) -> Self {
+        self.station.set_updates(updates);
+        self
     }
 
     /// Takes a reading. `ticks` reads the clock that [`Identity::ticks`] is of; it may wrap.

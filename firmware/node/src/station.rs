@@ -1,12 +1,13 @@
 //! What a node says and hears: calling, answering, obeying.
 
 use tributary_wire::link::{
-    BlobProblem, BlobStep, Down, DownV1, LINK_VERSION, MAX_FRAME, OLDEST_LINK_VERSION, Order, Outcome, Record, Up,
-    UpV1, encode, unpack,
+    Down, DownV1, LINK_VERSION, MAX_FRAME, OLDEST_LINK_VERSION, Order, Outcome, Record, TooLong, Up, UpV1, encode,
+    unpack,
 };
 
 use crate::measure::Measure;
 use crate::node::Action;
+use crate::updates::{Care, Updates};
 
 /// The agent asks for the time every two seconds; three of those unheard mean that nobody is there.
 const SILENCE: u64 = 6_000_000;
@@ -38,7 +39,7 @@ pub(crate) struct Station<'a, const AXES: usize, const N: usize, const B: usize>
     time: Option<i64>,
     /// A session begins with what the node is, whatever became of the record that says so.
     about_due: bool,
-    blob: Option<(u32, BlobStep)>,
+    care: Care<'a>,
     /// The last order that was carried out.
     order: u32,
     rate_wanted: Option<u32>,
@@ -53,11 +54,15 @@ impl<'a, const AXES: usize, const N: usize, const B: usize> Station<'a, AXES, N,
             session: 0,
             time: None,
             about_due: false,
-            blob: None,
+            care: Care::default(),
             order: 0,
             rate_wanted: None,
             restart_at: None,
         }
+    }
+
+    pub(crate) fn set_updates(&mut self, updates: &'a mut dyn Updates) {
+        self.care.set(updates);
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -74,6 +79,7 @@ impl<'a, const AXES: usize, const N: usize, const B: usize> Station<'a, AXES, N,
                     self.link = Link::Open { heard: now };
                     self.measure.records.begin_again();
                     self.about_due = true;
+                    self.care.tell_all();
                 } else {
                     self.measure.refuse();
                 }
@@ -92,6 +98,7 @@ impl<'a, const AXES: usize, const N: usize, const B: usize> Station<'a, AXES, N,
         match message {
             DownV1::Ack { session, through, scattered } if session == self.session => {
                 self.measure.records.stored(through, scattered);
+                self.care.heard_of(through);
             }
             DownV1::Time { asked } => self.time = Some(asked),
             DownV1::Order { session, number, order } if session == self.session => {
@@ -102,9 +109,13 @@ impl<'a, const AXES: usize, const N: usize, const B: usize> Station<'a, AXES, N,
                     self.measure.records.keep(now, &Record::Done { order: number, outcome });
                 }
             }
-            // Taking a blob without checking its signature would let whoever holds the line replace the model.
-            DownV1::Offer { blob, .. } => self.blob = Some((blob, BlobStep::Refused(BlobProblem::Kind))),
-            DownV1::Ack { .. } | DownV1::Order { .. } | DownV1::Part { .. } => self.measure.refuse(),
+            DownV1::Offer { blob, kind, length, checksum } => self.care.offer(now, blob, kind, length, checksum),
+            DownV1::Part { blob, offset, bytes } => {
+                if !self.care.part(now, blob, offset, bytes) {
+                    self.measure.refuse();
+                }
+            }
+            DownV1::Ack { .. } | DownV1::Order { .. } => self.measure.refuse(),
         }
     }
 
@@ -121,6 +132,7 @@ impl<'a, const AXES: usize, const N: usize, const B: usize> Station<'a, AXES, N,
             Order::Report => {
                 self.measure.tell_about(now);
                 self.measure.tell_health(now);
+                self.care.tell_all();
             }
             Order::Restart => self.restart_at = Some(now.saturating_add(RESTART_WITHIN)),
         }
@@ -131,13 +143,16 @@ impl<'a, const AXES: usize, const N: usize, const B: usize> Station<'a, AXES, N,
         if let Some(rate) = self.rate_wanted.take() {
             return Some(Action::SetRate(rate));
         }
-        let restart = self.restart_at.is_some_and(|at| now >= at || self.measure.records.is_empty());
-        restart.then_some(Action::Restart)
+        self.care.test(now, self.measure.health.windows);
+        let asked = self.restart_at.is_some_and(|at| now >= at || self.measure.records.is_empty());
+        (asked || self.care.must_restart(now)).then_some(Action::Restart)
     }
 
     /// Writes the next frame; its length, 0 when there is nothing to say.
     pub(crate) fn next_frame(&mut self, now: u64, frame: &mut [u8; MAX_FRAME]) -> usize {
-        self.measure.tell_health_if_due(now);
+        if self.measure.tell_health_if_due(now) {
+            self.care.tell_all();
+        }
         if matches!(self.link, Link::Open { heard } if now.saturating_sub(heard) > SILENCE) {
             self.link = Link::Calling { due: now };
         }
@@ -154,7 +169,7 @@ impl<'a, const AXES: usize, const N: usize, const B: usize> Station<'a, AXES, N,
         written.unwrap_or(0)
     }
 
-    fn next_message(&mut self, now: u64, frame: &mut [u8; MAX_FRAME]) -> Result<usize, tributary_wire::link::TooLong> {
+    fn next_message(&mut self, now: u64, frame: &mut [u8; MAX_FRAME]) -> Result<usize, TooLong> {
         if core::mem::take(&mut self.about_due) {
             let (session, record) = (self.session, Record::About(self.measure.about()));
             return encode(&Up::V1(UpV1::Record { session, number: 0, behind: 0, uptime: now, record }), frame);
@@ -162,8 +177,8 @@ impl<'a, const AXES: usize, const N: usize, const B: usize> Station<'a, AXES, N,
         if let Some(asked) = self.time.take() {
             return encode(&Up::V1(UpV1::Time { asked, uptime: now }), frame);
         }
-        if let Some((blob, step)) = self.blob.take() {
-            return encode(&Up::V1(UpV1::Blob { blob, step }), frame);
+        if let Some(message) = self.care.say() {
+            return encode(&Up::V1(message), frame);
         }
         let Some(due) = self.measure.records.due(now) else { return Ok(0) };
         let Some((uptime, record)) = unpack(&due.bytes[..due.length]) else { return Ok(0) };

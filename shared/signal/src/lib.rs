@@ -15,6 +15,7 @@ mod fourier;
 mod log2;
 mod model;
 mod moments;
+mod payload;
 mod sine;
 mod window;
 
@@ -22,6 +23,7 @@ pub use analysis::{Analysis, Features, WrongAnalysis};
 pub use log2::log2;
 pub use model::{MAX_WIDTH, Model, WrongModel};
 pub use moments::{Moments, moments};
+pub use payload::{ModelPayload, WrongPayload};
 pub use window::{Window, WrongHop};
 
 /// The shortest window that can be analysed.

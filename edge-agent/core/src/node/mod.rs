@@ -139,7 +139,7 @@ impl Station {
                 self.record(now, session, number, behind, uptime, record)
             }
             // Nothing is offered yet.
-            Up::V1(UpV1::Blob { .. }) => Vec::new(),
+            Up::V1(UpV1::Blob { .. } | UpV1::Holds(_)) => Vec::new(),
         }
     }
 

@@ -6,11 +6,11 @@ use std::rc::Rc;
 use embedded_hal::i2c::{ErrorKind, ErrorType, I2c, Operation};
 use heapless::spsc::{Consumer, Queue};
 use lm75::{Lm75, ic};
-use tributary_node::{Adxl345, Identity, Node, Reading, Sampler};
+use tributary_node::{Adxl345, Identity, Node, Reading, Sampler, Updates};
 use tributary_node_simulation::{Fault, Machine, Parts};
 use tributary_signal::{Analysis, Model};
 use tributary_wire::link::{
-    Crash, Deframer, Down, DownV1, MAX_FRAME, NodeName, Receiver, Reception, Record, Up, UpV1, encode,
+    BlobStep, Crash, Deframer, Down, DownV1, Holds, MAX_FRAME, NodeName, Receiver, Reception, Record, Up, UpV1, encode,
 };
 
 pub const LENGTH: usize = 512;
@@ -46,6 +46,17 @@ fn name(text: &'static str) -> NodeName<'static> {
 
 impl Bench {
     pub fn new(wears_after: Option<u32>, memory: usize, crash: Option<Crash<'_>>) -> Self {
+        let model = Model::read(include_bytes!("../../../boards/mps2/model.bin"), 12).unwrap();
+        Self::of(wears_after, memory, crash, model, None)
+    }
+
+    pub fn of(
+        wears_after: Option<u32>,
+        memory: usize,
+        crash: Option<Crash<'_>>,
+        model: Model<'static>,
+        updates: Option<&'static mut dyn Updates>,
+    ) -> Self {
         let parts = Shared(Rc::new(RefCell::new(Parts::new(Machine::new(5, wears_after)))));
         let queue = Box::leak(Box::new(Queue::<Reading<3>, 64>::new()));
         let (producer, consumer) = queue.split();
@@ -57,10 +68,13 @@ impl Bench {
             ticks: 1,
             starts: 1,
         };
-        let model = Model::read(include_bytes!("../../../boards/mps2/model.bin"), 12).unwrap();
         let analysis = Analysis::even(LENGTH).unwrap();
         let memory = Box::leak(vec![0; memory].into_boxed_slice());
         let node = Node::new(identity, RATE, 256, analysis, Some(model), memory, crash);
+        let node = match updates {
+            Some(updates) => node.with_updates(updates),
+            None => node,
+        };
         let sampler = Sampler::new(
             Adxl345::new(parts.clone(), Adxl345::<Shared>::ADDRESS),
             Lm75::new(parts.clone(), lm75::Address::default()),
@@ -120,9 +134,21 @@ pub struct Agent {
     pub raw: Vec<(u32, u8, u8, Vec<i16>)>,
     pub features: Vec<tributary_wire::link::Features>,
     pub times: Vec<(i64, u64)>,
+    pub holds: Vec<Holds>,
+    pub steps: Vec<BlobStep>,
 }
 
 impl Agent {
+    /// What an agent has heard of a node that just started.
+    pub fn default_after(bench: &mut Bench) -> Self {
+        let mut agent = Self::default();
+        for _ in 0..10 {
+            bench.tick();
+            agent.turn(bench);
+        }
+        agent
+    }
+
     /// Reads the line and answers at once.
     pub fn turn(&mut self, bench: &mut Bench) {
         let mut answers: Vec<Down<'static>> = Vec::new();
@@ -147,7 +173,8 @@ impl Agent {
                         self.receiver.store(number);
                     }
                 }
-                Up::V1(UpV1::Blob { step, .. }) => self.stored.push((0, 0, format!("{step:?}"))),
+                Up::V1(UpV1::Blob { step, .. }) => self.steps.push(step),
+                Up::V1(UpV1::Holds(holds)) => self.holds.push(holds),
             }
         }
         let (through, scattered) = self.receiver.acknowledged();

@@ -2,7 +2,7 @@
 
 use embedded_io::{ErrorType, Read, ReadReady, Write, WriteReady};
 use tributary_node::{Action, serve};
-use tributary_wire::link::{BlobKind, Crash, CrashKind, Down, DownV1, Order, Refusal};
+use tributary_wire::link::{BlobKind, BlobProblem, BlobStep, Crash, CrashKind, Down, DownV1, Order, Refusal};
 
 use crate::bench::{Agent, Bench};
 
@@ -98,7 +98,7 @@ fn orders_are_carried_out_once_and_wrong_ones_refused() {
 }
 
 #[test]
-fn time_is_answered_and_blobs_without_signature_are_not_taken() {
+fn time_is_answered_and_a_node_without_flash_takes_no_blobs() {
     let (mut bench, mut agent) = (Bench::new(None, 4096, None), Agent::default());
     bench.hear(Down::V1(DownV1::Time { asked: 4 }));
     bench.tick();
@@ -108,7 +108,8 @@ fn time_is_answered_and_blobs_without_signature_are_not_taken() {
     bench.hear(Down::V1(DownV1::Offer { blob: 1, kind: BlobKind::Firmware, length: 9, checksum: 9 }));
     agent.turn(&mut bench);
     assert_eq!(agent.times, [(5, bench.now)]);
-    assert_eq!(agent.heard("Refused(Kind)"), 1);
+    assert_eq!(agent.steps, [BlobStep::Refused(BlobProblem::Kind)]);
+    assert!(agent.holds.is_empty());
 }
 
 #[test]

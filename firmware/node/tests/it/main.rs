@@ -7,3 +7,4 @@ mod parts;
 mod remains;
 mod sensors;
 mod store;
+mod updates;

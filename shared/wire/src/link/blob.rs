@@ -55,6 +55,42 @@ pub enum BlobProblem {
     /// The store failed.
     #[error("the node could not write it")]
     Store,
+    /// It is for nodes of another type.
+    #[error("it is for nodes of another type")]
+    Node,
+    /// The one before is still on trial.
+    #[error("the one before it is still on trial")]
+    Busy,
+    /// It is whole and signed, but does not do what its own test cases say.
+    #[error("it does not pass its own test cases")]
+    Cases,
+}
+
+/// What a node has of one kind. Told after every welcome, with every record of health, and whenever it changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holds {
+    /// Of which kind.
+    pub kind: BlobKind,
+    /// The version that runs; 0: what the program was built with.
+    pub version: u32,
+    /// The lowest rollback index that it would take.
+    pub rollback: u32,
+    /// Since when and how surely.
+    pub state: Held,
+}
+
+/// How sure a node is of what runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Held {
+    /// It passed its self-test.
+    Confirmed,
+    /// It runs for the first time; a restart brings the one before back.
+    Trial,
+    /// This one ran before, and runs again because a newer one did not pass.
+    Reverted {
+        /// The one that did not.
+        version: u32,
+    },
 }
 
 /// What a node has of one blob. The bytes themselves are stored elsewhere, before [`BlobReceiver::part`] is told.

@@ -30,16 +30,18 @@ mod clock;
 mod deframe;
 mod down;
 mod encode;
+mod image;
 mod numbers;
 mod receiver;
 mod sender;
 mod up;
 
-pub use blob::{BlobKind, BlobProblem, BlobReceiver, BlobStep, blob_checksum};
+pub use blob::{BlobKind, BlobProblem, BlobReceiver, BlobStep, Held, Holds, blob_checksum};
 pub use clock::ClockOffset;
 pub use deframe::{Deframer, LinkError};
 pub use down::{Down, DownV1, Order, Refusal};
 pub use encode::{TooLong, encode, pack, unpack};
+pub use image::{IMAGE_HEAD, IMAGE_SIGNED, ImageHead, WrongImage};
 pub use numbers::{MAX_BANDS, NodeName, Numbers, WrongName};
 pub use receiver::{Receiver, Reception};
 pub use sender::{Sender, Timing};
@@ -59,7 +61,7 @@ pub const WINDOW: u32 = 16;
 pub const MAX_RECORD: usize = MAX_MESSAGE - 2 - 3 * 5;
 /// Samples in one [`RawPart`]: longer frames rarely survive a bad line.
 pub const RAW_SAMPLES: usize = 64;
-/// Bytes in one part of a blob.
+/// Bytes in one part of a blob; only the last part has fewer.
 pub const BLOB_PART: usize = 128;
 
 /// The version that both sides speak, when the other one speaks `lowest` to `highest`.

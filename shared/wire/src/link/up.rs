@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{BlobStep, NodeName, Numbers};
+use super::{BlobStep, Holds, NodeName, Numbers};
 
 /// From the node to the agent.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -55,6 +55,8 @@ pub enum UpV1<'a> {
         /// What there is of it.
         step: BlobStep,
     },
+    /// What runs of one kind. Not numbered: an agent that cannot read it loses nothing.
+    Holds(Holds),
 }
 
 /// What a numbered record says.

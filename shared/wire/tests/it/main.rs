@@ -1,6 +1,7 @@
 //! The byte form of every published version, and what happens to bytes that are not a message.
 
 mod link;
+mod link_image;
 mod link_line;
 mod link_v1;
 mod malformed;
