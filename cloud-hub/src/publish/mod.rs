@@ -2,8 +2,13 @@
 //!
 //! A published release never changes: asking again gives the same signed bytes.
 
+mod error;
 mod keys;
+mod path;
+pub mod store;
+pub mod files;
 
+pub use error::PublishError;
 pub use keys::Keys;
 
 use serde::{Deserialize, Serialize};

@@ -1,0 +1,61 @@
+//! Why the repository refuses.
+
+use tributary_wire::{LineName, VersionNumber};
+
+use crate::registry::RegistryError;
+
+/// Why something is not published, signed, stored or served.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// There is no root yet.
+    #[error("this hub has no signed repository yet; make one with `cloud-hub keys init FOLDER`")]
+    NoRepository,
+    /// The top-level targets do not speak of the line.
+    #[error(
+        "the repository has no role models/{line}: the targets key has to delegate to it; \
+         `cloud-hub keys draft targets` writes what is to be signed"
+    )]
+    NoRole {
+        /// Which line.
+        line: LineName,
+    },
+    /// A withdrawn release never comes back.
+    #[error("version {version} of model line {line} was withdrawn; train or upload a new version")]
+    Withdrawn {
+        /// Which line.
+        line: LineName,
+        /// Which version.
+        version: VersionNumber,
+    },
+    /// The hub lacks the secret keys of a role that it is to sign.
+    #[error("the hub cannot sign {role}: it holds {found} of the keys listed for it, {expected} are needed")]
+    NoKey {
+        /// Which role.
+        role: String,
+        /// How many signatures it needs.
+        expected: u64,
+        /// How many of the listed keys the hub holds.
+        found: usize,
+    },
+    /// Versions of metadata only grow.
+    #[error("{role} has version {found}, expected {expected}{}", if *exactly { "" } else { " or higher" })]
+    Version {
+        /// Which role.
+        role: String,
+        /// The least that is taken,
+        expected: u64,
+        /// or the only one.
+        exactly: bool,
+        /// The version that was sent.
+        found: u64,
+    },
+    /// The registry refused.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The catalog failed.
+    #[error("catalog")]
+    Catalog(#[from] sqlx::Error),
+    /// A key or package file could not be read or written.
+    #[error(transparent)]
+    File(#[from] anyhow::Error),
+}
