@@ -30,6 +30,8 @@ mod runs;
 mod versions;
 mod aliases;
 mod packages;
+mod range;
+mod repository;
 mod releases;
 mod session;
 mod tokens;
@@ -60,6 +62,7 @@ use utoipa::openapi::path::Operation;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::hub::Hub;
+use crate::publish::PublishError;
 use crate::registry::RegistryError;
 
 /// What handlers share.
@@ -153,6 +156,7 @@ fn groups() -> Groups {
         .merge(versions::routes())
         .merge(aliases::routes())
         .merge(packages::routes())
+        .merge(repository::routes())
         .merge(releases::routes())
         .merge(session::routes())
         .merge(tokens::routes())
@@ -184,7 +188,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 /// What all operations have in common and no handler repeats: OpenAPI wants each named once and each answer described,
 /// and every error is a problem document.
 fn complete(method: &str, path: &str, operation: &mut Operation) {
-    let words = path.trim_start_matches("/api/v1").split(['/', '{', '}', '.']).filter(|word| !word.is_empty());
+    let words = path.trim_start_matches("/api/v1").split(['/', '{', '}', '.', '*']).filter(|word| !word.is_empty());
     operation.operation_id = Some(words.fold(method.to_owned(), |id, word| format!("{id}-{word}")));
     for (status, response) in &mut operation.responses.responses {
         let RefOr::T(response) = response else { continue };
@@ -208,7 +212,8 @@ fn complete(method: &str, path: &str, operation: &mut Operation) {
 
 /// The description as text; exactly the content of the committed file.
 pub fn openapi_text() -> String {
-    let mut text = openapi().to_pretty_json().unwrap_or_default();
+    // The router's word for the rest of a path is not one of OpenAPI.
+    let mut text = openapi().to_pretty_json().unwrap_or_default().replace("{*path}", "{path}");
     text.push('\n');
     text
 }
@@ -231,6 +236,20 @@ impl From<RegistryError> for Problem {
             RegistryError::File(_) | RegistryError::Catalog(_) | RegistryError::Unreadable { .. } => {
                 anyhow::Error::new(error).into()
             }
+        }
+    }
+}
+
+impl From<PublishError> for Problem {
+    fn from(error: PublishError) -> Self {
+        match error {
+            PublishError::Registry(error) => error.into(),
+            PublishError::NoRepository
+            | PublishError::NoRole { .. }
+            | PublishError::NoKey { .. }
+            | PublishError::Withdrawn { .. }
+            | PublishError::Version { .. } => Self::conflict(error),
+            PublishError::Catalog(_) | PublishError::File(_) => anyhow::Error::new(error).into(),
         }
     }
 }

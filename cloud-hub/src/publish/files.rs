@@ -116,7 +116,7 @@ async fn named(catalog: &mut SqliteConnection, path: &str, sha256: &Sha256) -> R
     Ok(hash.as_str() == Some(sha256.to_string().as_str()))
 }
 
-async fn on_disk(hub: &Hub, sha256: Sha256) -> Result<Option<Found>, PublishError> {
+pub(crate) async fn on_disk(hub: &Hub, sha256: Sha256) -> Result<Option<Found>, PublishError> {
     let path = hub.packages.path(&sha256);
     match tokio::fs::metadata(&path).await {
         Ok(file) => Ok(Some(Found {

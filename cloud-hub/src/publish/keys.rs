@@ -1,30 +1,95 @@
-//! The hub's own keys, made at its first start, and the file of public keys that devices are given.
+//! The hub's own keys, made when they are first needed, and the file of public keys that devices are given.
+//!
+//! ```text
+//! keys/snapshot.key  timestamp.key  assignment.key     made at the first start
+//! keys/lines/LINE.key                                  of an unattended line, made when a person asks for it
+//! keys/ROLE.ID.key                                     further ones, for rotation
+//! ```
+//!
+//! Holding a key gives no right: root and targets say which keys count for which role, and the hub signs with those of
+//! its keys that they list.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock};
 
 use anyhow::Context;
 use rand::TryRngCore;
 use rand::rngs::OsRng;
-use tributary_release::{SigningKey, VerifyingKeys};
+use tributary_release::{KeyId, SigningKey, VerifyingKeys};
+use tributary_wire::LineName;
 
-/// The secret keys of the hub. Two, because they prove different things and will live in different places.
-#[derive(Debug, Clone)]
+/// What a key of the hub is made for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Purpose {
+    /// Says which metadata belongs together.
+    Snapshot,
+    /// Says that it is fresh.
+    Timestamp,
+    /// Signs what each device should run.
+    Assignment,
+    /// Signs releases of an unattended line.
+    Line(LineName),
+}
+
+impl Purpose {
+    /// Path below the key folder, without the ending.
+    fn stem(&self) -> String {
+        match self {
+            Self::Snapshot => "snapshot".to_owned(),
+            Self::Timestamp => "timestamp".to_owned(),
+            Self::Assignment => "assignment".to_owned(),
+            Self::Line(line) => format!("lines/{line}"),
+        }
+    }
+
+    fn of_stem(folder: &str, stem: &str) -> Option<Self> {
+        match (folder, stem) {
+            ("", "snapshot") => Some(Self::Snapshot),
+            ("", "timestamp") => Some(Self::Timestamp),
+            ("", "assignment") => Some(Self::Assignment),
+            ("lines", line) => LineName::new(line).ok().map(Self::Line),
+            _ => None,
+        }
+    }
+}
+
+impl std::fmt::Display for Purpose {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Line(line) => f.write_str(&tributary_release::line_role(line)),
+            other => f.write_str(&other.stem()),
+        }
+    }
+}
+
+/// The secret keys of the hub.
+#[derive(Debug)]
 pub struct Keys {
-    /// Signs releases of unattended lines.
+    folder: PathBuf,
+    held: RwLock<Vec<(Purpose, SigningKey)>>,
+    /// The one that assignments are signed with now.
+    assignment: RwLock<SigningKey>,
+    /// Signs releases in the form that devices before the signed repository read.
     pub line: SigningKey,
-    /// Signs assignments.
-    pub assignment: SigningKey,
 }
 
 /// Name of the file with the public keys.
 pub const TRUST_FILE: &str = "trust.json";
 
 impl Keys {
-    /// Reads the keys in `folder`, making those that are not there, and writes the public ones beside them.
+    /// Reads the keys in `folder`, making those that every hub has, and writes the public ones beside them.
     pub fn open(folder: &Path) -> anyhow::Result<Self> {
-        std::fs::create_dir_all(folder).with_context(|| format!("make the key folder {}", folder.display()))?;
+        let lines = folder.join("lines");
+        std::fs::create_dir_all(&lines).with_context(|| format!("make the key folder {}", lines.display()))?;
+        let line = open_key(&folder.join("line.key"))?;
+        for purpose in [Purpose::Snapshot, Purpose::Timestamp, Purpose::Assignment] {
+            open_key(&folder.join(format!("{}.key", purpose.stem())))?;
+        }
+        let mut held = read_folder(folder, "")?;
+        held.extend(read_folder(&lines, "lines")?);
+        let assignment = open_key(&folder.join("assignment.key"))?;
         let keys =
-            Self { line: open_key(&folder.join("line.key"))?, assignment: open_key(&folder.join("assignment.key"))? };
+            Self { folder: folder.to_owned(), held: RwLock::new(held), assignment: RwLock::new(assignment), line };
         let trust = keys.trust().to_json();
         let path = folder.join(TRUST_FILE);
         if std::fs::read_to_string(&path).ok().as_deref() != Some(trust.as_str()) {
@@ -37,24 +102,93 @@ impl Keys {
 
     /// The public keys, for devices.
     pub fn trust(&self) -> VerifyingKeys {
-        VerifyingKeys::new([self.line.verifying_key(), self.assignment.verifying_key()])
+        VerifyingKeys::new([self.line.verifying_key(), self.assignment().verifying_key()])
     }
+
+    /// The key that assignments are signed with.
+    pub fn assignment(&self) -> SigningKey {
+        self.assignment.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Signs assignments from now on with the first of these keys that the hub holds: those that the repository
+    /// announces. `false`: it holds none of them, and nothing changed.
+    pub fn announce(&self, announced: &VerifyingKeys) -> bool {
+        let ids = announced.ids();
+        let held = self.all();
+        let Some(key) = ids.iter().find_map(|id| held.iter().find(|key| key.id() == *id)) else { return false };
+        *self.assignment.write().unwrap_or_else(PoisonError::into_inner) = key.clone();
+        true
+    }
+
+    /// All keys that the hub holds for a purpose.
+    pub fn of(&self, purpose: &Purpose) -> Vec<SigningKey> {
+        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
+        held.iter().filter(|(of, _)| of == purpose).map(|(_, key)| key.clone()).collect()
+    }
+
+    /// All keys that the hub holds, for whatever purpose.
+    pub fn all(&self) -> Vec<SigningKey> {
+        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
+        held.iter().map(|(_, key)| key.clone()).collect()
+    }
+
+    /// The key that the hub has for a purpose, made if there is none.
+    pub fn get_or_make(&self, purpose: &Purpose) -> anyhow::Result<SigningKey> {
+        match self.of(purpose).into_iter().next() {
+            Some(key) => Ok(key),
+            None => self.make(purpose),
+        }
+    }
+
+    /// A new key for a purpose, beside those that are there. It counts as soon as root or targets list it.
+    pub fn make(&self, purpose: &Purpose) -> anyhow::Result<SigningKey> {
+        let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
+        let key = new_key()?;
+        let stem = purpose.stem();
+        let first = self.folder.join(format!("{stem}.key"));
+        let path = if first.exists() { self.folder.join(format!("{stem}.{}.key", key.id())) } else { first };
+        key.save(&path).context("write a signing key")?;
+        held.push((purpose.clone(), key.clone()));
+        tracing::info!(%purpose, key = %key.id(), "a key was made");
+        Ok(key)
+    }
+
+    /// Whether the hub holds the key of that name.
+    pub fn holds(&self, id: KeyId) -> bool {
+        self.all().iter().any(|key| key.id() == id)
+    }
+}
+
+fn new_key() -> anyhow::Result<SigningKey> {
+    let mut seed = [0; 32];
+    OsRng.try_fill_bytes(&mut seed).context("take random bytes for a key")?;
+    Ok(SigningKey::generate(seed))
 }
 
 fn open_key(path: &Path) -> anyhow::Result<SigningKey> {
     if path.exists() {
         return SigningKey::load(path).context("read a signing key");
     }
-    let mut seed = [0; 32];
-    OsRng.try_fill_bytes(&mut seed).context("take random bytes for a key")?;
-    let key = SigningKey::generate(seed);
-    // Written beside and renamed: a crash must not leave half a key that every later start trips over.
-    let half = path.with_extension("new");
-    let _ = std::fs::remove_file(&half);
-    key.save(&half).context("write a signing key")?;
-    std::fs::rename(&half, path).with_context(|| format!("name the key {}", path.display()))?;
-    tributary_process::durable::sync_folder(path.parent().unwrap_or(Path::new(".")))?;
+    let key = new_key()?;
+    key.save(path).context("write a signing key")?;
     Ok(key)
+}
+
+/// The keys of one folder: first the one named after its purpose alone, then the further ones.
+fn read_folder(folder: &Path, name: &str) -> anyhow::Result<Vec<(Purpose, SigningKey)>> {
+    let within = || format!("read the key folder {}", folder.display());
+    let mut held = Vec::new();
+    for entry in std::fs::read_dir(folder).with_context(within)? {
+        let path = entry.with_context(within)?.path();
+        let file = path.file_name().and_then(|file| file.to_str()).unwrap_or_default();
+        let Some(stem) = file.strip_suffix(".key") else { continue };
+        let (stem, further) = stem.split_once('.').map_or((stem, ""), |(stem, further)| (stem, further));
+        let Some(purpose) = Purpose::of_stem(name, stem) else { continue };
+        let key = SigningKey::load(&path).context("read a signing key")?;
+        held.push((purpose, further.to_owned(), key));
+    }
+    held.sort_by(|a, b| (&a.0, &a.1).cmp(&(&b.0, &b.1)));
+    Ok(held.into_iter().map(|(purpose, _, key)| (purpose, key)).collect())
 }
 
 #[cfg(test)]
@@ -62,19 +196,45 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_are_made_once_kept_private_and_their_public_halves_lie_beside() {
+    fn keys_are_made_once_kept_private_and_found_again() {
         let folder = tempfile::tempdir().unwrap();
-        let first = Keys::open(&folder.path().join("keys")).unwrap();
-        let again = Keys::open(&folder.path().join("keys")).unwrap();
-        assert_eq!((first.line.id(), first.assignment.id()), (again.line.id(), again.assignment.id()));
-        assert_ne!(first.line.id(), first.assignment.id());
-        let trust = VerifyingKeys::load(&folder.path().join("keys").join(TRUST_FILE)).unwrap();
-        assert!(trust.get(first.line.id()).is_some() && trust.get(first.assignment.id()).is_some());
+        let path = folder.path().join("keys");
+        let first = Keys::open(&path).unwrap();
+        let line = Purpose::Line(LineName::new("card-fraud").unwrap());
+        assert!(first.of(&line).is_empty(), "a line has no key here until somebody asks for one");
+        let of_line = first.get_or_make(&line).unwrap();
+        assert_eq!(first.get_or_make(&line).unwrap().id(), of_line.id());
+        let further = first.make(&Purpose::Snapshot).unwrap();
+        let again = Keys::open(&path).unwrap();
+        let ids = |keys: &Keys| keys.all().iter().map(SigningKey::id).collect::<std::collections::BTreeSet<_>>();
+        assert_eq!(ids(&first), ids(&again));
+        assert_eq!(ids(&again).len(), 5);
+        assert!(again.holds(of_line.id()) && again.holds(further.id()) && !again.holds(again.line.id()));
+        let snapshots: Vec<_> = again.of(&Purpose::Snapshot).iter().map(SigningKey::id).collect();
+        assert_eq!(snapshots[1], further.id());
+        let trust = VerifyingKeys::load(&path.join(TRUST_FILE)).unwrap();
+        assert!(trust.get(again.assignment().id()).is_some());
         #[cfg(unix)]
-        for name in ["line.key", "assignment.key"] {
+        for name in ["snapshot.key", "timestamp.key", "assignment.key", "lines/card-fraud.key"] {
             use std::os::unix::fs::PermissionsExt;
-            let mode = std::fs::metadata(folder.path().join("keys").join(name)).unwrap().permissions().mode();
+            let mode = std::fs::metadata(path.join(name)).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "{name}");
         }
+    }
+
+    #[test]
+    fn assignments_are_signed_with_a_key_that_was_announced() {
+        let folder = tempfile::tempdir().unwrap();
+        let keys = Keys::open(folder.path()).unwrap();
+        let (old, stranger) = (keys.assignment(), SigningKey::generate([1; 32]));
+        let new = keys.make(&Purpose::Assignment).unwrap();
+        assert!(!keys.announce(&VerifyingKeys::new([stranger.verifying_key()])));
+        assert_eq!(keys.assignment().id(), old.id());
+        assert!(keys.announce(&VerifyingKeys::new([
+            stranger.verifying_key(),
+            new.verifying_key(),
+            old.verifying_key()
+        ])));
+        assert_eq!(keys.assignment().id(), new.id());
     }
 }

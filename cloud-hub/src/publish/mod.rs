@@ -9,7 +9,7 @@ pub mod store;
 pub mod files;
 
 pub use error::PublishError;
-pub use keys::Keys;
+pub use keys::{Keys, Purpose};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};

@@ -140,7 +140,7 @@ async fn drive(hub: &Arc<Hub>, now: Micros) -> anyhow::Result<()> {
 
 /// The engine's step, told in the line's story within the same transaction.
 async fn step(catalog: &mut sqlx::SqliteConnection, hub: &Hub, id: i64, now: Micros) -> Result<Changed, RolloutError> {
-    let changed = engine::advance(catalog, &hub.keys.assignment, id, now).await?;
+    let changed = engine::advance(catalog, &hub.keys.assignment(), id, now).await?;
     if let Some(rollout) = &changed.rollout {
         let kind = format!("rollout-{}", rollout.state.name());
         let message = format!("rollout {id} of version {}: {}", rollout.target.version, changed.messages.join("; "));
@@ -187,7 +187,7 @@ fn send(hub: &Hub, outgoing: Vec<Outgoing>) {
 
 async fn answer(hub: &Arc<Hub>, device: &DeviceId, report: (Generation, bool)) -> anyhow::Result<()> {
     let mut catalog = hub.catalog.write().await?;
-    let answer = assignments::answer(&mut catalog, &hub.keys.assignment, device, report, hub.now()).await?;
+    let answer = assignments::answer(&mut catalog, &hub.keys.assignment(), device, report, hub.now()).await?;
     catalog.commit().await?;
     send(hub, answer.into_iter().collect());
     Ok(())
@@ -200,7 +200,7 @@ async fn catch_up(hub: &Arc<Hub>, now: Micros) -> Result<(), RolloutError> {
     for member in fleet::members(&mut catalog).await? {
         let Some(report) = &member.report else { continue };
         let said = (report.generation, report.asks);
-        let answer = assignments::answer(&mut catalog, &hub.keys.assignment, &member.device, said, now).await?;
+        let answer = assignments::answer(&mut catalog, &hub.keys.assignment(), &member.device, said, now).await?;
         outgoing.extend(answer);
     }
     catalog.commit().await?;
