@@ -7,6 +7,7 @@ mod keys;
 mod path;
 pub mod store;
 pub mod files;
+pub mod roles;
 
 pub use error::PublishError;
 pub use keys::{Keys, Purpose};

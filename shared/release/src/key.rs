@@ -135,7 +135,9 @@ impl SigningKey {
         self.verifying_key().id()
     }
 
-    pub(crate) fn sign(&self, bytes: &[u8]) -> [u8; 64] {
+    /// Signs these bytes as they are. What is signed must itself say what it is (a domain, or the `_type` of metadata), so
+    /// that no signature can be taken for one of something else.
+    pub fn sign(&self, bytes: &[u8]) -> [u8; 64] {
         self.0.sign(bytes).to_bytes()
     }
 }
@@ -177,7 +179,7 @@ impl VerifyingKey {
     }
 
     /// Strict: no two different signatures of the same bytes by the same key are accepted.
-    pub(crate) fn verify(&self, bytes: &[u8], signature: &[u8]) -> bool {
+    pub fn verify(&self, bytes: &[u8], signature: &[u8]) -> bool {
         Signature::from_slice(signature).is_ok_and(|signature| self.0.verify_strict(bytes, &signature).is_ok())
     }
 }
