@@ -291,12 +291,14 @@ pub struct Limits {
     pub events_per_request: usize,
     /// Most events that wait for the writer; one more is answered 429.
     pub queue_events: usize,
+    /// Memory that serving one package may take; one that needs more is not downloaded. Unset: what the machine has.
+    pub package_memory: Option<ByteSize>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         // 4096 events wait at most a few hundred milliseconds, also in a debug build.
-        Self { body: ByteSize(4 << 20), events_per_request: 1000, queue_events: 4096 }
+        Self { body: ByteSize(4 << 20), events_per_request: 1000, queue_events: 4096, package_memory: None }
     }
 }
 

@@ -15,6 +15,7 @@ pub mod orders;
 pub mod link;
 pub mod api;
 pub mod metrics;
+mod capabilities;
 mod agent;
 mod words;
 pub mod commands;

@@ -141,7 +141,7 @@ pub(crate) fn package(version: u32, view: View, function: Function) -> Arc<Activ
             output_mean_high: 1.0,
             timeout_s: 60,
         },
-        requires: Requirements { agent: "0.1.0".into(), operators: Vec::new(), memory_bytes: 0 },
+        requires: Requirements::default(),
         lineage: Lineage { dataset: String::new(), run: String::new(), seed: 0 },
         quantization: None,
         members: Default::default(),

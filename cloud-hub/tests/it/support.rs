@@ -270,7 +270,7 @@ pub fn package(line: &str, version: u32) -> Vec<u8> {
                 output_mean_high: 0.5,
                 timeout_s: 600,
             },
-            requires: Requirements { agent: "0.1.0".to_owned(), operators: vec![], memory_bytes: 1 << 20 },
+            requires: Requirements { memory_bytes: 1 << 20, ..Requirements::default() },
             lineage: Lineage { dataset: "d".to_owned(), run: "r".to_owned(), seed: 7 },
             quantization: None,
             members: BTreeMap::new(),

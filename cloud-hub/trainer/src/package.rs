@@ -47,8 +47,10 @@ const GOLDEN_CASES: usize = 32;
 /// Engines may round differently; where int8 rounds to the next step, an output moves by more than f32 ever would.
 const INT8_TOLERANCE: f32 = 0.02;
 const F32_TOLERANCE: f32 = 1e-3;
-/// The engine's prepared plans over a small net, with room.
-const SERVING_BYTES: u64 = 32 << 20;
+/// What serving takes beside the weights: the engine, feature windows, queues.
+const SERVING_BASE_BYTES: u64 = 16 << 20;
+/// How often the weights stand in memory as f32: as read, and packed in each plan that the engine prepares.
+const WEIGHT_COPIES: u64 = 4;
 
 /// Assembles the package and proves its golden cases on the device's engine.
 pub fn assemble(from: &Ingredients<'_>) -> Result<Package, TrainError> {
@@ -89,7 +91,9 @@ pub fn assemble(from: &Ingredients<'_>) -> Result<Package, TrainError> {
         requires: Requirements {
             agent: env!("CARGO_PKG_VERSION").to_owned(),
             operators: served.0.graph.operators(),
-            memory_bytes: SERVING_BYTES,
+            memory_bytes: SERVING_BASE_BYTES + WEIGHT_COPIES * from.f32.0.onnx.len() as u64,
+            engines: Vec::new(),
+            view_language: tributary_features::VIEW_LANGUAGE,
         },
         lineage: Lineage { dataset: from.dataset_hash.to_string(), run: spec.run.clone(), seed: spec.seed },
         quantization: Some(Quantization {

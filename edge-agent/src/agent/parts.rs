@@ -9,6 +9,7 @@ use tributary_release::VerifyingKeys;
 
 use super::BuildError;
 use super::hub::HubAccess;
+use crate::capabilities;
 use crate::config::Config;
 use crate::link;
 use crate::metrics::Metrics;
@@ -81,6 +82,7 @@ pub(super) async fn updates(
         keys,
         hub: hub.web.clone(),
         files,
+        capabilities: Arc::new(capabilities::gather(config.limits.package_memory)),
         store: store.clone(),
         serving: serving.clone(),
         clock,

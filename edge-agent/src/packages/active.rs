@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use edge_agent_core::fit::version_of;
 use tributary_features::{View, ViewError};
 use tributary_inference::{Engine, GoldenMismatch, InferenceError, check_golden, load_cpu};
 use tributary_release::{MAX_PACKAGE_BYTES, Package, PackageError, digest};
@@ -131,10 +132,4 @@ impl ActivePackage {
         let reference = PackageRef { version: expected.version, sha256: expected.sha256 };
         Ok(Self { line: line.clone(), reference, package, view, engine })
     }
-}
-
-/// `1.2.3` as numbers; what cannot be read counts as 0, so that a strange requirement is at most too lenient.
-fn version_of(text: &str) -> [u32; 3] {
-    let mut parts = text.split('.').map(|part| part.parse().unwrap_or(0));
-    std::array::from_fn(|_| parts.next().unwrap_or(0))
 }

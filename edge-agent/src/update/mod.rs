@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use edge_agent_core::Now;
+use edge_agent_core::fit::Capabilities;
 use edge_agent_core::updater::UpdaterSettings;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
@@ -92,6 +93,8 @@ pub struct Parts {
     pub hub: Web,
     /// Where packages are kept.
     pub files: PackageFiles,
+    /// What this device can run.
+    pub capabilities: Arc<Capabilities>,
     /// Where states are kept.
     pub store: Arc<Store>,
     /// What serves.

@@ -30,6 +30,10 @@ mod fleet;
 mod replay;
 pub mod vibration;
 
+/// Version of the language of feature views that this build reads; it grows with every kind of feature that an older
+/// build would refuse.
+pub const VIEW_LANGUAGE: u32 = 1;
+
 pub use device::DeviceWindows;
 pub use event::{Event, Row, RowError, Value};
 pub use fleet::{EntityValues, FleetValues, FleetWindows};

@@ -12,6 +12,8 @@ use tributary_release::Package;
 use crate::engine::check_shape;
 use crate::{Engine, InferenceError};
 
+/// Name of the engine on the CPU.
+pub const CPU_ENGINE: &str = NAME;
 const NAME: &str = "tract";
 /// Largest first. One row must always be possible.
 const BATCHES: [usize; 3] = [64, 8, 1];
@@ -39,6 +41,14 @@ pub fn load_cpu(onnx: &[u8], features: usize) -> Result<Box<dyn Engine>, Inferen
     }
     plans.push(one);
     Ok(Box::new(Tract { features, outputs, plans }))
+}
+
+/// The ONNX operators that the engine on the CPU knows, sorted. Whether it takes their attributes shows when a graph is
+/// loaded.
+pub fn cpu_operators() -> Vec<String> {
+    let mut operators: Vec<String> = tract_onnx::onnx().op_register.0.into_keys().collect();
+    operators.sort_unstable();
+    operators
 }
 
 /// Loads the graph that a package serves.

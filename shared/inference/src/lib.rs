@@ -14,7 +14,7 @@ mod fastest;
 pub mod onnx;
 pub mod quantize;
 
-pub use cpu::{load_cpu, load_served};
+pub use cpu::{CPU_ENGINE, cpu_operators, load_cpu, load_served};
 pub use engine::{Engine, InferenceError};
 pub use fastest::{Candidate, Choice, NoEngine, pick_fastest};
 pub use golden::{GoldenMismatch, GoldenReport, check_golden};

@@ -19,6 +19,13 @@ pub fn memory_of_process(id: u32) -> Memory {
     memory_of(&id.to_string())
 }
 
+/// Memory that this process can have at all: the machine's, or less where a control group says so.
+pub fn memory_of_machine() -> Option<u64> {
+    let machine = std::fs::read_to_string("/proc/meminfo").ok().map(|text| kilobytes(&text, "MemTotal:"));
+    let group = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(|text| text.trim().parse().ok());
+    machine.filter(|bytes| *bytes > 0).into_iter().chain(group).min()
+}
+
 fn memory_of(process: &str) -> Memory {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     Memory { resident: kilobytes(&status, "VmRSS:"), peak: kilobytes(&status, "VmHWM:") }

@@ -146,6 +146,31 @@ pub struct Requirements {
     pub operators: Vec<String>,
     /// Memory that serving takes at most.
     pub memory_bytes: u64,
+    /// Names of the engines that run the served graph, any one of which will do; empty: every engine that has the
+    /// operators.
+    #[serde(default)]
+    pub engines: Vec<String>,
+    /// Version of the language in which the feature view is written.
+    #[serde(default = "first")]
+    pub view_language: u32,
+}
+
+impl Default for Requirements {
+    /// What every device offers.
+    fn default() -> Self {
+        Self {
+            agent: "0.0.0".into(),
+            operators: Vec::new(),
+            memory_bytes: 0,
+            engines: Vec::new(),
+            view_language: first(),
+        }
+    }
+}
+
+/// Packages from before the language had a version.
+fn first() -> u32 {
+    1
 }
 
 /// Where a version came from.

@@ -48,6 +48,7 @@ fn package() -> Package {
                 agent: "0.1.0".to_owned(),
                 operators: vec!["Gemm".to_owned()],
                 memory_bytes: 1 << 20,
+                ..Requirements::default()
             },
             lineage: Lineage { dataset: "d".to_owned(), run: "r".to_owned(), seed: 7 },
             quantization: None,

@@ -106,7 +106,7 @@ pub fn package(graph: &Graph, rows: &[f32]) -> Package {
                 output_mean_high: 1.0,
                 timeout_s: 1,
             },
-            requires: Requirements { agent: "0.1.0".to_owned(), operators: graph.operators(), memory_bytes: 0 },
+            requires: Requirements { operators: graph.operators(), ..Requirements::default() },
             lineage: Lineage { dataset: String::new(), run: String::new(), seed: 0 },
             quantization: None,
             members: BTreeMap::new(),
