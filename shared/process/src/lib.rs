@@ -4,6 +4,7 @@
 
 pub mod clock;
 pub mod config;
+pub mod disk;
 pub mod durable;
 pub mod http;
 pub mod logging;
