@@ -31,6 +31,8 @@ pub struct Config {
     pub materialize: crate::materialize::Config,
     /// How often the monitor looks.
     pub monitor: crate::monitor::Config,
+    /// How long what the hub signs for the repository is good for.
+    pub publish: crate::publish::Config,
     /// How often rollouts are looked at.
     pub rollout: crate::rollout::Config,
     /// What may be asked of devices.
@@ -51,6 +53,7 @@ impl Default for Config {
             training: crate::training::TrainingConfig::default(),
             materialize: crate::materialize::Config::default(),
             monitor: crate::monitor::Config::default(),
+            publish: crate::publish::Config::default(),
             rollout: crate::rollout::Config::default(),
             commands: crate::orders::Config::default(),
             // The router says every subscription at info.

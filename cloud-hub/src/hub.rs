@@ -27,7 +27,7 @@ use crate::orders::{self, Orders};
 use crate::publish::Keys;
 use crate::registry::packages::PackageStore;
 use crate::training::{self, Training};
-use crate::{materialize, monitor, rollout};
+use crate::{materialize, monitor, publish, rollout};
 
 pub use crate::bus::HubEvent;
 
@@ -125,7 +125,9 @@ impl Hub {
         let catalog = Catalog::open(&data.join("catalog.db")).await.context("could not open the catalog")?;
         let lake = Lake::open(Arc::new(FileStorage), data.join("lake")).context("could not open the lake")?;
         let packages = PackageStore::open(&data.join("packages")).context("could not open the package store")?;
+        config.publish.check()?;
         let keys = Keys::open(&data.join("keys"))?;
+        publish::announce(&mut *catalog.reader().acquire().await?, &keys).await.context("read the repository's targets")?;
         let access = Access::new(catalog.clone(), config.access.clone());
         access.first_token(&data.join("keys")).await?;
         let identity = Identity::open(config.identity.clone(), data, catalog.clone(), crate::catalog::now()).await?;
@@ -205,6 +207,7 @@ impl Hub {
         parts.spawn(name("features", materialize::run(self.clone(), stop.clone())));
         parts.spawn(name("training", training::work(self.clone(), stop.clone())));
         parts.spawn(name("monitor", monitor::run(self.clone(), stop.clone())));
+        parts.spawn(name("repository", publish::run(self.clone(), stop.clone())));
         parts.spawn(name("rollouts", rollout::run(self.clone(), stop.clone())));
         parts.spawn(name("commands", orders::run(self.clone(), results, stop.clone())));
 

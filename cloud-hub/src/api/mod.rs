@@ -62,7 +62,7 @@ use utoipa::openapi::path::Operation;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::hub::Hub;
-use crate::publish::PublishError;
+use crate::publish::{ApplyError, PublishError};
 use crate::registry::RegistryError;
 
 /// What handlers share.
@@ -249,7 +249,18 @@ impl From<PublishError> for Problem {
             | PublishError::NoKey { .. }
             | PublishError::Withdrawn { .. }
             | PublishError::Version { .. } => Self::conflict(error),
-            PublishError::Catalog(_) | PublishError::File(_) => anyhow::Error::new(error).into(),
+            PublishError::Catalog(_) | PublishError::Role(_) | PublishError::File(_) => anyhow::Error::new(error).into(),
+        }
+    }
+}
+
+impl From<ApplyError> for Problem {
+    fn from(error: ApplyError) -> Self {
+        match error {
+            ApplyError::Publish(error) => error.into(),
+            ApplyError::Nothing => Self::malformed(error),
+            ApplyError::Drops { .. } => Self::conflict(error),
+            error => Self::unacceptable(chain(&error)),
         }
     }
 }

@@ -52,6 +52,9 @@ pub struct Version {
     pub parent: Option<i64>,
     /// Whether it was published.
     pub published: bool,
+    /// State of its release: `waiting` for a person's signature, `published`, or `withdrawn`; absent while nobody asked
+    /// for one.
+    pub release: Option<String>,
     /// The aliases that point to it.
     pub aliases: Vec<String>,
     /// The package's manifest.
@@ -66,7 +69,7 @@ pub struct Version {
 
 async fn view(catalog: &mut sqlx::SqliteConnection, record: VersionRecord) -> Result<Version, RegistryError> {
     let line = LineName::new(&record.line).map_err(|error| RegistryError::unreadable("a line", error))?;
-    let published = publish::find(catalog, &line, VersionNumber(record.version as u32)).await?.is_some();
+    let release = publish::find(catalog, &line, VersionNumber(record.version as u32)).await?;
     let aliases = aliases::all(catalog, &line).await?.into_iter().filter(|change| change.version == record.version);
     let json = |text: &str| serde_json::from_str(text).map_err(|error| RegistryError::unreadable("a version", error));
     Ok(Version {
@@ -82,7 +85,8 @@ async fn view(catalog: &mut sqlx::SqliteConnection, record: VersionRecord) -> Re
         dataset: record.dataset,
         seed: record.seed.map(|seed| seed as u64),
         parent: record.parent,
-        published,
+        published: release.as_ref().is_some_and(Release::is_published),
+        release: release.map(|release| release.state),
         created: record.created,
     })
 }
@@ -151,7 +155,8 @@ async fn upload(hub: State, Path(line): Path<LineName>, Body(body): Body) -> Res
     Ok((if new { StatusCode::CREATED } else { StatusCode::OK }, Json(version)).into_response())
 }
 
-/// Publishes a version: the hub signs its release. Asking again gives the same release.
+/// Publishes a version. The hub signs the release of an unattended line at once; that of an attended one has the state
+/// `waiting` until metadata that a person signed is applied. Asking again gives the same release.
 #[utoipa::path(post, path = "/lines/{line}/versions/{version}/publish", tag = "models",
     security(("token" = ["operator"])),
     params(("line" = String, Path), ("version" = u32, Path)),
@@ -159,11 +164,7 @@ async fn upload(hub: State, Path(line): Path<LineName>, Body(body): Body) -> Res
 async fn publish(hub: State, Path((line, version)): Path<(LineName, VersionNumber)>) -> Result<Response, Problem> {
     let now = hub.now();
     let mut catalog = hub.catalog.write().await?;
-    let (release, new) = publish::publish(&mut catalog, &hub.keys, &line, version, now).await?;
-    if new {
-        let message = format!("version {version} was published, signed by key {}", release.key_id);
-        story::tell(&mut catalog, &line, "published", &message, json!({"version": version}), now).await?;
-    }
+    let (release, new) = publish::publish(&hub, &mut catalog, &line, version, now).await?;
     catalog.commit().await?;
     Ok((if new { StatusCode::CREATED } else { StatusCode::OK }, Json(release)).into_response())
 }

@@ -81,7 +81,7 @@ pub async fn retrain(hub: &Arc<Hub>, line: &LineName, reason: &str, now: Micros)
 pub enum Decided {
     /// It is, or a person has to go on.
     Done,
-    /// Another rollout of the line is under way; to be tried again.
+    /// Another rollout of the line is under way, or a person has to sign the release; to be tried again.
     Waits,
 }
 
@@ -147,7 +147,12 @@ async fn follow(hub: &Arc<Hub>, name: &LineName, run: &Run) -> anyhow::Result<De
             message
         }
     };
+    let release = publish::find(&mut catalog, name, version).await?;
     catalog.commit().await?;
+    if release.is_some_and(|release| release.is_waiting()) {
+        // The line is attended: the rollout begins when a person has signed.
+        return Ok(Decided::Waits);
+    }
     let reason = format!("version {version} is the new champion: {reason}");
     match rollout::start(hub, name, version, Some(line.settings.rollout), &reason, now).await {
         Ok(_) => Ok(Decided::Done),
@@ -161,7 +166,7 @@ async fn follow(hub: &Arc<Hub>, name: &LineName, run: &Run) -> anyhow::Result<De
     }
 }
 
-/// Champion and release in one transaction: there is never a champion that devices cannot fetch.
+/// Champion and release in one transaction: there is never a champion that nobody can fetch or sign.
 async fn put_forward(
     catalog: &mut SqliteConnection,
     hub: &Hub,
@@ -173,11 +178,7 @@ async fn put_forward(
     aliases::set(catalog, line, aliases::CHAMPION, version, reason, None, now).await?;
     let message = format!("version {version} is champion: {reason}");
     story::tell(catalog, line, "promoted", &message, json!({"version": version}), now).await?;
-    let (release, new) = publish::publish(catalog, &hub.keys, line, version, now).await?;
-    if new {
-        let message = format!("version {version} was published, signed by key {}", release.key_id);
-        story::tell(catalog, line, "published", &message, json!({"version": version}), now).await?;
-    }
+    publish::publish(hub, catalog, line, version, now).await?;
     Ok(())
 }
 

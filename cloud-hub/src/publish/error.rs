@@ -49,6 +49,9 @@ pub enum PublishError {
         /// The version that was sent.
         found: u64,
     },
+    /// Metadata could not be read, built or signed.
+    #[error(transparent)]
+    Role(#[from] super::roles::RoleError),
     /// The registry refused.
     #[error(transparent)]
     Registry(#[from] RegistryError),

@@ -1,115 +1,121 @@
-//! Publishing: a version becomes a release when the hub signs its number, length and hash with the line key.
+//! Publishing: a version becomes a release when the signed repository names its package.
 //!
-//! A published release never changes: asking again gives the same signed bytes.
+//! The repository is one of The Update Framework. People sign root and top-level targets with keys that the hub never
+//! sees ([`apply`]); targets say who may sign each line. A line is *unattended* when that is a key of the hub: then
+//! [`publish`] signs at once. Else it is *attended*, and the release waits until a person's signature is applied. The
+//! hub signs snapshot and timestamp, and signs them again before they get old ([`run`]). All of it lies in the catalog
+//! ([`store`]), so that a release, the metadata that names it and its entry in the audit log are one transaction.
+//! Devices and mirrors fetch it through [`files`].
+//!
+//! A published release never changes: asking again gives the same one.
 
 mod error;
 mod keys;
 mod path;
-pub mod store;
-pub mod files;
+mod releases;
 pub mod roles;
+pub mod store;
+mod plan;
+mod sign;
+mod apply;
+mod line_targets;
+mod run;
+pub mod files;
 
+pub use apply::{Applied, ApplyError, Applying, RoleVersion, apply};
 pub use error::PublishError;
 pub use keys::{Keys, Purpose};
+pub use plan::Config;
+pub use releases::{Release, find, list};
+pub use run::{announce, run};
 
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sqlx::SqliteConnection;
 use tributary_release::{ReleaseV1, sign_release};
 use tributary_wire::{LineName, Micros, VersionNumber};
-use utoipa::ToSchema;
 
 use crate::audit::{self, Change};
+use crate::hub::Hub;
+use crate::lines::story;
 use crate::registry::{RegistryError, versions};
+use roles::{RoleName, TargetsContent};
 
-/// A release as the catalog keeps it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema, sqlx::FromRow)]
-pub struct Release {
-    /// Which line.
-    pub line: String,
-    /// Which version of it.
-    pub version: i64,
-    /// Hash of the package file.
-    pub sha256: String,
-    /// Length of the package file in bytes.
-    pub length: i64,
-    /// The key that signed.
-    pub key_id: String,
-    /// When it was signed, UTC microseconds.
-    pub published: i64,
-}
-
-/// Signs and keeps the release of a version. The answer says whether it was new.
+/// Makes the release of a version: signed at once for an unattended line, else waiting for a person. The answer says
+/// whether it was new.
 pub async fn publish(
+    hub: &Hub,
     catalog: &mut SqliteConnection,
-    keys: &Keys,
     line: &LineName,
     version: VersionNumber,
     now: Micros,
-) -> Result<(Release, bool), RegistryError> {
+) -> Result<(Release, bool), PublishError> {
     if let Some(known) = find(catalog, line, version).await? {
-        return Ok((known, false));
+        return match known.state.as_str() {
+            "withdrawn" => Err(PublishError::Withdrawn { line: line.clone(), version }),
+            _ => Ok((known, false)),
+        };
     }
     let reference = versions::get(catalog, line, version).await?.reference()?;
-    let statement =
-        ReleaseV1 { line: line.clone(), version, length: reference.length, sha256: reference.sha256, published: now };
+    let offline = sign::Offline::read(catalog).await?;
+    let signers = offline.signers(line)?.ok_or_else(|| PublishError::NoRole { line: line.clone() })?;
+    let unattended = sign::own_keys(&hub.keys, &signers).ok();
+    let named = |keys: &[tributary_release::SigningKey]| {
+        keys.iter().map(|key| roles::key_id(&key.verifying_key())).collect::<Vec<_>>().join(" ")
+    };
     let release = Release {
         line: line.to_string(),
         version: version.0.into(),
         sha256: reference.sha256.to_string(),
         length: reference.length as i64,
-        key_id: keys.line.id().to_string(),
+        state: if unattended.is_some() { "published" } else { "waiting" }.to_owned(),
+        key_id: unattended.as_deref().map(named).unwrap_or_default(),
         published: now.0,
     };
-    sqlx::query(
-        "insert into releases (line, version, sha256, length, signed, key_id, published)
-         values ($1, $2, $3, $4, $5, $6, $7)",
-    )
-    .bind(&release.line)
-    .bind(release.version)
-    .bind(&release.sha256)
-    .bind(release.length)
-    .bind(sign_release(&keys.line, statement).encode())
-    .bind(&release.key_id)
-    .bind(release.published)
-    .execute(&mut *catalog)
-    .await?;
+    let statement =
+        ReleaseV1 { line: line.clone(), version, length: reference.length, sha256: reference.sha256, published: now };
+    releases::put(catalog, &release, &sign_release(&hub.keys.line, statement).encode()).await?;
+    let (action, kind, message) = match unattended {
+        Some(_) => ("release.publish", "published", format!("version {version} was published, signed by the hub")),
+        None => (
+            "release.wait",
+            "waits-for-a-signature",
+            format!("version {version} is to be published; somebody who holds the line's key has to sign it"),
+        ),
+    };
     let subject = format!("{line}/{version}");
     let to = json!({"sha256": release.sha256, "length": release.length, "key": release.key_id});
-    let change = Change { action: "release.publish", subject: &subject, from: Value::Null, to };
-    audit::record(catalog, change, now).await?;
+    audit::record(catalog, Change { action, subject: &subject, from: Value::Null, to }, now).await?;
+    story::tell(catalog, line, kind, &message, json!({"version": version}), now).await?;
+    sign::bring_up_to_date(catalog, &hub.keys, &hub.config.publish, now).await?;
     Ok((release, true))
 }
 
-/// The release of a version, if it was published.
-pub async fn find(
+/// The next version of a line's role, unsigned: what is signed there now, and the releases that wait.
+pub async fn draft_line(
     catalog: &mut SqliteConnection,
     line: &LineName,
-    version: VersionNumber,
-) -> Result<Option<Release>, RegistryError> {
-    let query =
-        "select line, version, sha256, length, key_id, published from releases where line = $1 and version = $2";
-    Ok(sqlx::query_as(query).bind(line.as_str()).bind(i64::from(version.0)).fetch_optional(catalog).await?)
+    expires: Micros,
+) -> Result<Vec<u8>, PublishError> {
+    let offline = sign::Offline::read(catalog).await?;
+    offline.signers(line)?.ok_or_else(|| PublishError::NoRole { line: line.clone() })?;
+    let role = tributary_release::line_role(line);
+    let version = store::newest(&mut *catalog, &role).await?.map_or(0, |stored| stored.version as u64) + 1;
+    let mut targets = Vec::new();
+    for state in ["published", "waiting"] {
+        for release in releases::in_state(catalog, line, state).await? {
+            targets.push(releases::target(catalog, &release).await?);
+        }
+    }
+    let content = TargetsContent { version, expires, targets, delegations: Vec::new() };
+    Ok(roles::build_targets(&RoleName::Delegated(role), &content)?)
 }
 
-/// The signed release in its byte form, as devices fetch it.
+/// The release in the form that devices before the signed repository check.
 pub async fn signed(
     catalog: &mut SqliteConnection,
     line: &LineName,
     version: VersionNumber,
 ) -> Result<Option<Vec<u8>>, RegistryError> {
-    let query = "select signed from releases where line = $1 and version = $2";
+    let query = "select signed from releases where line = $1 and version = $2 and state = 'published'";
     Ok(sqlx::query_scalar(query).bind(line.as_str()).bind(i64::from(version.0)).fetch_optional(catalog).await?)
-}
-
-/// All releases of a line below a version, newest first.
-pub async fn list(
-    catalog: &mut SqliteConnection,
-    line: &LineName,
-    before: i64,
-    limit: u32,
-) -> Result<Vec<Release>, RegistryError> {
-    let query = "select line, version, sha256, length, key_id, published from releases
-                 where line = $1 and version < $2 order by version desc limit $3";
-    Ok(sqlx::query_as(query).bind(line.as_str()).bind(before).bind(i64::from(limit)).fetch_all(catalog).await?)
 }

@@ -44,7 +44,8 @@ pub async fn begin(
     now: Micros,
 ) -> Result<Stored, RolloutError> {
     policy.check()?;
-    let query = "select version, length, sha256 from releases where line = $1 and version = $2";
+    let query = "select version, length, sha256 from releases
+                 where line = $1 and version = $2 and state = 'published'";
     let row: Option<(i64, i64, String)> =
         sqlx::query_as(query).bind(line.as_str()).bind(i64::from(version.0)).fetch_optional(&mut *catalog).await?;
     let (number, length, sha256) = row.ok_or_else(|| RolloutError::NotPublished { line: line.clone(), version })?;

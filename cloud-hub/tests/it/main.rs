@@ -1,10 +1,12 @@
 //! The hub as a whole, in this process: its web API on a free port, its data in a temporary folder.
 
 mod support;
+mod offline;
 mod access;
 mod http;
 mod https;
 mod models;
+mod repository;
 mod labels;
 mod training;
 mod monitor;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use cloud_hub::identity::Wanted;
+use cloud_hub::publish::store;
 use cloud_hub::{Config, Hub};
 use hyper::{HeaderMap, Method, StatusCode};
 use serde_json::Value;
@@ -24,6 +25,8 @@ use tributary_release::{
 };
 use tributary_stats::Reference;
 use tributary_wire::{Column, DeviceId, Field, FieldType, LineName, Micros, Sensitivity, StreamName, VersionNumber};
+
+use crate::offline;
 
 /// Longest wait for anything.
 pub const DEADLINE: Duration = Duration::from_secs(120);
@@ -46,7 +49,23 @@ impl TestHub {
         Self::start_in(tempfile::tempdir().unwrap(), |_| {}).await
     }
 
+    /// A hub that nobody has made a signed repository for.
+    pub async fn without_repository() -> Self {
+        Self::start_bare(tempfile::tempdir().unwrap(), |_| {}).await
+    }
+
+    /// A hub in this folder, with a repository in which the line `card-fraud` is unattended.
     pub async fn start_in(folder: TempDir, change: impl FnOnce(&mut Config)) -> Self {
+        let hub = Self::start_bare(folder, change).await;
+        let root = store::newest(hub.hub.catalog.reader(), "root").await.unwrap();
+        if root.is_none() {
+            offline::unattended(&hub.hub, "card-fraud").await;
+        }
+        hub
+    }
+
+    /// A hub in this folder as it is.
+    pub async fn start_bare(folder: TempDir, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config { data_dir: folder.path().join("hub"), ..Config::default() };
         config.api.listen = "127.0.0.1:0".parse().unwrap();
         config.api.insecure_plain_on_loopback = Some("127.0.0.1:0".parse().unwrap());

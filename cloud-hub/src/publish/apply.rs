@@ -1,0 +1,296 @@
+//! Takes what people signed: root, top-level targets, roles of attended lines and of agent, nodes and features.
+//!
+//! Every file is checked as a device checks it, and then for what devices cannot see: that packages are the registered
+//! ones, that contents are here, that nothing in the field is dropped by mistake, that the hub can go on signing. All
+//! files of one call, and the snapshot and timestamp that name them, are one transaction: a root that takes a key away
+//! from the targets needs targets signed by the new one beside it.
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use sqlx::SqliteConnection;
+use tributary_release::VerifyingKeys;
+use tributary_wire::{LineName, Micros};
+use utoipa::ToSchema;
+
+use super::roles::{self, Header, RoleError, RoleName, Target, TargetsContent};
+use super::{PublishError, line_targets, sign, store};
+use crate::audit::{self, Change};
+use crate::hub::Hub;
+
+/// What the caller knows and says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Applying {
+    /// Releases and roles that the files no longer name are to go. Without this, a file that drops any is refused.
+    pub withdraw: bool,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Applied {
+    /// The roles that were taken, with their versions.
+    pub applied: Vec<RoleVersion>,
+    /// The roles that the hub signed in consequence.
+    pub signed: Vec<RoleVersion>,
+    /// Versions that are published now, such as `card-fraud/7`.
+    pub published: Vec<String>,
+    /// Versions that are no release any more.
+    pub withdrawn: Vec<String>,
+}
+
+/// A version of a role's metadata.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RoleVersion {
+    /// The role.
+    pub role: String,
+    /// Its version.
+    pub version: u64,
+}
+
+/// Why signed files are refused; none of a call is stored then.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// Not metadata, or not signed by enough of those who may.
+    #[error(transparent)]
+    Role(#[from] RoleError),
+    /// There was nothing.
+    #[error("no file was sent; expected signed metadata of root, targets or a delegated role")]
+    Nothing,
+    /// The hub signs these itself.
+    #[error("{role} is signed by the hub alone, with keys that root lists; it is not taken from outside")]
+    Online {
+        /// Which role.
+        role: RoleName,
+    },
+    /// It is past its time already.
+    #[error("{role} {version} expired at {expires}")]
+    Expired {
+        /// Which role.
+        role: RoleName,
+        /// Which version.
+        version: u64,
+        /// When.
+        expires: Micros,
+    },
+    /// The targets do not delegate to the role.
+    #[error("the targets in force know no role {role}")]
+    NotDelegated {
+        /// Which role.
+        role: RoleName,
+    },
+    /// A new root and the targets in force do not fit together.
+    #[error(
+        "after this root the targets in force count no longer ({problem}); sign targets anew and apply both at once"
+    )]
+    Targets {
+        /// Why they do not count.
+        problem: RoleError,
+    },
+    /// The hub could sign no assignment.
+    #[error("the targets announce keys for assignments ({announced}) of which the hub holds none")]
+    Assignments {
+        /// The keys, by name.
+        announced: String,
+    },
+    /// A target that its role should not name, or not so.
+    #[error("{role} names {path}: {problem}")]
+    Target {
+        /// Which role.
+        role: RoleName,
+        /// Which target.
+        path: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Something would be gone.
+    #[error("{role} {version} no longer names {}; say that they are to be withdrawn, or name them", dropped.join(", "))]
+    Drops {
+        /// Which role.
+        role: RoleName,
+        /// Which version.
+        version: u64,
+        /// What was named before.
+        dropped: Vec<String>,
+    },
+    /// Version, keys, catalog.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+}
+
+impl From<sqlx::Error> for ApplyError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Publish(error.into())
+    }
+}
+
+impl From<crate::registry::RegistryError> for ApplyError {
+    fn from(error: crate::registry::RegistryError) -> Self {
+        Self::Publish(error.into())
+    }
+}
+
+/// Takes signed files, in whatever order they come.
+pub async fn apply(hub: &Hub, files: &[Vec<u8>], applying: Applying) -> Result<Applied, ApplyError> {
+    let now = hub.now();
+    let mut read = Vec::new();
+    for bytes in files {
+        read.push((roles::header(bytes)?, bytes.as_slice()));
+    }
+    // Who may sign what comes from above.
+    read.sort_by(|(a, _), (b, _)| (&a.role, a.version).cmp(&(&b.role, b.version)));
+    if read.is_empty() {
+        return Err(ApplyError::Nothing);
+    }
+    let mut catalog = hub.catalog.write().await?;
+    let mut applied = Applied::default();
+    for (header, bytes) in &read {
+        take(hub, &mut catalog, (header, bytes), applying, &mut applied, now).await?;
+    }
+    let root = store::newest(&mut *catalog, "root").await?.ok_or(PublishError::NoRepository)?;
+    let targets = store::newest(&mut *catalog, "targets").await?.ok_or(PublishError::NoRepository)?;
+    let counts = roles::verify(&root.bytes, &RoleName::Targets, &targets.bytes);
+    counts.map_err(|problem| ApplyError::Targets { problem })?;
+    let signed = sign::bring_up_to_date(&mut catalog, &hub.keys, &hub.config.publish, now).await?;
+    applied.signed = signed.into_iter().map(|(role, version)| RoleVersion { role, version }).collect();
+    let announced = announced(&targets.bytes)?;
+    catalog.commit().await?;
+    hub.keys.announce(&announced);
+    // A run that waits for its release goes on.
+    hub.training.ring();
+    Ok(applied)
+}
+
+async fn take(
+    hub: &Hub,
+    catalog: &mut SqliteConnection,
+    (header, bytes): (&Header, &[u8]),
+    applying: Applying,
+    applied: &mut Applied,
+    now: Micros,
+) -> Result<(), ApplyError> {
+    let Header { role, version, expires, signed_by } = header;
+    let (role, version, expires) = (role.clone(), *version, *expires);
+    let known = store::newest(&mut *catalog, role.as_str()).await?;
+    let last = known.as_ref().map_or(0, |known| known.version as u64);
+    match &role {
+        RoleName::Root => {
+            // The first one vouches for itself: devices that enrol pin it.
+            let before = known.as_ref().map_or(bytes, |known| &known.bytes);
+            if version != last + 1 {
+                let role = role.to_string();
+                return Err(PublishError::Version { role, expected: last + 1, exactly: true, found: version }.into());
+            }
+            roles::verify(before, &role, bytes)?;
+        }
+        RoleName::Targets => {
+            let root = store::newest(&mut *catalog, "root").await?.ok_or(PublishError::NoRepository)?;
+            roles::verify(&root.bytes, &role, bytes)?;
+            let content = roles::read_targets(bytes)?;
+            check_top_level(hub, &content)?;
+            let before = known.as_ref().map(|known| roles::read_targets(&known.bytes)).transpose()?;
+            let gone = before.into_iter().flat_map(|before| before.delegations).map(|delegation| delegation.role);
+            let gone = gone.filter(|name| !content.delegations.iter().any(|delegation| delegation.role == *name));
+            may_drop((&role, version), gone.collect(), applying)?;
+        }
+        RoleName::Delegated(_) => {
+            let targets = store::newest(&mut *catalog, "targets").await?.ok_or(PublishError::NoRepository)?;
+            roles::verify(&targets.bytes, &role, bytes).map_err(|error| match error {
+                RoleError::Unlisted { .. } => ApplyError::NotDelegated { role: role.clone() },
+                other => other.into(),
+            })?;
+        }
+        RoleName::Snapshot | RoleName::Timestamp => return Err(ApplyError::Online { role }),
+    }
+    if expires <= now {
+        return Err(ApplyError::Expired { role, version, expires });
+    }
+    if let RoleName::Delegated(name) = &role {
+        let content = roles::read_targets(bytes)?;
+        let dropped = match name.strip_prefix("models/") {
+            Some(line) => {
+                let line = LineName::new(line).map_err(|_| ApplyError::NotDelegated { role: role.clone() })?;
+                line_targets::take(catalog, &line, (&content, &signed_by.join(" ")), applied, now).await?
+            }
+            None => {
+                content.targets.iter().try_for_each(|target| check_content(hub, &role, target))?;
+                let before = known.as_ref().map(|known| roles::read_targets(&known.bytes)).transpose()?;
+                let before = before.into_iter().flat_map(|before| before.targets).map(|target| target.path);
+                before.filter(|path| !content.targets.iter().any(|target| target.path == *path)).collect()
+            }
+        };
+        may_drop((&role, version), dropped, applying)?;
+    }
+    store::put(catalog, role.as_str(), version, bytes, expires, now).await?;
+    let from = json!({"version": last});
+    let to = json!({"version": version, "sha256": tributary_release::digest(bytes), "signed_by": signed_by});
+    audit::record(catalog, Change { action: "metadata.apply", subject: role.as_str(), from, to }, now).await?;
+    applied.applied.push(RoleVersion { role: role.to_string(), version });
+    Ok(())
+}
+
+fn may_drop((role, version): (&RoleName, u64), dropped: Vec<String>, applying: Applying) -> Result<(), ApplyError> {
+    if dropped.is_empty() || applying.withdraw {
+        return Ok(());
+    }
+    Err(ApplyError::Drops { role: role.clone(), version, dropped })
+}
+
+/// The top-level targets name the keys of assignments and nothing else: every other path belongs to a role below.
+fn check_top_level(hub: &Hub, content: &TargetsContent) -> Result<(), ApplyError> {
+    let role = RoleName::Targets;
+    let wrong = |path: &str, problem: &str| {
+        Err(ApplyError::Target { role: RoleName::Targets, path: path.to_owned(), problem: problem.to_owned() })
+    };
+    for target in &content.targets {
+        if target.path != tributary_release::ASSIGNMENT_KEYS {
+            return wrong(&target.path, "every path but that of the keys for assignments belongs to a role below");
+        }
+        let keys = keys_of(target)?;
+        if !keys.ids().iter().any(|id| hub.keys.holds(*id)) {
+            let announced = keys.ids().iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            return Err(ApplyError::Assignments { announced });
+        }
+        // The file itself is written from what stands beside the target: nobody has to carry it.
+        let file = keys.to_json();
+        let put = hub.packages.put(file.as_bytes()).map_err(crate::registry::RegistryError::File)?;
+        debug_assert_eq!(put, target.sha256);
+        check_content(hub, &role, target)?;
+    }
+    match content.targets.len() {
+        1 => Ok(()),
+        _ => wrong(tributary_release::ASSIGNMENT_KEYS, "expected once: it says whose assignments devices follow"),
+    }
+}
+
+/// The keys for assignments that a target announces; its length and hash are those of their file.
+fn keys_of(target: &Target) -> Result<VerifyingKeys, ApplyError> {
+    let wrong = |problem: String| ApplyError::Target { role: RoleName::Targets, path: target.path.clone(), problem };
+    let listed = target.listed_keys().map_err(|error| wrong(crate::api::chain(&error)))?;
+    if listed.is_empty() {
+        return Err(wrong("no keys stand beside it".to_owned()));
+    }
+    let keys = VerifyingKeys::new(listed.into_iter().map(|listed| listed.key));
+    let file = keys.to_json();
+    let (sha256, length) = (tributary_release::digest(file.as_bytes()), file.len() as u64);
+    if (sha256, length) != (target.sha256, target.length) {
+        let (found, expected) = (target.sha256, sha256);
+        return Err(wrong(format!("its hash is {found}, the file of the keys beside it has {expected}")));
+    }
+    Ok(keys)
+}
+
+/// The keys for assignments that targets in force announce.
+pub(super) fn announced(targets: &[u8]) -> Result<VerifyingKeys, ApplyError> {
+    let content = roles::read_targets(targets)?;
+    let target = content.targets.iter().find(|target| target.path == tributary_release::ASSIGNMENT_KEYS);
+    target.map_or(Ok(VerifyingKeys::default()), keys_of)
+}
+
+/// What metadata names can be fetched: its content was sent before.
+fn check_content(hub: &Hub, role: &RoleName, target: &Target) -> Result<(), ApplyError> {
+    let wrong = |problem: String| Err(ApplyError::Target { role: role.clone(), path: target.path.clone(), problem });
+    match std::fs::metadata(hub.packages.path(&target.sha256)) {
+        Ok(file) if file.len() == target.length => Ok(()),
+        Ok(file) => wrong(format!("with {} bytes, the content has {}", target.length, file.len())),
+        Err(_) => wrong(format!("the hub has no content with hash {}; send that first", target.sha256)),
+    }
+}
