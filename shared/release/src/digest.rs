@@ -33,6 +33,11 @@ pub fn digest(bytes: &[u8]) -> Sha256 {
     Sha256(sha2::Sha256::digest(bytes).into())
 }
 
+/// SHA-512 in hexadecimal digits: other publishers' metadata may name it.
+pub(crate) fn sha512_hex(bytes: &[u8]) -> String {
+    crate::key::hex(&sha2::Sha512::digest(bytes))
+}
+
 /// Length and hash of a file, read in pieces: a package need not fit into memory to be checked.
 pub fn sha256_file(path: &Path) -> io::Result<(u64, Sha256)> {
     let mut file = File::open(path)?;

@@ -15,6 +15,7 @@ mod key;
 mod statement;
 mod assignment;
 mod repository;
+pub mod chain;
 
 pub use assignment::{AssignmentError, Installed, Standing, open_assignment, sign_assignment, verify_assignment};
 pub use digest::{Hasher, digest, sha256_file};
