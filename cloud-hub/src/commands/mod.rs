@@ -11,6 +11,7 @@ mod data;
 mod lines;
 mod models;
 mod train;
+mod repository;
 mod rollouts;
 mod orders;
 mod audit;
@@ -97,6 +98,9 @@ enum Command {
     /// Versions, aliases, releases
     #[command(subcommand)]
     Model(models::Model),
+    /// The signed repository: write a mirror
+    #[command(subcommand)]
+    Repository(repository::Repository),
     /// Training runs
     #[command(subcommand)]
     Train(train::Train),
@@ -165,6 +169,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
             Command::Line(command) => command.run(&remote).await,
             Command::Quality(command) => command.run(&remote).await,
             Command::Model(command) => command.run(&remote).await,
+            Command::Repository(command) => command.run(&remote).await,
             Command::Train(command) => command.run(&remote).await,
             Command::Rollout(command) => command.run(&remote).await,
             Command::Alert(command) => command.run(&remote).await,

@@ -113,7 +113,13 @@ impl Model {
             }
             Self::Publish { line, version } => {
                 let release = remote.post(&format!("/lines/{line}/versions/{version}/publish"), &Value::Null).await?;
-                let sentence = format!("version {version} is published, signed by key {}", text(&release["key_id"]));
+                let sentence = match release["state"].as_str() {
+                    Some("waiting") => format!(
+                        "version {version} waits: line {line} is attended; `cloud-hub keys draft models/{line}` writes \
+                         what its key has to sign"
+                    ),
+                    _ => format!("version {version} is published, signed by key {}", text(&release["key_id"])),
+                };
                 remote.done(&release, &sentence);
             }
             Self::Alias { line, alias: Some(alias), version, reason } => {

@@ -333,3 +333,27 @@ async fn after_a_restored_backup_the_hub_signs_above_what_devices_report() {
     assert_eq!(versions(&hub).await, expected.map(|(role, version)| (role.to_owned(), version)));
     hub.stop().await;
 }
+
+#[tokio::test]
+async fn what_gets_old_is_signed_again_without_anybody_asking() {
+    let lives = |config: &mut cloud_hub::Config| {
+        let seconds = |seconds| tributary_process::config::HumanDuration(std::time::Duration::from_secs(seconds));
+        config.publish.interval = tributary_process::config::HumanDuration(std::time::Duration::from_millis(50));
+        (config.publish.timestamp, config.publish.snapshot) = (seconds(2), seconds(4));
+    };
+    let hub = TestHub::start_in(tempfile::tempdir().unwrap(), lives).await;
+    let start = std::time::Instant::now();
+    let newest = async |role: &str| {
+        let all = versions(&hub).await;
+        all.into_iter().find(|(name, _)| name == role).unwrap().1
+    };
+    while newest("timestamp").await < 4 || newest("snapshot").await < 2 {
+        assert!(start.elapsed() < crate::support::DEADLINE, "{:?}", versions(&hub).await);
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    assert_eq!(newest("models/card-fraud").await, 1, "it lives for a month");
+    let lists = store::newest(hub.hub.catalog.reader(), "timestamp").await.unwrap().unwrap();
+    let lists: Value = serde_json::from_slice(&lists.bytes).unwrap();
+    assert!(lists["signed"]["meta"]["snapshot.json"]["version"].as_i64().unwrap() >= 2);
+    hub.stop().await;
+}
