@@ -4,6 +4,8 @@
 //! is covered by a hash. [`sign_release`] and [`sign_assignment`] make the statements that a device checks with
 //! [`verify_release`] and [`verify_assignment`] against its [`VerifyingKeys`].
 //!
+//! [`delta`] makes and reads cheaper ways to a package: compressed, or as differences from an older one.
+//!
 //! This crate opens no connection and reads no clock: `now` is an argument. It touches files only for keys
 //! ([`SigningKey`], [`VerifyingKeys`]) and to hash what lies on disk ([`sha256_file`]).
 
@@ -16,6 +18,7 @@ mod statement;
 mod assignment;
 mod repository;
 pub mod chain;
+pub mod delta;
 
 pub use assignment::{AssignmentError, Installed, Standing, open_assignment, sign_assignment, verify_assignment};
 pub use digest::{Hasher, digest, sha256_file};
