@@ -12,6 +12,7 @@ pub mod packages;
 pub mod serve;
 pub mod update;
 pub mod orders;
+pub mod tuf;
 pub mod link;
 pub mod api;
 pub mod metrics;

@@ -4,6 +4,7 @@ mod run;
 mod enroll;
 mod local;
 mod show;
+mod tuf;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -80,6 +81,9 @@ enum Command {
     Status(local::Address),
     /// Ask a running agent for decisions on events; nothing is stored
     Predict(local::Predict),
+    /// Follow a repository of The Update Framework: refresh metadata,
+    /// download small targets (what the conformance suite drives)
+    Tuf(tuf::Tuf),
     /// Print the effective settings and where they come from
     Config,
 }
@@ -152,6 +156,7 @@ where
         Command::Enroll(enroll) => enroll::enroll(settings, enroll),
         Command::Status(address) => local::status(settings, address),
         Command::Predict(predict) => local::predict(settings, predict),
+        Command::Tuf(arguments) => tuf::tuf(arguments),
         Command::Config => show::config(settings),
     };
     match done {

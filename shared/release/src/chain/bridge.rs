@@ -28,7 +28,7 @@ impl Bridge {
 
     pub(super) fn take(&self, name: &str, bytes: &[u8]) {
         // Beside the unversioned names the library offers versioned ones, and targets: both would only pile up.
-        let versioned = name.split('.').next().is_some_and(|first| first.bytes().all(|byte| byte.is_ascii_digit()));
+        let versioned = name.split_once('.').is_some_and(|(first, _)| first.parse::<u64>().is_ok());
         if versioned || name.starts_with("targets/") {
             return;
         }

@@ -24,7 +24,7 @@ use serde_json::Value;
 use sigstore_tuf::{TargetFile, TrustedMetadataSet, Updater, UpdaterConfig};
 use tributary_wire::{MetadataVersions, Micros, Sha256};
 
-use bridge::{Bridge, Fetch, Stored, instant};
+use bridge::{Bridge, Failure, Fetch, Stored, instant};
 pub use error::ChainError;
 
 /// Why a source gave no answer.
@@ -114,6 +114,13 @@ pub struct Target {
     pub custom: Option<Value>,
 }
 
+/// What a refresh leaves behind.
+struct Current {
+    updater: Updater,
+    bridge: Arc<Bridge>,
+    failed: Failure,
+}
+
 /// What a device believes of a repository, from a root that it was given.
 pub struct Chain {
     pinned: Vec<u8>,
@@ -121,7 +128,7 @@ pub struct Chain {
     files: Arc<dyn MetadataFiles>,
     limits: ChainLimits,
     /// After a refresh that succeeded; what it holds is also on disk.
-    current: Option<Updater>,
+    current: Option<Current>,
     versions: MetadataVersions,
 }
 
@@ -170,7 +177,7 @@ impl Chain {
         self.versions = versions(updater.trusted());
         match refreshed {
             Ok(()) => {
-                self.current = Some(updater);
+                self.current = Some(Current { updater, bridge, failed });
                 Ok(self.versions)
             }
             Err(error) => Err(failed.take(error)),
@@ -187,9 +194,10 @@ impl Chain {
     }
 
     async fn listed(&mut self, path: &str, now: Micros) -> Result<TargetFile, ChainError> {
-        let updater = self.current.as_mut().ok_or(ChainError::NotRefreshed)?;
+        let Current { updater, bridge, failed } = self.current.as_mut().ok_or(ChainError::NotRefreshed)?;
         let found = updater.get_target_info(path, instant(now)?).await;
-        let found = found.map_err(|error| ChainError::from_tuf("targets", error))?;
+        bridge.keep()?;
+        let found = found.map_err(|error| failed.take(error))?;
         found.ok_or_else(|| ChainError::NotListed { path: path.to_owned() })
     }
 
@@ -204,8 +212,8 @@ impl Chain {
         if let Some(held) = held.filter(|held| is(&listed.hashes, listed.length, held)) {
             return Ok(held);
         }
-        let updater = self.current.as_ref().ok_or(ChainError::NotRefreshed)?;
-        updater.download_target(&listed, path).await.map_err(|error| ChainError::from_tuf("target", error))
+        let Current { updater, failed, .. } = self.current.as_ref().ok_or(ChainError::NotRefreshed)?;
+        updater.download_target(&listed, path).await.map_err(|error| failed.take(error))
     }
 
     /// The newest metadata that is believed; zeros for what was never seen by this object.
@@ -215,12 +223,12 @@ impl Chain {
 
     /// The believed root, for whoever asks which keys count. After a refresh.
     pub fn root(&self) -> Option<&[u8]> {
-        self.current.as_ref().map(|updater| updater.trusted().root_bytes())
+        self.current.as_ref().map(|current| current.updater.trusted().root_bytes())
     }
 
     /// When the first of the top-level files expires. After a refresh.
     pub fn expires(&self) -> Option<Micros> {
-        let trusted = self.current.as_ref()?.trusted();
+        let trusted = self.current.as_ref()?.updater.trusted();
         let below = [
             trusted.timestamp().map(|role| role.expires),
             trusted.snapshot().map(|role| role.expires),

@@ -186,7 +186,7 @@ async fn wrong_length_and_wrong_hash() {
     for wrong in [&b"the key"[..], b"the keyz", b"the keys!"] {
         repository.put(&stored, wrong.to_vec());
         let error = device.chain.small_target(path, Some(wrong.to_vec()), NOW).await.unwrap_err();
-        assert!(matches!(error, ChainError::Mismatch { .. } | ChainError::Repository { .. }), "{error}");
+        assert!(matches!(error, ChainError::Mismatch { .. } | ChainError::Source { .. }), "{error}");
     }
 }
 
