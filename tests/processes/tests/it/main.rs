@@ -11,3 +11,4 @@ mod python_client;
 mod repository;
 mod sabotage;
 mod tools;
+mod tuf;
