@@ -19,7 +19,7 @@ use crate::metrics::Metrics;
 use crate::packages::ActivePackage;
 use crate::serve::{Outcome, Pipeline, PipelineConfig, Serving, Submission, SubmitError};
 use crate::sources::{TimeDomain, TimeRules};
-use crate::state::simdisk::SimDisk;
+use crate::state::simdisk::{self, SimDisk};
 use crate::state::{BatchLimits, Store, StoreOptions};
 use crate::windows::SnapshotRules;
 
@@ -188,7 +188,7 @@ impl Rig {
     pub(crate) fn store(&self) -> Result<Arc<Store>, crate::state::StoreError> {
         let disk = self.disk.clone();
         let options = StoreOptions { outbox_budget: self.budget, ..StoreOptions::default() };
-        Store::open_with(move || Ok(disk.backend()), options).map(Arc::new)
+        Store::open_with(move || simdisk::backend(&disk), options).map(Arc::new)
     }
 
     pub(crate) fn config(&self) -> PipelineConfig {

@@ -1,12 +1,12 @@
 //! A package that passed every check and is ready to serve.
 
-use std::path::PathBuf;
-
 use edge_agent_core::fit::version_of;
 use tributary_features::{View, ViewError};
 use tributary_inference::{Engine, GoldenMismatch, InferenceError, check_golden, load_cpu};
-use tributary_release::{MAX_PACKAGE_BYTES, Package, PackageError, digest};
-use tributary_wire::{LineName, PackageRef, ReleaseRef, Sha256, VersionNumber};
+use tributary_release::{Package, PackageError};
+use tributary_wire::{LineName, PackageRef, ReleaseRef, VersionNumber};
+
+use super::files::{FileError, PackageFiles};
 
 /// A package and the engine that runs its graph. Whoever holds one holds the proof that its file, members, view and
 /// golden cases were checked: [`ActivePackage::open`] is the only way to get one.
@@ -26,34 +26,9 @@ pub struct ActivePackage {
 /// Why a package file may not serve. Checked in this order.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The file cannot be read.
-    #[error("package file {path}")]
-    Read {
-        /// Which file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// 1: its length is not the released one.
-    #[error("package file {path} has {found} bytes, expected {expected}")]
-    Length {
-        /// Which file.
-        path: PathBuf,
-        /// As released.
-        expected: u64,
-        /// As found.
-        found: u64,
-    },
-    /// 2: its bytes are not those that were released.
-    #[error("package file {path} has hash {found}, expected {expected}")]
-    Hash {
-        /// Which file.
-        path: PathBuf,
-        /// As released.
-        expected: Sha256,
-        /// As found.
-        found: Sha256,
-    },
+    /// 1 and 2: it cannot be read, or its length or hash are not the released ones.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// 3: its members do not fit together.
     #[error("package")]
     Package(#[from] PackageError),
@@ -98,17 +73,8 @@ pub enum OpenError {
 
 impl ActivePackage {
     /// Reads and checks everything, in the order of [`OpenError`]. Takes milliseconds to seconds of one core.
-    pub fn open(path: PathBuf, line: &LineName, expected: &ReleaseRef) -> Result<Self, OpenError> {
-        let read = |source| OpenError::Read { path: path.clone(), source };
-        let found = std::fs::metadata(&path).map_err(read)?.len();
-        if found != expected.length || found > MAX_PACKAGE_BYTES as u64 {
-            return Err(OpenError::Length { path, expected: expected.length, found });
-        }
-        let file = std::fs::read(&path).map_err(read)?;
-        let hash = digest(&file);
-        if hash != expected.sha256 {
-            return Err(OpenError::Hash { path, expected: expected.sha256, found: hash });
-        }
+    pub fn open(files: &PackageFiles, line: &LineName, expected: &ReleaseRef) -> Result<Self, OpenError> {
+        let file = files.read(expected)?;
         let package = Package::read(&file)?;
         let manifest = &package.manifest;
         if (&manifest.line, manifest.version) != (line, expected.version) {

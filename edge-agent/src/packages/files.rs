@@ -1,38 +1,93 @@
-//! Package files by content: `<sha256>.tpk` is whole and durable, `<sha256>.part` is on its way.
+//! Package files by content: `<sha256>.tpk` is whole and durable, `<sha256>.part` is on its way, and `<sha256>.mark` says
+//! how much of it is durable.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use tributary_process::durable;
-use tributary_release::{ReleaseError, check_package_file};
+use tributary_process::disk::{Access, Disk, RealDisk, create_folder_durably, is_unfinished, replace};
+use tributary_release::{Hasher, MAX_PACKAGE_BYTES, digest};
 use tributary_wire::{ReleaseRef, Sha256};
 
-const WHOLE: &str = "tpk";
-const PART: &str = "part";
+use super::partial::Partial;
+
+pub(super) const WHOLE: &str = "tpk";
+pub(super) const PART: &str = "part";
+pub(super) const MARK: &str = "mark";
 const STATEMENT: &str = "release";
+const KINDS: [&str; 4] = [WHOLE, PART, MARK, STATEMENT];
+/// A signed statement has a few hundred bytes.
+const MAX_STATEMENT_BYTES: u64 = 1 << 16;
+/// What a download leaves free on the disk for everything else that the device has to write.
+const RESERVE_BYTES: u64 = 16 << 20;
 
 /// The folder of packages.
 #[derive(Debug, Clone)]
 pub struct PackageFiles {
+    disk: Arc<dyn Disk>,
     folder: PathBuf,
+    budget: Option<u64>,
 }
 
-/// A file on its way. What was written of it is found again by the next process.
-#[derive(Debug)]
-pub struct Partial {
-    files: PackageFiles,
-    release: ReleaseRef,
-    file: File,
-    written: u64,
+/// Why a package file is not what was released.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// It cannot be read or put in place.
+    #[error("package file {path}")]
+    Disk {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Its length is not the released one.
+    #[error("package file {path} has {found} bytes, expected {expected}")]
+    Length {
+        /// Which file.
+        path: PathBuf,
+        /// As released.
+        expected: u64,
+        /// As found.
+        found: u64,
+    },
+    /// Its bytes are not those that were released.
+    #[error("package file {path} has hash {found}, expected {expected}")]
+    Hash {
+        /// Which file.
+        path: PathBuf,
+        /// As released.
+        expected: Sha256,
+        /// As found.
+        found: Sha256,
+    },
+}
+
+impl FileError {
+    /// Whether the bytes are wrong, which reading again does not change.
+    pub fn is_damage(&self) -> bool {
+        !matches!(self, Self::Disk { .. })
+    }
+}
+
+/// A download that there is no room for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{needed} more bytes are needed for the download, {limit} {found}")]
+pub struct NoRoom {
+    needed: u64,
+    found: u64,
+    limit: &'static str,
 }
 
 impl PackageFiles {
-    /// Opens the folder, or makes it.
+    /// Opens the folder on this machine's disk, or makes it.
     pub fn open(folder: PathBuf) -> io::Result<Self> {
-        fs::create_dir_all(&folder)?;
-        durable::sync_folder(folder.parent().unwrap_or(Path::new(".")))?;
-        Ok(Self { folder })
+        Self::open_on(Arc::new(RealDisk), folder, None)
+    }
+
+    /// Opens the folder, or makes it. With a budget, all files in it together have at most so many bytes.
+    pub fn open_on(disk: Arc<dyn Disk>, folder: PathBuf, budget: Option<u64>) -> io::Result<Self> {
+        create_folder_durably(&*disk, &folder)?;
+        Ok(Self { disk, folder, budget })
     }
 
     /// Where a whole package lies, or would.
@@ -42,165 +97,151 @@ impl PackageFiles {
 
     /// Whether a whole package is here.
     pub fn has(&self, sha256: &Sha256) -> bool {
-        self.path(sha256).exists()
+        self.disk.length(&self.path(sha256)).is_ok()
+    }
+
+    /// The whole packages that are here.
+    pub fn held(&self) -> io::Result<Vec<Sha256>> {
+        let names = self.disk.list(&self.folder)?;
+        Ok(names.iter().filter_map(|name| parse(name)).filter(|(_, kind)| *kind == WHOLE).map(|(it, _)| it).collect())
+    }
+
+    /// The bytes of a whole package, if they are those of the release.
+    pub fn read(&self, release: &ReleaseRef) -> Result<Vec<u8>, FileError> {
+        let path = self.path(&release.sha256);
+        let failed = |source| FileError::Disk { path: path.clone(), source };
+        let found = self.disk.length(&path).map_err(failed)?;
+        if found != release.length || found > MAX_PACKAGE_BYTES as u64 {
+            return Err(FileError::Length { path, expected: release.length, found });
+        }
+        let bytes = self.disk.read(&path, found).map_err(failed)?;
+        let hash = digest(&bytes);
+        match hash == release.sha256 {
+            true => Ok(bytes),
+            false => Err(FileError::Hash { path, expected: release.sha256, found: hash }),
+        }
+    }
+
+    /// Whether so many more bytes may be written here: asked before a download begins.
+    pub fn room(&self, needed: u64) -> io::Result<Result<(), NoRoom>> {
+        let free = self.disk.free(&self.folder)?.saturating_sub(RESERVE_BYTES);
+        let left = match self.budget {
+            Some(budget) => budget.saturating_sub(self.used()?),
+            None => u64::MAX,
+        };
+        Ok(if needed > left {
+            Err(NoRoom { needed, found: left, limit: "the budget for packages leaves" })
+        } else if needed > free {
+            Err(NoRoom { needed, found: free, limit: "the disk has, beside its reserve," })
+        } else {
+            Ok(())
+        })
+    }
+
+    fn used(&self) -> io::Result<u64> {
+        let names = self.disk.list(&self.folder)?;
+        // A file that goes away meanwhile uses nothing.
+        Ok(names.iter().filter_map(|name| self.disk.length(&self.folder.join(name)).ok()).sum())
     }
 
     /// The signed statement that came with a package; checked anew by whoever uses it.
     pub fn statement(&self, sha256: &Sha256) -> Option<Vec<u8>> {
-        fs::read(self.named(sha256, STATEMENT)).ok()
+        self.disk.read(&self.named(sha256, STATEMENT), MAX_STATEMENT_BYTES).ok()
     }
 
     /// Keeps the signed statement of a package, so that it can be put in place again without a network.
     pub fn keep_statement(&self, sha256: &Sha256, signed: &[u8]) -> io::Result<()> {
-        durable::write(&self.named(sha256, STATEMENT), signed)
+        replace(&*self.disk, &self.named(sha256, STATEMENT), signed, Access::Everyone)
     }
 
-    /// Opens the file of a download, with what an earlier attempt left of it.
+    /// Opens the file of a download, with what an earlier attempt durably left of it. Refused when the rest does not
+    /// fit: nothing is begun that cannot be finished.
     pub fn partial(&self, release: &ReleaseRef) -> io::Result<Partial> {
-        let path = self.named(&release.sha256, PART);
-        let file = OpenOptions::new().append(true).create(true).open(path)?;
-        let written = file.metadata()?.len();
-        let mut partial = Partial { files: self.clone(), release: release.clone(), file, written };
-        if written > release.length {
-            partial.restart()?;
-        }
-        Ok(partial)
+        let here = self.disk.length(&self.named(&release.sha256, PART)).unwrap_or(0);
+        let needed = release.length.saturating_sub(here);
+        self.room(needed)?.map_err(|error| io::Error::new(io::ErrorKind::StorageFull, error))?;
+        Partial::open(self.clone(), release.clone())
     }
 
     /// Forgets a package whose bytes turned out to be wrong.
     pub fn remove(&self, sha256: &Sha256) -> io::Result<()> {
-        for extension in [WHOLE, PART, STATEMENT] {
-            match fs::remove_file(self.named(sha256, extension)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
+        // The mark goes first: it must not speak of bytes that come later.
+        for kind in [MARK, PART, WHOLE, STATEMENT] {
+            match self.disk.remove(&self.named(sha256, kind)) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                other => other?,
+            }
+            if kind == MARK {
+                self.disk.sync_folder(&self.folder)?;
             }
         }
-        Ok(())
+        self.disk.sync_folder(&self.folder)
     }
 
-    /// Removes every file of a package that is not among `keep`; how many went.
+    /// Removes every file of a package that is not among `keep`, and what a crash left half-written; how many went.
     pub fn collect(&self, keep: &[Sha256]) -> io::Result<usize> {
         let mut removed = 0;
-        for entry in fs::read_dir(&self.folder)? {
-            let path = entry?.path();
-            let known = path.extension().is_some_and(|found| [WHOLE, PART, STATEMENT].iter().any(|it| found == *it));
-            let name = path.file_stem().and_then(|name| name.to_str()).and_then(|name| name.parse::<Sha256>().ok());
-            if known && name.is_some_and(|name| !keep.contains(&name)) {
-                fs::remove_file(&path)?;
+        for name in self.disk.list(&self.folder)? {
+            let unreferenced = parse(&name).is_some_and(|(sha256, _)| !keep.contains(&sha256));
+            if unreferenced || (is_unfinished(&name) && !is_being_written(&name)) {
+                self.disk.remove(&self.folder.join(&name))?;
                 removed += 1;
             }
         }
+        // A removal that a power cut takes back is done again by the next collection.
         Ok(removed)
     }
 
-    fn named(&self, sha256: &Sha256, extension: &str) -> PathBuf {
-        self.folder.join(format!("{sha256}.{extension}"))
+    pub(super) fn named(&self, sha256: &Sha256, kind: &str) -> PathBuf {
+        self.folder.join(format!("{sha256}.{kind}"))
+    }
+
+    pub(super) fn disk(&self) -> &dyn Disk {
+        &*self.disk
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Checks length and hash of a file, in pieces: a package need not fit into memory to be checked.
+    pub(super) fn check(&self, path: &Path, release: &ReleaseRef) -> Result<(), FileError> {
+        let failed = |source| FileError::Disk { path: path.to_owned(), source };
+        let mut file = self.disk.open(path).map_err(failed)?;
+        let (mut hasher, mut found, mut piece) = (Hasher::new(), 0, vec![0; 64 * 1024]);
+        loop {
+            match file.read(&mut piece) {
+                Ok(0) => break,
+                Ok(read) => {
+                    hasher.update(&piece[..read]);
+                    found += read as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        if found != release.length {
+            return Err(FileError::Length { path: path.to_owned(), expected: release.length, found });
+        }
+        let hash = hasher.finish();
+        match hash == release.sha256 {
+            true => Ok(()),
+            false => Err(FileError::Hash { path: path.to_owned(), expected: release.sha256, found: hash }),
+        }
     }
 }
 
-impl Partial {
-    /// How many bytes are there: where the download goes on.
-    pub fn written(&self) -> u64 {
-        self.written
-    }
+/// The package and the kind of one of our file names.
+fn parse(name: &str) -> Option<(Sha256, &str)> {
+    let (sha256, kind) = name.split_once('.')?;
+    Some((sha256.parse().ok()?, kind)).filter(|(_, kind)| KINDS.contains(kind))
+}
 
-    /// Appends a piece; refuses to grow beyond the release's length.
-    pub fn write(&mut self, piece: &[u8]) -> io::Result<()> {
-        let found = self.written + piece.len() as u64;
-        if found > self.release.length {
-            let expected = self.release.length;
-            return Err(io::Error::new(
-                io::ErrorKind::FileTooLarge,
-                format!("more than the {expected} bytes released"),
-            ));
-        }
-        self.file.write_all(piece)?;
-        self.written = found;
-        Ok(())
-    }
-
-    /// Begins again from nothing.
-    pub fn restart(&mut self) -> io::Result<()> {
-        self.file.set_len(0)?;
-        self.written = 0;
-        Ok(())
-    }
-
-    /// Checks length and hash of the whole, and puts it in its place durably. Wrong bytes are removed.
-    pub fn finish(self) -> Result<PathBuf, ReleaseError> {
-        let part = self.files.named(&self.release.sha256, PART);
-        let path = self.files.path(&self.release.sha256);
-        let failed = |source| ReleaseError::File { path: part.clone(), source };
-        self.file.sync_all().map_err(failed)?;
-        if let Err(error) = check_package_file(&part, &self.release) {
-            fs::remove_file(&part).map_err(failed)?;
-            return Err(error);
-        }
-        fs::rename(&part, &path).map_err(failed)?;
-        durable::sync_folder(&self.files.folder).map_err(failed)?;
-        Ok(path)
-    }
+/// Whether this very process may be writing the file; one that died is not.
+fn is_being_written(name: &str) -> bool {
+    name.ends_with(&format!(".{}.tmp", std::process::id()))
 }
 
 #[cfg(test)]
-mod tests {
-    use tributary_release::digest;
-    use tributary_wire::VersionNumber;
-
-    use super::*;
-
-    const BODY: &[u8] = b"a package, near enough";
-
-    fn release() -> ReleaseRef {
-        ReleaseRef { version: VersionNumber(1), length: BODY.len() as u64, sha256: digest(BODY) }
-    }
-
-    fn files() -> (tempfile::TempDir, PackageFiles) {
-        let folder = tempfile::tempdir().unwrap();
-        let files = PackageFiles::open(folder.path().join("packages")).unwrap();
-        (folder, files)
-    }
-
-    #[test]
-    fn a_download_goes_on_where_the_last_process_left_it() {
-        let (_folder, files) = files();
-        files.partial(&release()).unwrap().write(&BODY[..5]).unwrap();
-        let mut again = files.partial(&release()).unwrap();
-        assert_eq!(again.written(), 5);
-        again.write(&BODY[5..]).unwrap();
-        assert!(!files.has(&release().sha256), "not in place before it is whole and checked");
-        let path = again.finish().unwrap();
-        assert_eq!(fs::read(path).unwrap(), BODY);
-        assert!(files.has(&release().sha256));
-    }
-
-    #[test]
-    fn wrong_bytes_too_few_and_too_many_are_refused_and_gone() {
-        let (_folder, files) = files();
-        let mut changed = BODY.to_vec();
-        changed[3] ^= 1;
-        let mut partial = files.partial(&release()).unwrap();
-        partial.write(&changed).unwrap();
-        assert!(matches!(partial.finish(), Err(ReleaseError::Hash { .. })));
-        let mut partial = files.partial(&release()).unwrap();
-        assert_eq!(partial.written(), 0);
-        partial.write(&BODY[..3]).unwrap();
-        assert!(partial.write(BODY).is_err());
-        assert!(matches!(partial.finish(), Err(ReleaseError::Length { .. })));
-    }
-
-    #[test]
-    fn only_what_nothing_refers_to_is_collected() {
-        let (_folder, files) = files();
-        let [kept, gone] = [digest(b"kept"), digest(b"gone")];
-        for sha256 in [&kept, &gone] {
-            fs::write(files.path(sha256), b"package").unwrap();
-            files.keep_statement(sha256, b"signed").unwrap();
-        }
-        fs::write(files.folder.join("notes.txt"), b"not ours").unwrap();
-        assert_eq!(files.collect(&[kept]).unwrap(), 2);
-        assert!(files.has(&kept) && !files.has(&gone));
-        assert_eq!(files.statement(&kept).as_deref(), Some(b"signed".as_slice()));
-        assert!(files.folder.join("notes.txt").exists());
-    }
-}
+#[path = "files_tests.rs"]
+mod tests;

@@ -2,6 +2,8 @@
 
 mod active;
 mod files;
+mod partial;
 
 pub use active::{ActivePackage, OpenError};
-pub use files::{PackageFiles, Partial};
+pub use files::{FileError, NoRoom, PackageFiles};
+pub use partial::Partial;

@@ -20,6 +20,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use redb::{Builder, Database, ReadTransaction, StorageBackend, WriteTransaction};
 use tokio::sync::watch;
+use tributary_process::disk::{Disk, RealDisk, folder_of};
 use tributary_wire::{Incarnation, Micros};
 
 pub use batching::{BatchLimits, OpenBatch};
@@ -252,7 +253,12 @@ fn open_database(location: &Location, cache_bytes: usize) -> Result<Database, St
     let mut builder = Builder::new();
     builder.set_cache_size(cache_bytes);
     match location {
-        Location::File(path) => builder.create(path).map_err(|error| open(error.into())),
+        Location::File(path) => {
+            let database = builder.create(path).map_err(|error| open(error.into()))?;
+            // redb syncs what is in the file; that the file is there at all after a power cut is its folder's matter.
+            RealDisk.sync_folder(folder_of(path)).map_err(|error| open(redb::Error::Io(error)))?;
+            Ok(database)
+        }
         Location::Backend(backend) => {
             let backend = backend().map_err(|error| open(error.into()))?;
             builder.create_with_backend(Boxed(backend)).map_err(|error| open(error.into()))

@@ -83,6 +83,17 @@ impl Store {
         })
     }
 
+    /// Stores several values in one step: after a power cut all of them are there, or none.
+    pub fn blobs_put(&self, values: &[(String, Vec<u8>)]) -> Result<(), StoreError> {
+        self.write(|transaction| {
+            let mut table = transaction.open_table(BLOBS)?;
+            for (key, value) in values {
+                table.insert(key.as_str(), value.as_slice())?;
+            }
+            Ok(())
+        })
+    }
+
     /// Removes a value, durably; none there is fine.
     pub fn blob_delete(&self, key: &str) -> Result<(), StoreError> {
         self.write(|transaction| {

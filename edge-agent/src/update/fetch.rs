@@ -9,7 +9,7 @@ use tributary_release::{ReleaseError, SignedRelease, VerifyingKeys, verify_relea
 use tributary_wire::{LineName, ReleaseRef};
 
 use crate::identity::Web;
-use crate::packages::{ActivePackage, OpenError, PackageFiles, Partial};
+use crate::packages::{ActivePackage, FileError, OpenError, PackageFiles, Partial};
 
 /// A signed statement has a few hundred bytes.
 const MAX_STATEMENT_BYTES: usize = 4096;
@@ -60,6 +60,9 @@ pub enum FetchError {
         /// What is on disk.
         found: u64,
     },
+    /// What came is not what was released, or cannot be kept.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// The package must not run here.
     #[error("package")]
     Open(#[from] OpenError),
@@ -73,11 +76,13 @@ impl FetchError {
         match self {
             Self::NoHub | Self::Hub(_) | Self::Disk(_) | Self::Cut { .. } => FetchFailure::Unreachable,
             Self::Release(ReleaseError::File { .. }) => FetchFailure::Unreachable,
-            Self::Open(OpenError::Read { .. }) => FetchFailure::Unreachable,
+            Self::File(error) | Self::Open(OpenError::File(error)) => match error.is_damage() {
+                true => FetchFailure::Damaged,
+                false => FetchFailure::Unreachable,
+            },
             Self::Statement(_) | Self::LongStatement { .. } | Self::Release(_) | Self::TooLong { .. } => {
                 FetchFailure::Damaged
             }
-            Self::Open(OpenError::Length { .. } | OpenError::Hash { .. }) => FetchFailure::Damaged,
             Self::Open(_) => FetchFailure::Refused,
         }
     }
@@ -91,12 +96,12 @@ impl Fetcher {
         if !self.files.has(&release.sha256) {
             self.download(&release).await?;
         }
-        let path = self.files.path(&release.sha256);
+        let files = self.files.clone();
         let opened = {
             let release = release.clone();
-            blocking(move || ActivePackage::open(path, &line, &release)).await?
+            blocking(move || ActivePackage::open(&files, &line, &release)).await?
         };
-        if let Err(OpenError::Length { .. } | OpenError::Hash { .. }) = &opened {
+        if matches!(&opened, Err(OpenError::File(error)) if error.is_damage()) {
             self.files.remove(&release.sha256)?;
         }
         Ok(opened?)

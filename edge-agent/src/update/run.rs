@@ -211,9 +211,9 @@ impl Updates {
             return Some(self.swap(index, Some(package)));
         }
         let (order, name, role) = (line.order, line.name.clone(), line.role.clone());
-        let (path, done) = (self.parts.files.path(&release.sha256), self.done_sender.clone());
+        let (files, done) = (self.parts.files.clone(), self.done_sender.clone());
         tokio::task::spawn_blocking(move || {
-            let result = ActivePackage::open(path, &name, &release).map(Arc::new);
+            let result = ActivePackage::open(&files, &name, &release).map(Arc::new);
             let _ = done.send(Done { line: name, role, work: Work::Opened(order, release.sha256, result) });
         });
         None

@@ -12,7 +12,7 @@ use edge_agent::link;
 use edge_agent::metrics::Metrics;
 use edge_agent::serve::{Outcome, Pipeline, PipelineConfig, Serving, Submission, SubmitError};
 use edge_agent::sources::{TimeDomain, TimeRules};
-use edge_agent::state::simdisk::SimDisk;
+use edge_agent::state::simdisk::{self, SimDisk};
 use edge_agent::state::{BatchLimits, Store, StoreOptions};
 use edge_agent::windows::SnapshotRules;
 use edge_agent_core::outbox::{Outbox, OutboxSettings};
@@ -88,8 +88,8 @@ impl Device {
 
     fn begin(&mut self, chance: &mut StdRng) -> Result<()> {
         // Bound to this life: a pipeline that opens its state again after the power cut gets nothing.
-        let backend = self.disk.backend();
-        let store = Arc::new(Store::open_with(move || Ok(backend.clone()), StoreOptions::default())?);
+        let disk = self.disk.until_crash();
+        let store = Arc::new(Store::open_with(move || simdisk::backend(&disk), StoreOptions::default())?);
         let pipeline = Pipeline::build(store.clone(), self.config())?;
         let serving = pipeline.serving();
         let pipeline = pipeline.start()?;
