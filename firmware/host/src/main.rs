@@ -3,11 +3,17 @@
 //! ```text
 //! cargo run -p tributary-node-host -- train boards/mps2/model.bin
 //! cargo run -p tributary-node-host -- figures
+//! cargo run -p tributary-node-host -- image firmware mps2 1 1 PROGRAM emulator mps2.img
 //! ```
+//!
+//! An image wants what it is (`firmware` from an ELF file, or `model` from a payload as `tributary-signal` reads it), the
+//! node type, version and rollback index, the file, the file of the secret key, and where to write it. The key `emulator`
+//! is the one that every emulated node trusts.
 
 mod elf;
 mod emulator;
 mod figures;
+mod image;
 mod line;
 mod train;
 
@@ -18,7 +24,10 @@ fn main() -> ExitCode {
     let done = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["train", path] => train::write(path),
         ["figures"] => figures::print(),
-        _ => Err("usage: train FILE | figures".into()),
+        ["image", kind, node, version, rollback, file, key, out] => {
+            image::write(kind, node, (version, rollback), file, key, out)
+        }
+        _ => Err("usage: train FILE | figures | image KIND NODE VERSION ROLLBACK FILE KEY OUT".into()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

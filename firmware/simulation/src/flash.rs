@@ -2,6 +2,14 @@
 
 use embedded_storage::nor_flash::{ErrorType, NorFlash, NorFlashError, NorFlashErrorKind, ReadNorFlash};
 
+/// The secret key of emulated nodes. It is no secret.
+pub const EMULATOR_SEED: [u8; 32] = *b"anybody may sign for an emulator";
+/// Its public half: emulated nodes take what it signed.
+pub const EMULATOR_KEY: [u8; 32] = [
+    0x87, 0x7e, 0x75, 0x0d, 0x36, 0x2a, 0xde, 0x9a, 0x97, 0x3a, 0x01, 0x83, 0xbb, 0x54, 0x61, 0x51, 0xb2, 0x85, 0xc3,
+    0xc4, 0x0f, 0x61, 0xe0, 0x6a, 0xa4, 0x5d, 0x8e, 0x31, 0xef, 0x01, 0x89, 0xa9,
+];
+
 /// NOR flash in somebody's memory: pages of 4 kB, words of 8 bytes, and bits that only an erase sets.
 #[derive(Debug)]
 pub struct RamFlash<'a>(pub &'a mut [u8]);

@@ -9,6 +9,6 @@ mod flash;
 mod machine;
 mod parts;
 
-pub use flash::{Misuse, RamFlash};
+pub use flash::{EMULATOR_KEY, EMULATOR_SEED, Misuse, RamFlash};
 pub use machine::Machine;
 pub use parts::{Fault, Parts};

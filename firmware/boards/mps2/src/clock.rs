@@ -4,7 +4,8 @@ use core::cell::Cell;
 
 use cortex_m::interrupt::{self, Mutex};
 
-use crate::registers::{CLOCK_HZ, Counter};
+use crate::device::CLOCK_HZ;
+use crate::registers::Counter;
 
 /// The counter's last value, and all ticks up to then.
 static PASSED: Mutex<Cell<(u32, u64)>> = Mutex::new(Cell::new((0, 0)));

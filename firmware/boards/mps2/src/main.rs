@@ -1,12 +1,16 @@
 //! The node on the Cortex-M4 machine `mps2-an386`. It is wiring only: timer, UART, watchdog and memory are the
-//! machine's; it has no accelerometer, so `tributary-node-simulation` answers for one over I²C.
+//! machine's; it has no accelerometer, so `tributary-node-simulation` answers for one over I²C. The program beside this
+//! one, the loader, starts it.
 #![no_std]
 #![no_main]
 
 mod clock;
+mod device;
+mod flash;
 mod registers;
 mod remains;
 mod uart;
+mod watchdog;
 
 use core::cell::RefCell;
 
@@ -16,11 +20,15 @@ use cortex_m_rt::{entry, exception};
 use heapless::spsc::{Producer, Queue};
 use lm75::{Lm75, ic};
 use tributary_node::{Accelerometer, Action, Adxl345, Identity, Node, Reading, Sampler, serve};
-use tributary_node_simulation::{Machine, Parts};
-use tributary_signal::{Analysis, Model};
-use tributary_wire::link::NodeName;
+use tributary_node_simulation::{Machine, Parts, RamFlash};
+use tributary_signal::{Analysis, Model, ModelPayload};
+use tributary_slots::Slots;
+use tributary_wire::link::{BlobKind, NodeName};
 
-use registers::{CLOCK_HZ, Counter, SampleTimer, TIMER_TICKED, UART_RECEIVED, UartRegisters, Watchdog};
+use device::CLOCK_HZ;
+use flash::INPUTS;
+use registers::{Counter, SampleTimer, TIMER_TICKED, UART_RECEIVED, UartRegisters};
+use watchdog::Watchdog;
 
 const AXES: usize = 3;
 const LENGTH: usize = 512;
@@ -31,6 +39,10 @@ const RATE: u32 = 1000;
 const MEMORY: usize = 768 * 1024;
 /// Readings that may wait while the main loop is busy: a quarter of a second.
 const READINGS: usize = 256;
+/// Bytes that may wait while the main loop is busy: a part of a blob and what is said beside it.
+const RECEIVED: usize = 1024;
+/// The largest payload of a model.
+const MODEL: usize = 4096;
 
 const NAME: &str = match option_env!("NODE_NAME") {
     Some(name) => name,
@@ -65,12 +77,21 @@ fn sensors() -> Sensors {
     )
 }
 
-fn model() -> Option<Model<'static>> {
+/// The model that came over the line, if one is there, else the one that the program was built with.
+fn model(slots: &mut Slots<'static, RamFlash<'static>>) -> Option<Model<'static>> {
     #[cfg(feature = "model")]
     const BYTES: Option<&[u8]> = Some(include_bytes!("../model.bin"));
     #[cfg(not(feature = "model"))]
     const BYTES: Option<&[u8]> = None;
-    BYTES.map(|bytes| Model::read(bytes, 4 + BANDS).expect("a model for these features"))
+    let built_in = Model::read(BYTES?, INPUTS).expect("a model for these features");
+    let mut came = || {
+        let boot = slots.boot(BlobKind::Model).ok()??;
+        let payload = cortex_m::singleton!(: [u8; MODEL] = [0; MODEL])?.get_mut(..boot.length as usize)?;
+        slots.read(boot.at, payload).ok()?;
+        // One for other features, of a program that was here before, is none for this one.
+        Some(ModelPayload::read(payload, INPUTS).ok()?.model())
+    };
+    Some(came().unwrap_or(built_in))
 }
 
 #[entry]
@@ -78,18 +99,22 @@ fn main() -> ! {
     let start = remains::start();
     let (readings, mut samples) =
         cortex_m::singleton!(: Queue<Reading<AXES>, READINGS> = Queue::new()).expect("once").split();
-    let (received, from_line) = cortex_m::singleton!(: Queue<u8, 256> = Queue::new()).expect("once").split();
+    let (received, from_line) = cortex_m::singleton!(: Queue<u8, RECEIVED> = Queue::new()).expect("once").split();
     let memory = cortex_m::singleton!(: [u8; MEMORY] = [0; MEMORY]).expect("once");
     let identity = Identity {
         name: name(NAME),
-        kind: name("mps2"),
+        kind: flash::TYPE,
         firmware: (0, 1, 0),
         count: <Adxl345<Parts> as Accelerometer<AXES>>::COUNT,
         ticks: CLOCK_HZ,
         starts: start.starts,
     };
     let analysis = Analysis::<BANDS>::even(LENGTH).expect("bands within the window");
-    let mut node = Node::<AXES, LENGTH, BANDS>::new(identity, RATE, HOP, analysis, model(), memory, start.crash());
+    // SAFETY: the only call in this program.
+    let mut slots = flash::slots(unsafe { flash::flash() });
+    let model = model(&mut slots);
+    let mut node = Node::<AXES, LENGTH, BANDS>::new(identity, RATE, HOP, analysis, model, memory, start.crash())
+        .with_updates(&mut slots);
     let mut uart = uart::Uart { received: from_line };
 
     interrupt::free(|section| {

@@ -1,19 +1,13 @@
-//! The machine's devices: ARM CMSDK timers, UART and watchdog at the addresses of application note AN386.
+//! The machine's devices: ARM CMSDK timers and UART at the addresses of application note AN386.
 
 use core::ptr;
 
-/// What all of them are clocked with.
-pub const CLOCK_HZ: u32 = 25_000_000;
+use crate::device::{CLOCK_HZ, write};
+
 /// Interrupt of the UART's receiver.
 pub const UART_RECEIVED: i16 = 0;
 /// Interrupt of the sampling timer.
 pub const TIMER_TICKED: i16 = 8;
-
-fn write(address: usize, value: u32) {
-    // SAFETY: every address in this module is a word-aligned device register of this machine, which no Rust object
-    // occupies; writing it has no effect on memory.
-    unsafe { ptr::write_volatile(address as *mut u32, value) }
-}
 
 fn read(address: usize) -> u32 {
     // SAFETY: as for `write`.
@@ -86,24 +80,5 @@ impl UartRegisters {
     pub fn take() -> Option<u8> {
         write(Self::BASE + 0xc, 0b10);
         (read(Self::BASE + 4) & 0b10 != 0).then(|| read(Self::BASE) as u8)
-    }
-}
-
-/// Interrupts (as a non-maskable one) when it is not fed, and resets when that does not help.
-pub struct Watchdog;
-
-impl Watchdog {
-    const BASE: usize = 0x4000_8000;
-
-    /// Wants to be fed at least every two seconds.
-    pub fn start() {
-        write(Self::BASE + 0xc00, 0x1acc_e551);
-        write(Self::BASE, 2 * CLOCK_HZ);
-        write(Self::BASE + 8, 0b11);
-    }
-
-    /// Feeds it.
-    pub fn feed() {
-        write(Self::BASE + 0xc, 1);
     }
 }
