@@ -37,7 +37,7 @@ use crate::metrics::Metrics;
 use crate::orders;
 use crate::orders::restart::Wanted;
 use crate::serve::{Pipeline, Serving, StartError};
-use crate::sources::{Replay, Serial, SerialParts};
+use crate::sources::{Replay, Serial, SerialConfig, SerialParts};
 use crate::state::{SourceState, Store, StoreError, StoreOptions};
 use crate::update::{Handle, UpdateError, Updates};
 
@@ -128,7 +128,8 @@ impl Agent {
         let stored = |name: &str| sources.iter().find(|(known, _)| known == name).map(|(_, state)| state.clone());
         let replays = config.sources.replay.iter().map(|replay| (Replay::new(replay.clone()), stored(&replay.name)));
         let replays = replays.collect();
-        let nodes = config.sources.serial.iter().cloned().map(Serial::new).collect();
+        let serial = |serial: &SerialConfig| Serial::new(serial.clone(), &config.state_dir);
+        let nodes = config.sources.serial.iter().map(serial).collect();
         let pipeline = pipeline.start()?;
         let (log, restart) = (Tail::default(), Wanted::default());
         Ok(Self {
@@ -247,8 +248,7 @@ impl Agent {
             tasks.spawn(replay.run(serving.clone(), stored, shutdown.clone()));
         }
         for node in nodes {
-            let folder = config.state_dir.join("nodes");
-            let parts = SerialParts { serving: serving.clone(), clock: clock.clone(), folder };
+            let parts = SerialParts { serving: serving.clone(), clock: clock.clone() };
             tasks.spawn(node.run(parts, shutdown.clone()));
         }
         let api = Api { serving: serving.clone(), rules: config.sources.api, limits: config.limits, metrics, status };

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -160,6 +160,10 @@ fn routes(api: Arc<Api>) -> Router {
         .route("/v1/predict", post(events::predict))
         .route("/v1/accepted", get(status::accepted))
         .route("/v1/nodes/{node}/orders", post(nodes::order))
+        .route(
+            "/v1/nodes/{node}/image",
+            post(nodes::image).layer(DefaultBodyLimit::max(tributary_release::MAX_NODE_IMAGE_BYTES)),
+        )
         .route("/v1/status", get(status::status))
         .route("/v1/health", get(status::health))
         .route("/metrics", get(status::metrics))

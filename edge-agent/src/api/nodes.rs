@@ -1,9 +1,10 @@
 //! Orders to sensor nodes: `POST /v1/nodes/{node}/orders` with `{"rate": 2000}`, `{"threshold": 9000}`,
-//! `{"send_raw": 2}`, `"report"` or `"restart"`.
+//! `{"send_raw": 2}`, `"report"` or `"restart"`. Images for them: `POST /v1/nodes/{node}/image` with the signed bytes.
 
 use axum::Json;
+use axum::body::Bytes;
 use axum::extract::Path;
-use axum::extract::rejection::JsonRejection;
+use axum::extract::rejection::{BytesRejection, JsonRejection};
 use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value as Json_, json};
@@ -11,6 +12,7 @@ use tributary_wire::link::{Order, Outcome};
 
 use super::State;
 use super::problem::Problem;
+use crate::sources::serial::{ImageError, Serial};
 
 /// What a node shall do.
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -40,6 +42,42 @@ impl From<NodeOrder> for Order {
     }
 }
 
+/// The node of a name.
+fn find<'a>(state: &'a State, name: &str) -> Result<&'a Serial, Problem> {
+    state.status.nodes.iter().find(|node| node.node() == name).ok_or_else(|| {
+        let known: Vec<&str> = state.status.nodes.iter().map(|node| node.node()).collect();
+        let name: String = name.chars().take(80).collect();
+        let detail = format!("no node {name:?} is configured; there is {known:?}");
+        Problem::new(StatusCode::NOT_FOUND, "node", detail)
+    })
+}
+
+/// Takes an image for a node; the status says how far it is and what became of it.
+pub(super) async fn image(
+    state: State,
+    Path(name): Path<String>,
+    bytes: Result<Bytes, BytesRejection>,
+) -> Result<(StatusCode, Json<Json_>), Problem> {
+    let bytes = bytes.map_err(|error| Problem::new(error.status(), "image", error.body_text()))?;
+    let node = find(&state, &name)?;
+    match node.bring(bytes.into()).await {
+        Ok((kind, version)) => {
+            let kind = format!("{kind:?}").to_lowercase();
+            Ok((StatusCode::ACCEPTED, Json(json!({ "node": name, "kind": kind, "version": version }))))
+        }
+        Err(error @ (ImageError::Store(_) | ImageError::Keys(_))) => {
+            tracing::error!(node = name, error = %anyhow::Error::new(error), "an image for a sensor node was not taken");
+            Err(Problem::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "image",
+                "the agent could not keep it; its log says why",
+            ))
+        }
+        Err(error @ ImageError::Full) => Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", error.to_string())),
+        Err(error) => Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "image", error.to_string())),
+    }
+}
+
 /// Passes an order on and waits for the node's own word.
 pub(super) async fn order(
     state: State,
@@ -47,12 +85,7 @@ pub(super) async fn order(
     order: Result<Json<NodeOrder>, JsonRejection>,
 ) -> Result<Json<Json_>, Problem> {
     let Json(order) = order.map_err(|error| Problem::new(error.status(), "order", error.body_text()))?;
-    let Some(node) = state.status.nodes.iter().find(|node| node.node() == name) else {
-        let known: Vec<&str> = state.status.nodes.iter().map(|node| node.node()).collect();
-        let name: String = name.chars().take(80).collect();
-        let detail = format!("no node {name:?} is configured; there is {known:?}");
-        return Err(Problem::new(StatusCode::NOT_FOUND, "node", detail));
-    };
+    let node = find(&state, &name)?;
     match node.order(order.into()).await {
         Ok(Outcome::Done) => Ok(Json(json!({ "node": name, "outcome": "done" }))),
         Ok(Outcome::OutOfRange) => Err(Problem::new(

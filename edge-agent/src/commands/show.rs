@@ -176,7 +176,18 @@ fn describe_node(node: &Value) -> String {
     };
     let windows = format!("{} windows, {} anomalies, {} lost", node["accepted"], node["anomalies"], node["lost"]);
     let sensor = text(&node["sensor"]);
-    format!("{} on {}: {state}, sensor {sensor}, {windows}", text(&node["node"]), text(&node["port"]))
+    let mut words = format!("{} on {}: {state}, sensor {sensor}, {windows}", text(&node["node"]), text(&node["port"]));
+    for (name, shown) in [("image", "firmware"), ("model", "model")] {
+        if !node[name].is_null() {
+            let _ = write!(words, ", {shown} {} ({})", node[name]["version"], text(&node[name]["state"]));
+        }
+    }
+    let bringing = &node["bringing"];
+    if !bringing.is_null() {
+        let (kind, version) = (text(&bringing["kind"]), &bringing["version"]);
+        let _ = write!(words, ", {} of {} bytes of {kind} {version} sent", bringing["sent"], bringing["length"]);
+    }
+    words
 }
 
 fn describe_line(line: &Value) -> String {

@@ -213,6 +213,11 @@ impl VerifyingKeys {
         self.0.iter().find(|key| key.id() == id)
     }
 
+    /// All of them.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &VerifyingKey> {
+        self.0.iter()
+    }
+
     /// The names of all keys.
     pub fn ids(&self) -> Vec<KeyId> {
         self.0.iter().map(VerifyingKey::id).collect()

@@ -3,6 +3,8 @@
 //! One [`Station`] per line. It is told what comes and when, and says what to send and what to store; see
 //! `tributary_wire::link` for the protocol.
 
+mod action;
+mod delivery;
 mod orders;
 mod raw;
 
@@ -10,11 +12,13 @@ use std::time::Duration;
 
 use tributary_wire::Micros;
 use tributary_wire::link::{
-    About, ClockOffset, Down, DownV1, LINK_VERSION, OLDEST_LINK_VERSION, Order, Outcome, Receiver, Reception, Record,
-    Refusal, Up, UpV1, negotiate,
+    ClockOffset, Down, DownV1, LINK_VERSION, OLDEST_LINK_VERSION, Order, Receiver, Reception, Record, Refusal, Up,
+    UpV1, negotiate,
 };
 
 use crate::Now;
+pub use action::{Action, Begun, Counts};
+pub use delivery::{Delivered, Delivery, End, Parcel, Progress};
 pub use orders::Orders;
 pub use raw::{Assembled, RawAssembly, RawWindow};
 
@@ -28,46 +32,6 @@ const WHO_EVERY: Duration = Duration::from_secs(1);
 /// A node that says nothing for so long is away: it sends records of health every ten seconds.
 const AWAY: Duration = Duration::from_secs(25);
 
-/// What the shell does for a station.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Action<'a> {
-    /// Send this to the node.
-    Send(Down<'static>),
-    /// A node has begun a session.
-    Begun(Begun),
-    /// This is what the node is. Told again and again; nothing is to be answered.
-    About(About<'a>),
-    /// Take this record; answer with [`Station::stored`] or [`Station::give_back`].
-    Take {
-        /// Its session.
-        session: u32,
-        /// Its number.
-        number: u32,
-        /// When it was true, by the agent's clock.
-        wall: Micros,
-        /// What it says.
-        record: Record<'a>,
-    },
-    /// An order is done with.
-    Ordered {
-        /// Which one.
-        order: u32,
-        /// What became of it.
-        outcome: Outcome,
-    },
-}
-
-/// How a session began.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Begun {
-    /// The node's name.
-    pub node: String,
-    /// The session.
-    pub session: u32,
-    /// Whether the node went on with one that it had.
-    pub resumed: bool,
-}
-
 #[derive(Debug)]
 struct Session {
     number: u32,
@@ -76,19 +40,6 @@ struct Session {
     clock: ClockOffset,
     answers: u32,
     time_due: Duration,
-}
-
-/// Counts since the agent's start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Counts {
-    /// Records taken.
-    pub taken: u64,
-    /// Records that came again.
-    pub repeated: u64,
-    /// Records that the node overwrote before they could come.
-    pub lost: u64,
-    /// Messages outside any session, for another one, or from a node that does not belong here.
-    pub strange: u64,
 }
 
 /// The agent's end of one line.
@@ -101,6 +52,7 @@ pub struct Station {
     who_due: Duration,
     acknowledge: bool,
     orders: Orders,
+    delivery: Delivery,
     counts: Counts,
 }
 
@@ -115,6 +67,7 @@ impl Station {
             who_due: Duration::ZERO,
             acknowledge: false,
             orders: Orders::new(orders_from),
+            delivery: Delivery::default(),
             counts: Counts::default(),
         }
     }
@@ -138,8 +91,13 @@ impl Station {
             Up::V1(UpV1::Record { session, number, behind, uptime, record }) => {
                 self.record(now, session, number, behind, uptime, record)
             }
-            // Nothing is offered yet.
-            Up::V1(UpV1::Blob { .. } | UpV1::Holds(_)) => Vec::new(),
+            Up::V1(UpV1::Blob { blob, step }) => {
+                self.delivery.answered(now.monotonic, blob, step).map(Action::Delivered).into_iter().collect()
+            }
+            Up::V1(UpV1::Holds(holds)) => {
+                let delivered = self.delivery.holds(now.monotonic, &holds).map(Action::Delivered);
+                [Action::Holds(holds)].into_iter().chain(delivered).collect()
+            }
         }
     }
 
@@ -174,6 +132,7 @@ impl Station {
         let (clock, time_due) = (ClockOffset::default(), now.monotonic);
         self.session = Some(Session { number, receiver, clock, answers: 0, time_due });
         self.orders.begin();
+        self.delivery.begin();
         vec![welcome, Action::Begun(Begun { node: node.to_owned(), session: number, resumed })]
     }
 
@@ -271,8 +230,19 @@ impl Station {
         self.orders.add(order)
     }
 
-    /// What is due: acknowledgements, the time, orders. Call after every message and at [`Self::next_wake`].
-    pub fn due(&mut self, now: Now) -> Vec<Down<'static>> {
+    /// Brings a blob to the node; [`Action::Delivered`] says what became of it.
+    pub fn bring(&mut self, parcel: Parcel) {
+        self.delivery.bring(parcel);
+    }
+
+    /// How far the blob on its way is.
+    pub fn progress(&self) -> Option<Progress> {
+        self.delivery.progress()
+    }
+
+    /// What is due: acknowledgements, the time, orders, parts of blobs. Call after every message and at
+    /// [`Self::next_wake`].
+    pub fn due(&mut self, now: Now) -> Vec<Down<'_>> {
         let Some(session) = &mut self.session else { return Vec::new() };
         let mut due = Vec::new();
         if core::mem::take(&mut self.acknowledge)
@@ -288,13 +258,14 @@ impl Station {
         if let Some((number, order)) = self.orders.due(now.monotonic) {
             due.push(Down::V1(DownV1::Order { session: session.number, number, order }));
         }
+        due.extend(self.delivery.due(now.monotonic).map(Down::V1));
         due
     }
 
     /// When [`Self::due`] may have something again.
     pub fn next_wake(&self) -> Option<Duration> {
         let session = self.session.as_ref()?;
-        Some(self.orders.next_wake().map_or(session.time_due, |order| order.min(session.time_due)))
+        [Some(session.time_due), self.orders.next_wake(), self.delivery.next_wake()].into_iter().flatten().min()
     }
 
     /// The line was lost: the node's session goes on when it is back.
@@ -323,5 +294,7 @@ impl Station {
     }
 }
 
+#[cfg(test)]
+mod delivery_tests;
 #[cfg(test)]
 mod tests;

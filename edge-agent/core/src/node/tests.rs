@@ -1,4 +1,4 @@
-use tributary_wire::link::{NodeName, RawPart, Sensor};
+use tributary_wire::link::{NodeName, Outcome, RawPart, Sensor};
 
 use super::*;
 

@@ -1,7 +1,8 @@
 //! What is known of a node.
 
+use edge_agent_core::node::{Delivered, End, Progress};
 use serde::Serialize;
-use tributary_wire::link::{About, Crash, Health, Sensor};
+use tributary_wire::link::{About, BlobKind, Crash, Health, Held, Holds, Sensor};
 
 use super::SerialConfig;
 
@@ -60,8 +61,52 @@ pub struct NodeStatus {
     pub damaged: u64,
     /// Messages that belong to nobody here.
     pub strange: u64,
+    /// Version of the model that came over the line; 0: the one that its firmware was built with.
+    pub model: Option<NodeVersion>,
+    /// Version of the image that it runs.
+    pub image: Option<NodeVersion>,
+    /// The image on its way to it.
+    pub bringing: Option<Bringing>,
+    /// What became of the last one.
+    pub brought: Option<String>,
+    /// Images that the node refused or went back from, since the agent's start.
+    pub images_failed: u64,
+    /// Whether the last one was among them.
+    #[serde(skip)]
+    failed: bool,
     /// Why the line is not open, or its node is not taken in.
     pub problem: Option<String>,
+}
+
+/// What a node runs of one kind.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct NodeVersion {
+    /// Its version.
+    pub version: u32,
+    /// The lowest rollback index that the node would take.
+    pub rollback: u32,
+    /// `confirmed`, `trial` or `reverted`.
+    pub state: &'static str,
+}
+
+/// An image on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Bringing {
+    /// `model` or `firmware`.
+    pub kind: &'static str,
+    /// Its version.
+    pub version: u32,
+    /// Bytes that the node has.
+    pub sent: u32,
+    /// Bytes of all.
+    pub length: u32,
+}
+
+pub(super) fn word(kind: BlobKind) -> &'static str {
+    match kind {
+        BlobKind::Model => "model",
+        BlobKind::Firmware => "firmware",
+    }
 }
 
 /// What a node counts since its start.
@@ -133,6 +178,38 @@ impl NodeStatus {
         self.crash = Some(format!("{:?} {place} after {seconds:.1} s", crash.kind).to_lowercase());
     }
 
+    pub(super) fn holds(&mut self, holds: &Holds) {
+        let state = match holds.state {
+            Held::Confirmed => "confirmed",
+            Held::Trial => "trial",
+            Held::Reverted { .. } => "reverted",
+        };
+        let version = Some(NodeVersion { version: holds.version, rollback: holds.rollback, state });
+        match holds.kind {
+            BlobKind::Model => self.model = version,
+            BlobKind::Firmware => self.image = version,
+        }
+    }
+
+    pub(super) fn bringing(&mut self, progress: Option<Progress>) {
+        self.bringing = progress.map(|Progress { kind, version, sent, length }| {
+            let kind = word(kind);
+            Bringing { kind, version, sent, length }
+        });
+    }
+
+    pub(super) fn delivered(&mut self, delivered: &Delivered) {
+        let Delivered { kind, version, end } = *delivered;
+        let what = format!("{} {version}", word(kind));
+        self.failed = end != End::Confirmed;
+        self.images_failed += u64::from(self.failed);
+        self.brought = Some(match end {
+            End::Confirmed => format!("{what} runs and passed the node's self-test"),
+            End::Reverted => format!("{what} did not pass the node's self-test; what ran before runs again"),
+            End::Refused(problem) => format!("{what} was refused: {problem}"),
+        });
+    }
+
     pub(super) fn score(&mut self, axis: u8, score: Option<u32>) {
         if let Some(place) = self.scores.get_mut(usize::from(axis)) {
             *place = score;
@@ -145,6 +222,7 @@ impl NodeStatus {
         self.session = Some(session);
         self.problem = None;
         (self.sensor, self.health, self.crash) = (None, None, None);
+        (self.model, self.image) = (None, None);
     }
 
     /// What is wrong, in one sentence.
@@ -159,7 +237,7 @@ impl NodeStatus {
         match self.sensor {
             Some("missing") => Some(format!("node {node}: its accelerometer does not answer")),
             Some("stuck") => Some(format!("node {node}: its accelerometer gives the same value over and over")),
-            _ => None,
+            _ => self.brought.as_ref().filter(|_| self.failed).map(|brought| format!("node {node}: {brought}")),
         }
     }
 }

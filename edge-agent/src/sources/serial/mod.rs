@@ -1,28 +1,32 @@
 //! Sensor nodes on serial lines: one [`Serial`] per line, each with the node that belongs there.
 //!
 //! What is decided stands in `edge_agent_core::node`. Here are the line itself ([`port`]), the loop that carries out the
-//! decisions ([`run`]), and what is known of the node ([`inventory`]). A window becomes an event whose id names node,
+//! decisions ([`run`], [`records`]), images on their way to the node ([`images`]), and what is known of the node ([`inventory`]). A window becomes an event whose id names node,
 //! session and record, so a record that comes twice is recognised like any other event; it is acknowledged to the node
 //! once it is durable here. Raw windows are kept as files.
 
+mod images;
 mod inventory;
 mod port;
 mod raw;
+mod records;
 mod run;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use edge_agent_core::node::Parcel;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 use tributary_process::clock::Clock;
 use tributary_process::config::HumanDuration;
 use tributary_process::shutdown::Shutdown;
-use tributary_wire::link::{NodeName, Order, Outcome};
+use tributary_wire::link::{BlobKind, NodeName, Order, Outcome};
 
 use super::{TimeDomain, TimeRules};
 use crate::serve::Serving;
+pub use images::ImageError;
 pub use inventory::NodeStatus;
 pub use port::{PortName, WrongPort};
 
@@ -47,6 +51,8 @@ pub struct SerialConfig {
     pub lateness: HumanDuration,
     /// How many raw windows of it are kept; the oldest go first.
     pub raw_windows: usize,
+    /// File with the public keys of those who make images for nodes of this type. Without it none is brought by hand.
+    pub image_keys: Option<PathBuf>,
 }
 
 impl Default for SerialConfig {
@@ -58,6 +64,7 @@ impl Default for SerialConfig {
             time: TimeDomain::Live,
             lateness: TimeRules::default().lateness,
             raw_windows: 96,
+            image_keys: None,
         }
     }
 }
@@ -79,8 +86,6 @@ pub struct SerialParts {
     pub serving: Arc<Serving>,
     /// The clocks.
     pub clock: Arc<dyn Clock>,
-    /// Folder for what is kept of all nodes.
-    pub folder: PathBuf,
 }
 
 /// Why an order has no outcome.
@@ -100,24 +105,32 @@ pub enum OrderError {
     },
 }
 
-type Ordered = (Order, oneshot::Sender<Outcome>);
+/// What somebody wants of a line's loop.
+#[derive(Debug)]
+enum Wanted {
+    Order(Order, oneshot::Sender<Outcome>),
+    Image(Parcel),
+}
 
 /// A line and its node.
 #[derive(Debug, Clone)]
 pub struct Serial {
     config: Arc<SerialConfig>,
+    /// For what is kept of its node.
+    folder: Arc<Path>,
     status: Arc<Mutex<NodeStatus>>,
-    orders: mpsc::Sender<Ordered>,
-    ordered: Arc<Mutex<Option<mpsc::Receiver<Ordered>>>>,
+    wants: mpsc::Sender<Wanted>,
+    wanted: Arc<Mutex<Option<mpsc::Receiver<Wanted>>>>,
 }
 
 impl Serial {
-    /// One that is not open yet.
-    pub fn new(config: SerialConfig) -> Self {
-        let (orders, ordered) = mpsc::channel(ORDERS);
+    /// One that is not open yet; what is kept of its node lies below the agent's state.
+    pub fn new(config: SerialConfig, state_dir: &Path) -> Self {
+        let folder = state_dir.join("nodes").join(&config.node).into();
+        let (wants, wanted) = mpsc::channel(ORDERS);
         let status = NodeStatus::new(&config);
-        let (status, ordered) = (Arc::new(Mutex::new(status)), Arc::new(Mutex::new(Some(ordered))));
-        Self { config: Arc::new(config), status, orders, ordered }
+        let (status, wanted) = (Arc::new(Mutex::new(status)), Arc::new(Mutex::new(Some(wanted))));
+        Self { config: Arc::new(config), folder, status, wants, wanted }
     }
 
     /// Name of its node.
@@ -138,16 +151,29 @@ impl Serial {
     pub async fn order(&self, order: Order) -> Result<Outcome, OrderError> {
         let (reply, outcome) = oneshot::channel();
         let node = || self.config.node.clone();
-        self.orders.try_send((order, reply)).map_err(|_| OrderError::Full { node: node() })?;
+        self.wants.try_send(Wanted::Order(order, reply)).map_err(|_| OrderError::Full { node: node() })?;
         let answered = tokio::time::timeout(OUTCOME_WITHIN, outcome).await;
         answered.ok().and_then(Result::ok).ok_or_else(|| OrderError::NoAnswer { node: node() })
     }
 
+    /// Brings an image to its node, once the keys for that hold; its kind and version. It is kept until the node runs it
+    /// or refuses it; the status says how far it is.
+    pub async fn bring(&self, bytes: Vec<u8>) -> Result<(BlobKind, u32), ImageError> {
+        let parcel = images::checked(&self.config, self.status().kind.as_deref(), bytes)?;
+        let place = self.wants.try_reserve().map_err(|_| ImageError::Full)?;
+        let (folder, kept) = (self.folder.clone(), parcel.clone());
+        let stored = tokio::task::spawn_blocking(move || images::keep(&folder, &kept)).await;
+        stored.map_err(std::io::Error::other).flatten().map_err(ImageError::Store)?;
+        let (kind, version) = (parcel.kind, parcel.version);
+        place.send(Wanted::Image(parcel));
+        Ok((kind, version))
+    }
+
     /// Serves the line until the signal; opens it again whenever it is lost.
     pub async fn run(self, parts: SerialParts, shutdown: Shutdown) {
-        let ordered = self.ordered.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(ordered) = ordered {
-            shutdown.unless_given(run::Loop::new(self, parts, ordered).run()).await;
+        let wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(wanted) = wanted {
+            shutdown.unless_given(run::Loop::new(self, parts, wanted).run()).await;
         }
     }
 }

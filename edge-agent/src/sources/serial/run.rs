@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use edge_agent_core::Now;
@@ -10,13 +9,12 @@ use edge_agent_core::backoff::Backoff;
 use edge_agent_core::node::{Action, RawAssembly, Station};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
-use tributary_features::{Event, Value, vibration};
-use tributary_wire::link::{Deframer, Down, Features, MAX_FRAME, Order, Outcome, RawPart, Record, Up, encode};
-use tributary_wire::{EntityKey, EventId, Micros};
+use tributary_wire::Micros;
+use tributary_wire::link::{Deframer, Down, MAX_FRAME, Order, Outcome, Up, encode};
 
 use super::port::{self, Line};
-use super::{Ordered, Serial, SerialParts, raw};
-use crate::serve::{self, Submission};
+use super::records::Taken;
+use super::{Serial, SerialParts, Wanted, images};
 
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
@@ -28,34 +26,28 @@ const WRITE_WITHIN: Duration = Duration::from_secs(5);
 const ORDERS_BEGIN: i64 = 1_704_067_200;
 
 pub(super) struct Loop {
-    serial: Serial,
-    parts: SerialParts,
-    ordered: mpsc::Receiver<Ordered>,
+    pub(super) serial: Serial,
+    pub(super) parts: SerialParts,
+    wanted: mpsc::Receiver<Wanted>,
     replies: HashMap<u32, oneshot::Sender<Outcome>>,
-    station: Station,
-    raw: RawAssembly,
+    pub(super) station: Station,
+    pub(super) raw: RawAssembly,
     /// One count of the node's converter in nm/s²; of the present session.
-    count: Option<u32>,
-}
-
-/// Windows of one chunk of bytes: they share a commit.
-#[derive(Default)]
-struct Taken {
-    records: Vec<(u32, u32)>,
-    events: Vec<Event>,
-    /// A window came whose unit nobody has told.
-    unknown: bool,
+    pub(super) count: Option<u32>,
 }
 
 impl Loop {
-    pub(super) fn new(serial: Serial, parts: SerialParts, ordered: mpsc::Receiver<Ordered>) -> Self {
+    pub(super) fn new(serial: Serial, parts: SerialParts, wanted: mpsc::Receiver<Wanted>) -> Self {
         let orders_from = (parts.clock.wall() / Micros::SECOND - ORDERS_BEGIN).clamp(1, i64::from(u32::MAX / 2));
         let station = Station::new(Some(serial.config.node.clone()), orders_from as u32);
         let (replies, raw) = (HashMap::new(), RawAssembly::default());
-        Self { serial, parts, ordered, replies, station, raw, count: None }
+        Self { serial, parts, wanted, replies, station, raw, count: None }
     }
 
     pub(super) async fn run(mut self) {
+        for parcel in images::kept(&self.serial.config, &self.serial.folder) {
+            self.station.bring(parcel);
+        }
         let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT, rand::random());
         loop {
             let config = self.serial.config.clone();
@@ -102,9 +94,14 @@ impl Loop {
                     Ok(count) => self.bytes(&mut line, &mut deframer, &bytes[..count]).await,
                     Err(error) => Err(error),
                 },
-                Some((order, reply)) = self.ordered.recv() => {
-                    self.replies.retain(|_, reply| !reply.is_closed());
-                    self.replies.insert(self.station.order(order), reply);
+                Some(wanted) = self.wanted.recv() => {
+                    match wanted {
+                        Wanted::Order(order, reply) => {
+                            self.replies.retain(|_, reply| !reply.is_closed());
+                            self.replies.insert(self.station.order(order), reply);
+                        }
+                        Wanted::Image(parcel) => self.station.bring(parcel),
+                    }
                     Ok(())
                 }
                 () = tokio::time::sleep(wait) => Ok(()),
@@ -121,7 +118,8 @@ impl Loop {
     }
 
     async fn send_due(&mut self, line: &mut Box<dyn Line>) -> io::Result<()> {
-        for message in self.station.due(self.now()) {
+        let now = self.now();
+        for message in self.station.due(now) {
             send(line, &message).await?;
         }
         Ok(())
@@ -132,6 +130,7 @@ impl Loop {
         let mut status = self.serial.status_mut();
         status.there = self.station.is_there(now);
         status.clock_error_us = self.station.clock_error();
+        status.bringing(self.station.progress());
         (status.lost, status.repeated, status.strange) = (counts.lost, counts.repeated, counts.strange);
     }
 
@@ -172,6 +171,14 @@ impl Loop {
                         self.count = Some(about.count);
                         self.serial.status_mut().about(&about);
                     }
+                    Action::Holds(holds) => self.serial.status_mut().holds(&holds),
+                    Action::Delivered(delivered) => {
+                        images::forget(&self.serial.folder, &delivered);
+                        let mut status = self.serial.status_mut();
+                        status.delivered(&delivered);
+                        let (node, kind, version) = (&status.node, delivered.kind, delivered.version);
+                        tracing::info!(node, ?kind, version, end = ?delivered.end, "an image for a sensor node is done with");
+                    }
                     Action::Take { session, number, wall, record } => {
                         self.take(&mut taken, session, number, wall, record).await;
                     }
@@ -191,104 +198,6 @@ impl Loop {
         }
         self.submit(taken).await;
         Ok(())
-    }
-
-    async fn take(&mut self, taken: &mut Taken, session: u32, number: u32, wall: Micros, record: Record<'_>) {
-        match record {
-            Record::Features(features) => {
-                let Some(count) = self.count else {
-                    // It comes again; until then the node is asked what it is.
-                    taken.unknown = true;
-                    return self.station.give_back(session, number);
-                };
-                self.serial.status_mut().score(features.axis, features.score);
-                taken.records.push((session, number));
-                taken.events.push(self.event(session, number, wall, &features, count));
-                return;
-            }
-            Record::Raw(part) => return self.raw(session, number, &part).await,
-            Record::Health(health) => self.serial.status_mut().health(&health),
-            Record::Crash(crash) => {
-                let mut status = self.serial.status_mut();
-                status.crash(&crash);
-                tracing::warn!(node = status.node, crash = status.crash, "a sensor node had to start again");
-            }
-            Record::About(_) | Record::Done { .. } => {}
-        }
-        self.station.stored(session, number);
-    }
-
-    /// What is kept of this node.
-    fn folder(&self) -> PathBuf {
-        self.parts.folder.join(&self.serial.config.node)
-    }
-
-    /// The event that a window is: only values that the view knows, since others would have it refused.
-    fn event(&self, session: u32, number: u32, time: Micros, features: &Features, count: u32) -> Event {
-        let node = &self.serial.config.node;
-        let view = self.parts.serving.view();
-        let known = |name: &str| view.values().iter().any(|field| field.name == name);
-        let values: Vec<(String, Value)> =
-            vibration::values(features, count).into_iter().filter(|(name, _)| known(name)).collect();
-        let id = format!("{:.40}-{session:08x}-{number}", node);
-        let id = EventId::new(&id).unwrap_or_else(|_| unreachable!("a node's name and numbers make an event id: {id}"));
-        Event { id, time, entities: vec![("node".into(), EntityKey::Text(node.clone()))], values }
-    }
-
-    async fn raw(&mut self, session: u32, number: u32, part: &RawPart<'_>) {
-        let assembled = self.raw.part(number, part);
-        for number in assembled.given_up {
-            self.station.stored(session, number);
-        }
-        let Some(window) = assembled.whole else { return };
-        let folder = self.folder().join("raw");
-        let (records, most) = (window.records.clone(), self.serial.config.raw_windows);
-        let kept = tokio::task::spawn_blocking(move || raw::keep(&folder, session, &window, most)).await;
-        let kept = kept.map_err(io::Error::other).flatten();
-        match kept {
-            Ok(()) => self.serial.status_mut().raw_windows += 1,
-            Err(error) => self.serial.status_mut().last_refusal = Some(format!("a raw window was not kept: {error}")),
-        }
-        // A full disk must not hold up the windows behind it: the node's memory is smaller still.
-        for number in records {
-            self.station.stored(session, number);
-        }
-    }
-
-    async fn submit(&mut self, taken: Taken) {
-        if taken.events.is_empty() {
-            return;
-        }
-        let submission = Submission {
-            source: self.serial.config.node.as_str().into(),
-            rules: self.serial.config.rules(),
-            events: taken.events,
-            progress: None,
-            durable: true,
-        };
-        match self.parts.serving.submit(submission).await {
-            Ok(outcomes) => {
-                for ((session, number), outcome) in taken.records.into_iter().zip(outcomes) {
-                    self.station.stored(session, number);
-                    let mut status = self.serial.status_mut();
-                    match outcome {
-                        serve::Outcome::Accepted { .. } => status.accepted += 1,
-                        serve::Outcome::Duplicate { .. } => status.duplicates += 1,
-                        serve::Outcome::Refused(refusal) => {
-                            status.refused += 1;
-                            status.last_refusal = Some(refusal.to_string());
-                        }
-                    }
-                }
-            }
-            // Nothing of it was kept: the node has it and sends it again.
-            Err(error) => {
-                self.serial.status_mut().last_refusal = Some(error.to_string());
-                for (session, number) in taken.records {
-                    self.station.give_back(session, number);
-                }
-            }
-        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The node's firmware on an emulated Cortex-M4 beside a real agent process: its UART on a socket, between them a tap
 //! that reads everything, and spoils some of it.
 
+mod images;
 mod tap;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -178,29 +179,47 @@ fn check_parity(raw: &BTreeMap<(u32, u32, u8), Vec<i16>>, told: &BTreeMap<(u32, 
     }
 }
 
+/// A node on the emulated machine, a tap on its line, and an agent behind it.
+struct Bench {
+    agent: Agent,
+    tap: Tap,
+    /// The node's program, its image beside it.
+    program: PathBuf,
+    _emulator: Running,
+    folder: tempfile::TempDir,
+}
+
+impl Bench {
+    /// Starts all of them.
+    async fn start(view: &str) -> Option<Self> {
+        let program = build()?;
+        let folder = tempfile::tempdir().unwrap();
+        let uart = folder.path().join("uart.sock");
+        let emulator =
+            firmware("run").arg(&program).arg(format!("unix:{}", uart.display())).stdin(Stdio::null()).spawn();
+        let _emulator = Running(emulator.unwrap());
+        let line = folder.path().join("line.sock");
+        let tap = Tap::start(&uart, &line).await;
+        std::fs::write(folder.path().join("view.toml"), view).unwrap();
+        let settings = format!(
+            "device = \"edge-1\"\nstate_dir = {:?}\nview = {:?}\n[[sources.serial]]\nport = \"unix:{}\"\nnode = \"{NODE}\"\nimage_keys = {:?}\n",
+            folder.path().join("state"),
+            folder.path().join("view.toml"),
+            line.display(),
+            images::keys_file(folder.path())
+        );
+        std::fs::write(folder.path().join("agent.toml"), settings).unwrap();
+        let local =
+            Client::new(Endpoint::Unix(folder.path().join("state/agent.sock"))).with_timeout(Duration::from_secs(60));
+        let mut agent = Agent { folder: folder.path().to_owned(), local, process: None };
+        agent.start();
+        Some(Self { agent, tap, program, _emulator, folder })
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_emulated_node_reaches_a_real_agent_over_a_bad_line_through_kills_and_restarts() {
-    let Some(program) = build() else { return };
-    let folder = tempfile::tempdir().unwrap();
-    let uart = folder.path().join("uart.sock");
-    let emulator = firmware("run").arg(&program).arg(format!("unix:{}", uart.display())).stdin(Stdio::null()).spawn();
-    let _emulator = Running(emulator.unwrap());
-
-    let line = folder.path().join("line.sock");
-    let tap = Tap::start(&uart, &line).await;
-    std::fs::write(folder.path().join("view.toml"), VIEW).unwrap();
-    let settings = format!(
-        "device = \"edge-1\"\nstate_dir = {:?}\nview = {:?}\n[[sources.serial]]\nport = \"unix:{}\"\nnode = \"{NODE}\"\n",
-        folder.path().join("state"),
-        folder.path().join("view.toml"),
-        line.display()
-    );
-    std::fs::write(folder.path().join("agent.toml"), settings).unwrap();
-    let local =
-        Client::new(Endpoint::Unix(folder.path().join("state/agent.sock"))).with_timeout(Duration::from_secs(60));
-    let mut agent = Agent { folder: folder.path().to_owned(), local, process: None };
-    agent.start();
-
+    let Some(Bench { folder, tap, mut agent, _emulator, .. }) = Bench::start(VIEW).await else { return };
     let node = agent.until("windows come in", |node| node["accepted"].as_u64() >= Some(6)).await;
     assert_eq!((&node["kind"], &node["starts"], &node["rate"]), (&json!("mps2"), &json!(1), &json!(1000)), "{node}");
     agent.order(json!({"send_raw": 2})).await;
