@@ -208,6 +208,7 @@ impl Hub {
         parts.spawn(name("training", training::work(self.clone(), stop.clone())));
         parts.spawn(name("monitor", monitor::run(self.clone(), stop.clone())));
         parts.spawn(name("repository", publish::run(self.clone(), stop.clone())));
+        parts.spawn(name("expiry warnings", publish::warnings::run(self.clone(), stop.clone())));
         parts.spawn(name("rollouts", rollout::run(self.clone(), stop.clone())));
         parts.spawn(name("commands", orders::run(self.clone(), results, stop.clone())));
 

@@ -32,6 +32,7 @@ mod aliases;
 mod packages;
 mod range;
 mod repository;
+mod signing;
 mod releases;
 mod session;
 mod tokens;
@@ -157,6 +158,7 @@ fn groups() -> Groups {
         .merge(aliases::routes())
         .merge(packages::routes())
         .merge(repository::routes())
+        .merge(signing::routes())
         .merge(releases::routes())
         .merge(session::routes())
         .merge(tokens::routes())
@@ -165,7 +167,7 @@ fn groups() -> Groups {
         .merge(orders::routes())
         .merge(audit::routes());
     let work = OpenApiRouter::new().merge(datasets::work_routes()).merge(compare::routes()).merge(audit::work_routes());
-    Groups { quick, labels: labels::routes(), uploads: versions::upload_routes(), work }
+    Groups { quick, labels: labels::routes(), uploads: versions::upload_routes().merge(signing::upload_routes()), work }
 }
 
 /// The description of the whole API, as it is committed in `openapi.json`.

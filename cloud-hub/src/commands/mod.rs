@@ -15,6 +15,7 @@ mod repository;
 mod rollouts;
 mod orders;
 mod audit;
+mod keys;
 pub mod benchmark;
 
 use std::ffi::OsString;
@@ -116,6 +117,9 @@ enum Command {
     /// The audit log: who changed what, and whether it is whole
     #[command(subcommand)]
     Audit(audit::Audit),
+    /// Who may sign what in the repository that devices believe
+    #[command(subcommand)]
+    Keys(keys::Keys),
     /// Figures beside published ones, from data that you bring
     #[command(subcommand)]
     Benchmark(benchmark::Benchmark),
@@ -157,6 +161,10 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         if let Command::Audit(command) = command {
             return command.run(&global).await;
         }
+        // Keys are also made, and files signed, on machines that never see a hub.
+        if let Command::Keys(command) = command {
+            return command.run(&global).await;
+        }
         let remote = Remote::new(&global)?;
         match command {
             Command::Device(command) => command.run(&remote).await,
@@ -174,7 +182,9 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
             Command::Rollout(command) => command.run(&remote).await,
             Command::Alert(command) => command.run(&remote).await,
             Command::Access(command) => command.run(&remote).await,
-            Command::Serve(_) | Command::Config(_) | Command::Benchmark(_) | Command::Audit(_) => Ok(()),
+            Command::Serve(_) | Command::Config(_) | Command::Benchmark(_) | Command::Audit(_) | Command::Keys(_) => {
+                Ok(())
+            }
         }
     })?;
     Ok(ExitCode::SUCCESS)

@@ -21,6 +21,10 @@ mod apply;
 mod line_targets;
 mod run;
 pub mod files;
+pub mod ceremony;
+pub mod lifetimes;
+pub mod status;
+pub mod warnings;
 
 pub use apply::{Applied, ApplyError, Applying, RoleVersion, apply};
 pub use error::PublishError;

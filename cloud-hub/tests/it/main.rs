@@ -7,6 +7,7 @@ mod http;
 mod https;
 mod models;
 mod repository;
+mod keys;
 mod labels;
 mod training;
 mod monitor;

@@ -1,0 +1,158 @@
+//! Where the signed repository stands: who may sign what, until when it is good, and what a person should do next.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use sqlx::SqliteConnection;
+use tributary_wire::Micros;
+use utoipa::ToSchema;
+
+use super::lifetimes::{Standing, standing};
+use super::roles::{self, PublicKey, RoleName, Signers};
+use super::store::{self, Stored};
+use super::{Keys, PublishError};
+use crate::publish::ceremony::ASSIGNMENTS;
+
+/// A key that may sign a role.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct KeyStatus {
+    /// Its name in the metadata.
+    pub id: String,
+    /// Who holds its secret half, as the metadata says.
+    pub holder: String,
+    /// The public key, 64 hexadecimal digits.
+    pub public: String,
+    /// Whether this hub has its secret half.
+    pub here: bool,
+}
+
+/// A role of the repository.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RoleStatus {
+    /// Its name; `assignments` for the keys of assignments, which stand in the targets.
+    pub role: String,
+    /// Its newest version; nothing while nobody has signed one.
+    pub version: Option<u64>,
+    /// Until when that is good, UTC microseconds.
+    pub expires: Option<i64>,
+    /// How near that is.
+    pub standing: Standing,
+    /// Signatures that it needs.
+    pub threshold: u64,
+    /// Who may sign it.
+    pub keys: Vec<KeyStatus>,
+    /// The hub signs it by itself, whenever it is due.
+    pub by_hub: bool,
+    /// Releases that wait for a person's signature.
+    pub waiting: u64,
+    /// What a person should do; empty: nothing.
+    pub next: String,
+}
+
+/// Every role of the repository; nothing when the hub has none yet.
+pub async fn status(catalog: &mut SqliteConnection, keys: &Keys, now: Micros) -> Result<Vec<RoleStatus>, PublishError> {
+    let mut newest: BTreeMap<String, Stored> = BTreeMap::new();
+    for stored in store::all(&mut *catalog).await? {
+        newest.insert(stored.role.clone(), stored);
+    }
+    let (Some(root), Some(targets)) = (newest.get("root"), newest.get("targets")) else { return Ok(Vec::new()) };
+    let content = roles::read_targets(&targets.bytes)?;
+    let mut listed = Vec::new();
+    for role in [RoleName::Root, RoleName::Targets, RoleName::Snapshot, RoleName::Timestamp] {
+        listed.push((role.to_string(), roles::listed(&root.bytes, &role)?));
+    }
+    let announced = content.targets.iter().filter_map(|target| target.listed_keys().ok()).flatten();
+    listed.push((ASSIGNMENTS.to_owned(), Signers::any_of(announced)));
+    listed.extend(content.delegations.into_iter().map(|found| (found.role, found.signers)));
+    let waiting: Vec<(String, i64)> =
+        sqlx::query_as("select line, count(*) from releases where state = 'waiting' group by line")
+            .fetch_all(&mut *catalog)
+            .await?;
+    let waiting: BTreeMap<String, u64> =
+        waiting.into_iter().map(|(line, count)| (format!("models/{line}"), count as u64)).collect();
+    let held = keys.all();
+    let row = |(role, signers): (String, Signers)| {
+        let here = |key: &PublicKey| held.iter().any(|own| own.verifying_key() == key.key);
+        let key = |key: &PublicKey| KeyStatus {
+            id: key.id(),
+            holder: key.holder.clone(),
+            public: key.key.to_hex(),
+            here: here(key),
+        };
+        let stored = newest.get(&role);
+        let keys: Vec<KeyStatus> = signers.keys.iter().map(key).collect();
+        let by_hub = keys.iter().filter(|key| key.here).count() as u64 >= signers.threshold;
+        let mut row = RoleStatus {
+            version: stored.map(|stored| stored.version as u64),
+            expires: stored.map(|stored| stored.expires),
+            standing: stored.map_or(Standing::Fine, |found| standing(Micros(found.stored), Micros(found.expires), now)),
+            threshold: signers.threshold,
+            keys,
+            by_hub,
+            waiting: waiting.get(&role).copied().unwrap_or_default(),
+            next: String::new(),
+            role,
+        };
+        advise(&mut row);
+        row
+    };
+    Ok(listed.into_iter().map(row).collect())
+}
+
+/// Roles that nobody but the hub signs.
+const ONLINE: [&str; 3] = ["snapshot", "timestamp", ASSIGNMENTS];
+
+/// Says what to do about a role.
+fn advise(row: &mut RoleStatus) {
+    let role = row.role.strip_prefix("models/").unwrap_or(&row.role);
+    if ONLINE.contains(&role) && !row.by_hub {
+        row.standing = row.standing.max(Standing::Urgent);
+        let file = if role == ASSIGNMENTS { "targets" } else { "root" };
+        row.next = format!(
+            "this hub holds none of the keys: cloud-hub keys draft {file} --renew {role} --out DIR, then sign and apply"
+        );
+        return;
+    }
+    row.next = match (row.by_hub, row.standing) {
+        (_, Standing::Fine) if row.waiting > 0 => {
+            let (count, are) = if row.waiting == 1 {
+                ("1 release".to_owned(), "waits")
+            } else {
+                (format!("{} releases", row.waiting), "wait")
+            };
+            format!("{count} {are} for a signature: cloud-hub keys draft {role} --out DIR")
+        }
+        (_, Standing::Fine) => String::new(),
+        (true, _) => "the hub should have signed it again: its log says why it could not".to_owned(),
+        (false, Standing::Expired) => format!("it has expired; sign the next: cloud-hub keys draft {role} --out DIR"),
+        (false, _) => format!("sign the next version: cloud-hub keys draft {role} --out DIR"),
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(role: &str, by_hub: bool, standing: Standing, waiting: u64) -> RoleStatus {
+        let (version, expires) = (Some(1), Some(9));
+        let keys = Vec::new();
+        let role = role.to_owned();
+        let mut row =
+            RoleStatus { role, version, expires, standing, threshold: 1, keys, by_hub, waiting, next: String::new() };
+        advise(&mut row);
+        row
+    }
+
+    #[test]
+    fn who_has_to_do_something_is_told_what() {
+        assert_eq!(row("root", false, Standing::Fine, 0).next, "");
+        assert!(row("root", false, Standing::Soon, 0).next.contains("keys draft root"));
+        assert!(row("models/card-fraud", false, Standing::Expired, 0).next.contains("keys draft card-fraud"));
+        assert!(row("models/card-fraud", false, Standing::Fine, 2).next.starts_with("2 releases wait"));
+        assert!(row("snapshot", true, Standing::Soon, 0).next.contains("log"));
+        let lost = row("assignments", false, Standing::Fine, 0);
+        assert_eq!(lost.standing, Standing::Urgent);
+        assert!(lost.next.contains("keys draft targets --renew assignments"));
+        assert!(row("timestamp", false, Standing::Expired, 0).next.contains("draft root --renew timestamp"));
+    }
+}
