@@ -1,5 +1,7 @@
 //! `repository`: the signed repository as a tree of files that any web server can hand to devices.
 
+mod listing;
+
 use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -7,13 +9,13 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use clap::Subcommand;
 use hyper::StatusCode;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use tributary_process::durable;
-use tributary_release::{Hasher, hashed_path, sha256_file};
+use tributary_release::{Hasher, sha256_file};
 use tributary_wire::Sha256;
 
 use super::{Failure, Remote};
+use listing::{Content, Index, Meta, Patch, inside, listed, parse, same, targets};
 
 /// Largest metadata file that is read.
 const MAX_METADATA: u64 = 16 << 20;
@@ -49,67 +51,6 @@ impl Repository {
         remote.done(&answer, &sentence);
         Ok(())
     }
-}
-
-/// How metadata names another file of metadata.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-struct Meta {
-    version: u64,
-    length: u64,
-    hashes: Hashes,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-struct Hashes {
-    sha256: Sha256,
-}
-
-/// A file that metadata vouches for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Content {
-    path: String,
-    length: Option<u64>,
-    sha256: Sha256,
-}
-
-/// The patches to one package, as `index.json` lists them.
-#[derive(Debug, Deserialize)]
-struct Index {
-    patches: Vec<Patch>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Patch {
-    from: Option<Sha256>,
-    format: String,
-    length: u64,
-    sha256: Sha256,
-}
-
-fn parse(path: &str, bytes: &[u8]) -> Result<Value, Failure> {
-    let value = serde_json::from_slice(bytes).with_context(|| format!("the hub's {path} is not metadata"));
-    Ok(value?)
-}
-
-/// What a snapshot or timestamp lists, by file name.
-fn listed(path: &str, metadata: &Value) -> Result<Vec<(String, Meta)>, Failure> {
-    let entries = metadata["signed"]["meta"].as_object().into_iter().flatten();
-    let read = |(name, meta): (&String, &Value)| {
-        let meta = Meta::deserialize(meta).with_context(|| format!("what {path} says of {name}"))?;
-        Ok((name.clone(), meta))
-    };
-    entries.map(read).collect()
-}
-
-/// What a targets role vouches for.
-fn targets(path: &str, metadata: &Value) -> Result<Vec<Content>, Failure> {
-    let entries = metadata["signed"]["targets"].as_object().into_iter().flatten();
-    let read = |(name, target): (&String, &Value)| {
-        let hashes = Hashes::deserialize(&target["hashes"]).with_context(|| format!("what {path} says of {name}"))?;
-        let path = format!("targets/{}", hashed_path(name, &hashes.sha256));
-        Ok(Content { path, length: target["length"].as_u64(), sha256: hashes.sha256 })
-    };
-    entries.map(read).collect()
 }
 
 struct Export<'a> {
@@ -274,12 +215,6 @@ impl Export<'_> {
     }
 }
 
-/// A name that the hub gave leads nowhere but into the folder.
-fn inside(path: &str) -> Result<&Path, Failure> {
-    let plain = path.split('/').all(|part| !part.is_empty() && part != "." && part != ".." && !part.contains('\\'));
-    if plain { Ok(Path::new(path)) } else { Err(anyhow::anyhow!("the hub names a file {path:?}").into()) }
-}
-
 /// Makes a folder whose name, and those above it, survive a power cut.
 fn make_folder(folder: &Path) -> Result<(), Failure> {
     let missing: Vec<&Path> = folder.ancestors().take_while(|folder| !folder.is_dir()).collect();
@@ -289,40 +224,4 @@ fn make_folder(folder: &Path) -> Result<(), Failure> {
         made.with_context(|| format!("could not create {}", folder.display()))?;
     }
     Ok(())
-}
-
-fn same(path: &str, expected: (u64, Sha256), found: (u64, Sha256)) -> Result<(), Failure> {
-    if expected == found {
-        return Ok(());
-    }
-    let ((length, sha256), (found_length, found_sha256)) = (expected, found);
-    Err(Failure::Other(anyhow::anyhow!(
-        "the hub sent {path} with {found_length} bytes and hash {found_sha256}; the metadata says {length} and {sha256}"
-    )))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn metadata_says_what_a_mirror_holds() {
-        let hash = "ab".repeat(32);
-        let snapshot =
-            json!({"signed": {"meta": {"models/a.json": {"version": 3, "length": 9, "hashes": {"sha256": hash}}}}});
-        let (name, meta) = listed("x", &snapshot).unwrap().remove(0);
-        assert_eq!((name.as_str(), meta.version, meta.length), ("models/a.json", 3, 9));
-        let role = json!({"signed": {"targets": {"models/a/v1.tpk": {"length": 5, "hashes": {"sha256": hash}}}}});
-        let content = targets("x", &role).unwrap().remove(0);
-        assert_eq!((content.path, content.length), (format!("targets/models/a/{hash}.v1.tpk"), Some(5)));
-        let bare = json!({"signed": {"meta": {"models/a.json": {"version": 3}}}});
-        assert!(
-            matches!(listed("metadata/2.snapshot.json", &bare), Err(Failure::Other(error)) if format!("{error:#}").contains("models/a.json"))
-        );
-        assert!(
-            inside("targets/../../etc/x").is_err()
-                && inside("/etc/x").is_err()
-                && inside("metadata/1.root.json").is_ok()
-        );
-    }
 }

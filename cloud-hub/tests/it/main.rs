@@ -2,22 +2,12 @@
 
 mod support;
 mod offline;
+mod package_file;
 mod access;
 mod http;
 mod https;
 mod models;
 mod repository;
-mod keys;
-mod labels;
-mod training;
-mod monitor;
-mod rollouts;
-mod routes;
-mod sessions;
-mod openapi;
-mod pages;
-mod command_line;
-mod orders;
-mod audit;
-mod devices;
-mod identity;
+mod chain;
+mod served;
+mod mirror;
