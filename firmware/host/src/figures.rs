@@ -1,9 +1,10 @@
-//! Prints the node's figures: what it takes of flash and RAM, how much a window costs, what the link adds and carries.
+//! Prints the node's figures: what it takes of flash and RAM, how much a window costs, what the link adds and carries, how
+//! far the int8 model is from floating point.
 
 use std::error::Error;
 use std::process::Command;
 
-use crate::{elf, emulator, line};
+use crate::{elf, emulator, line, train};
 
 /// Memory for records that wait is a choice of the board; it is not counted as the program's.
 const RECORD_MEMORY: u32 = 768 * 1024;
@@ -49,5 +50,7 @@ pub fn print() -> Result<(), Box<dyn Error>> {
         let shown = format!("{percent} %");
         println!("{shown:<24}{:>12.1}{:>14.0}{share:>10.1} %{:>18.2}", goodput.windows, goodput.bytes, goodput.tries);
     }
+    println!();
+    train::print_parity(&train::learnt()?)?;
     Ok(())
 }

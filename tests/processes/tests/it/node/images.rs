@@ -60,7 +60,7 @@ fn hanging() -> Vec<u8> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn models_and_firmware_reach_an_emulated_node_are_tried_and_what_does_not_pass_goes_back() {
-    let Some(Bench { mut agent, tap, program, _emulator, folder }) = Bench::start(VIEW).await else { return };
+    let Some(Bench { mut agent, tap, program, _emulator, folder }) = Bench::start(VIEW, None).await else { return };
     let _folder = folder;
     let version = |node: &Value, kind: &str, version: u32, state: &str| {
         node[kind]["version"] == version && node[kind]["state"] == state

@@ -2,11 +2,13 @@
 //! that reads everything, and spoils some of it.
 
 mod images;
+mod learning;
 mod tap;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use hyper::Method;
@@ -16,6 +18,7 @@ use tributary_features::vibration;
 use tributary_process::http::{Client, Endpoint};
 use tributary_wire::link::Features;
 
+use crate::process::{Hub, run};
 use tap::Tap;
 
 /// An emulated machine beside a debug build, both on a busy machine.
@@ -67,24 +70,39 @@ fn firmware(script: &str) -> Command {
     Command::new(folder.join(script))
 }
 
-/// The node's program, whose bearing wears from the tenth second on. `None` where it cannot be built or run: that is
+/// Tests that want the program find what the first of them built.
+static BUILDING: Mutex<()> = Mutex::new(());
+
+fn missing(what: &str) {
+    assert!(std::env::var_os("CI").is_none(), "the emulated node: {what}");
+    crate::tools::skipped("the emulated node", what);
+}
+
+fn can_emulate() -> bool {
+    let can = Command::new("qemu-system-arm").arg("--version").output().is_ok();
+    if !can {
+        missing("qemu-system-arm is not installed; .ci/install installs it");
+    }
+    can
+}
+
+/// The node's program, whose bearing wears from the twentieth second on. `None` where it cannot be built or run: that is
 /// skipped, loudly, and in CI a failure.
 fn build() -> Option<PathBuf> {
-    let missing = |what: &str| {
-        assert!(std::env::var_os("CI").is_none(), "the emulated node: {what}");
-        crate::tools::skipped("the emulated node", what);
-        None
-    };
-    if Command::new("qemu-system-arm").arg("--version").output().is_err() {
-        return missing("qemu-system-arm is not installed; .ci/install installs it");
+    let _one_at_a_time = BUILDING.lock();
+    if !can_emulate() {
+        return None;
     }
     // Beside the other build outputs; the firmware's cargo has its own folder and so its own lock.
     let target = Path::new(env!("CARGO_BIN_EXE_programs")).ancestors().nth(2).unwrap().join("firmware");
-    let built = firmware("build").env("FIRMWARE_TARGET_DIR", target).env("NODE_WEARS_AFTER", "10000").output().unwrap();
+    let built = firmware("build").env("FIRMWARE_TARGET_DIR", target).env("NODE_WEARS_AFTER", "20000").output().unwrap();
     let (out, log) = (String::from_utf8_lossy(&built.stdout), String::from_utf8_lossy(&built.stderr));
     match built.status.code() {
         Some(0) => Some(PathBuf::from(out.trim())),
-        Some(3) => missing(&format!("no toolchain for its processor: {log}")),
+        Some(3) => {
+            missing(&format!("no toolchain for its processor: {log}"));
+            None
+        }
         _ => panic!("firmware/build failed: {log}"),
     }
 }
@@ -190,8 +208,8 @@ struct Bench {
 }
 
 impl Bench {
-    /// Starts all of them.
-    async fn start(view: &str) -> Option<Self> {
+    /// Starts all of them, the agent enrolled with a hub if there is one.
+    async fn start(view: &str, hub: Option<&Hub>) -> Option<Self> {
         let program = build()?;
         let folder = tempfile::tempdir().unwrap();
         let uart = folder.path().join("uart.sock");
@@ -201,14 +219,21 @@ impl Bench {
         let line = folder.path().join("line.sock");
         let tap = Tap::start(&uart, &line).await;
         std::fs::write(folder.path().join("view.toml"), view).unwrap();
+        let url = hub.map(|hub| format!("https://{}", hub.address("https")));
+        let hub_url = url.as_ref().map_or(String::new(), |url| format!("[hub]\nurl = \"{url}\"\n"));
         let settings = format!(
-            "device = \"edge-1\"\nstate_dir = {:?}\nview = {:?}\n[[sources.serial]]\nport = \"unix:{}\"\nnode = \"{NODE}\"\nimage_keys = {:?}\n",
+            "device = \"edge-1\"\nstate_dir = {:?}\nview = {:?}\n{hub_url}[[sources.serial]]\nport = \"unix:{}\"\nnode = \"{NODE}\"\nimage_keys = {:?}\n",
             folder.path().join("state"),
             folder.path().join("view.toml"),
             line.display(),
             images::keys_file(folder.path())
         );
-        std::fs::write(folder.path().join("agent.toml"), settings).unwrap();
+        let config = folder.path().join("agent.toml");
+        std::fs::write(&config, settings).unwrap();
+        if let (Some(hub), Some(url)) = (hub, &url) {
+            let config = config.display().to_string();
+            run("agent", &["enroll", "--config", &config, "--hub", url, "--token", &hub.token(1)]);
+        }
         let local =
             Client::new(Endpoint::Unix(folder.path().join("state/agent.sock"))).with_timeout(Duration::from_secs(60));
         let mut agent = Agent { folder: folder.path().to_owned(), local, process: None };
@@ -219,7 +244,7 @@ impl Bench {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_emulated_node_reaches_a_real_agent_over_a_bad_line_through_kills_and_restarts() {
-    let Some(Bench { folder, tap, mut agent, _emulator, .. }) = Bench::start(VIEW).await else { return };
+    let Some(Bench { folder, tap, mut agent, _emulator, .. }) = Bench::start(VIEW, None).await else { return };
     let node = agent.until("windows come in", |node| node["accepted"].as_u64() >= Some(6)).await;
     assert_eq!((&node["kind"], &node["starts"], &node["rate"]), (&json!("mps2"), &json!(1), &json!(1000)), "{node}");
     agent.order(json!({"send_raw": 2})).await;

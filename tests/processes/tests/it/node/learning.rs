@@ -1,0 +1,59 @@
+//! The whole way round: an emulated node's windows reach the lake of a real hub, a model is learnt from the healthy ones,
+//! and the node takes it, tries it, keeps it, and finds the worn bearing with it.
+
+use tributary_vibration::lake::{self, ADXL345_COUNT};
+use tributary_vibration::{VIEW_TOML, learn};
+use tributary_wire::Micros;
+
+use super::Bench;
+use super::images::key;
+use crate::process::Hub;
+
+/// The emulated machine is healthy for twenty seconds; a little less is learnt from.
+const HEALTHY: i64 = 19 * Micros::SECOND;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_s_windows_reach_the_hub_and_what_was_learnt_from_them_comes_back_to_the_node() {
+    if !super::can_emulate() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mut hub = Hub::start(folder.path()).await;
+    let Some(Bench { agent, _emulator, folder: _folder, tap: _tap, .. }) = Bench::start(VIEW_TOML, Some(&hub)).await
+    else {
+        return;
+    };
+
+    let lake = hub.lake();
+    let healthy = hub
+        .process
+        .until("the healthy windows are in the lake", async || {
+            let windows = lake::windows(&lake).map_err(|error| format!("{error:#}"))?;
+            let first = windows.first().map_or(0, |first| first.time);
+            let worn = windows.iter().filter(|window| window.time > first + HEALTHY + Micros::SECOND).count();
+            if worn == 0 {
+                return Err(format!("{} windows", windows.len()));
+            }
+            let healthy = windows.into_iter().filter(|window| window.time < first + HEALTHY);
+            Ok(healthy.map(|recorded| recorded.window.input(ADXL345_COUNT)).collect::<Vec<_>>())
+        })
+        .await;
+    // Four windows of three axes a second, but for those that the batch on its way still holds.
+    assert!(healthy.len() > 200, "{} windows", healthy.len());
+    let learnt = learn(&healthy).unwrap();
+    let parity = learnt.parity(&healthy).unwrap();
+    assert!(parity.agree.0 == parity.agree.1, "{parity:?}");
+
+    let image = lake::image(&learnt, "mps2", 2, 1, &key()).unwrap();
+    let (status, answer) = agent.bring(&image).await;
+    assert_eq!(status, 202, "{answer}");
+    let node = agent
+        .until("the learnt model is confirmed", |node| {
+            node["model"]["version"] == 2 && node["model"]["state"] == "confirmed" && node["threshold"].is_u64()
+        })
+        .await;
+    assert_eq!(node["threshold"].as_u64(), Some(learnt.model().unwrap().threshold().into()), "{node}");
+    // The machine began anew with its node; when it wears, the node finds that by what it was sent.
+    let before = node["anomalies"].as_u64().unwrap();
+    agent.until("it finds the worn bearing", |node| node["anomalies"].as_u64() > Some(before + 3)).await;
+}
