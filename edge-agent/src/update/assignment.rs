@@ -67,8 +67,9 @@ impl Updates {
         if let Some(again) = self.again(&signed) {
             // The hub's answer to a question. It may have been signed later than the first.
             self.witness(again.desired().issued, again.audit()).await;
+            let expires = again.desired().expires;
             for index in 0..self.lines.len() {
-                self.tell(index, Input::Confirmed(self.generation)).await;
+                self.tell(index, Input::Confirmed { generation: self.generation, expires }).await;
             }
             return Ok(());
         }

@@ -60,6 +60,9 @@ pub enum FetchError {
         /// What is on disk.
         found: u64,
     },
+    /// This device lacks what the package needs; nothing was downloaded.
+    #[error("it does not fit this device: {}", .0.join("; "))]
+    Unfit(Vec<String>),
     /// What came is not what was released, or cannot be kept.
     #[error(transparent)]
     File(#[from] FileError),
@@ -83,6 +86,7 @@ impl FetchError {
             Self::Statement(_) | Self::LongStatement { .. } | Self::Release(_) | Self::TooLong { .. } => {
                 FetchFailure::Damaged
             }
+            Self::Unfit(lacks) => FetchFailure::Unfit(lacks.clone()),
             Self::Open(_) => FetchFailure::Refused,
         }
     }

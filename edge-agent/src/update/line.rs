@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use edge_agent_core::updater::{Record, Updater};
+use edge_agent_core::updater::{Record, RecordV1, Updater};
 use serde::{Deserialize, Serialize};
 use tokio::task::AbortHandle;
 use tributary_wire::{LineName, ReleaseRef, Role, Sha256};
@@ -16,7 +16,17 @@ pub(super) const RECORDS: &str = "update/line/";
 /// Versions of a stored record.
 #[derive(Serialize, Deserialize)]
 pub(super) enum StoredRecord {
-    V1(Record),
+    V1(RecordV1),
+    V2(Record),
+}
+
+impl From<StoredRecord> for Record {
+    fn from(stored: StoredRecord) -> Self {
+        match stored {
+            StoredRecord::V1(record) => record.into(),
+            StoredRecord::V2(record) => record,
+        }
+    }
 }
 
 /// What a task beside the loop has finished.

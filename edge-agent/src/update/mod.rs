@@ -23,7 +23,7 @@ use tokio::sync::{mpsc, watch};
 use tributary_process::clock::Clock;
 use tributary_process::config::HumanDuration;
 use tributary_release::VerifyingKeys;
-use tributary_wire::{AssignmentV1, AuditHead, DeviceId, Generation, LineName, LineReport, Micros};
+use tributary_wire::{AssignmentV1, AuditHead, DeviceId, Generation, LineName, LineReport, Micros, Unfit};
 
 use audit::AuditWatch;
 pub use fetch::FetchError;
@@ -135,6 +135,7 @@ enum Message {
 #[derive(Debug, Default)]
 struct Shown {
     lines: Vec<LineReport>,
+    unfit: Vec<Unfit>,
     generation: Generation,
     asks: bool,
     problem: Option<String>,
@@ -154,6 +155,11 @@ impl Handle {
     /// Where every line stands.
     pub fn lines(&self) -> Vec<LineReport> {
         self.shown().lines.clone()
+    }
+
+    /// The assigned releases that this device cannot run, and what it lacks for each.
+    pub fn unfit(&self) -> Vec<Unfit> {
+        self.shown().unfit.clone()
     }
 
     /// The newest accepted assignment; 0: none yet.

@@ -4,14 +4,14 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use edge_agent_core::updater::{Action, Input, Record, Updater};
+use edge_agent_core::updater::{Action, Input, Record, ServeFailure, Updater};
 use tributary_process::shutdown::Shutdown;
-use tributary_wire::{LineName, ReleaseRef, Role, UpdaterState};
+use tributary_wire::{LineName, ReleaseRef, Role, Sha256, UpdaterState};
 
 use super::fetch::{Fetcher, blocking};
 use super::line::{Done, Line, RECORDS, StoredRecord, Work};
 use super::{Message, UpdateError, Updates};
-use crate::packages::ActivePackage;
+use crate::packages::{ActivePackage, FileError, OpenError};
 use crate::words::in_words;
 
 /// How often a package that is not on trial is looked at, for reports.
@@ -94,9 +94,9 @@ impl Updates {
         let (store, stored_key) = (self.parts.store.clone(), key.clone());
         let record = match blocking(move || store.blob_get(&stored_key)).await?? {
             Some(bytes) => {
-                let StoredRecord::V1(record) =
+                let stored: StoredRecord =
                     postcard::from_bytes(&bytes).map_err(|source| UpdateError::Record { key, source })?;
-                record
+                stored.into()
             }
             None => Record::default(),
         };
@@ -175,7 +175,7 @@ impl Updates {
         let (store, key) = (self.parts.store.clone(), Line::key(&line.name, &line.role));
         tracing::info!(line = %line.name, role = %line.role, state = ?record.state(), "updater");
         let stored = blocking(move || {
-            let bytes = postcard::to_allocvec(&StoredRecord::V1(record)).expect("plain data always serialises");
+            let bytes = postcard::to_allocvec(&StoredRecord::V2(record)).expect("plain data always serialises");
             store.blob_put(&key, &bytes)
         });
         match stored.await {
@@ -233,7 +233,9 @@ impl Updates {
                 }
                 Input::Serving(sha256)
             }
-            (Err(error), Some(sha256)) => Input::ServeFailed { sha256, reason: in_words(&error) },
+            (Err(error), Some(sha256)) => {
+                Input::ServeFailed { sha256, failure: ServeFailure::Refused, reason: in_words(&error) }
+            }
             // Only a line that is not served here fails to give up its package, and such a line has none.
             (Err(_), None) => Input::Serving(None),
         }
@@ -263,10 +265,26 @@ impl Updates {
                 line.carried_out = line.order;
                 let reason = in_words(&error);
                 tracing::error!(line = %line.name, %reason, "package cannot serve");
-                Input::ServeFailed { sha256, reason }
+                let failure = match &error {
+                    OpenError::File(error) => {
+                        self.discard(&sha256, error);
+                        ServeFailure::Damaged
+                    }
+                    _ => ServeFailure::Refused,
+                };
+                Input::ServeFailed { sha256, failure, reason }
             }
         };
         self.tell(index, input).await;
+    }
+
+    /// A file whose bytes have changed makes room for another copy; one that could not be read may be read later.
+    fn discard(&self, sha256: &Sha256, error: &FileError) {
+        if error.is_damage()
+            && let Err(error) = self.parts.files.remove(sha256)
+        {
+            tracing::warn!(%error, "damaged package file not removed");
+        }
     }
 
     /// Shows every updater what its package has done.
@@ -293,6 +311,7 @@ impl Updates {
     pub(super) fn show(&self) {
         let mut shown = self.shown.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         shown.lines = self.lines.iter().map(|line| line.updater.report(line.engine)).collect();
+        shown.unfit = self.lines.iter().filter_map(|line| line.updater.unfit()).collect();
         shown.generation = self.generation;
         shown.asks = self.lines.iter().any(|line| line.updater.asks());
         shown.problem.clone_from(&self.problem);

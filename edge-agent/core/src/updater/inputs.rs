@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use tributary_release::Probation;
-use tributary_wire::{Generation, Sha256, TrialReport};
+use tributary_wire::{Generation, Micros, Sha256, TrialReport};
 
-use super::{Action, Candidate, FetchFailure, Updater, Wanted};
+use super::{Action, Candidate, FetchFailure, ServeFailure, Updater, Wanted};
 
 impl Updater {
     pub(super) fn assigned(&mut self, wanted: Wanted) {
@@ -16,6 +16,10 @@ impl Updater {
         let staged = matches!(&self.record.candidate, Candidate::Staged { release, .. } if *release == wanted.release);
         self.confirmed = self.online && staged;
         self.record.undone = None;
+        // What was committed and is ordered away is not fetched again.
+        let ordered_away = wanted.allow_lower;
+        self.record.lost =
+            self.record.lost.take().filter(|lost| !ordered_away || wanted.release.version >= lost.version);
         self.record.wanted = Some(wanted);
         self.forget_attempts();
         self.store();
@@ -28,6 +32,7 @@ impl Updater {
             self.forget_attempts();
             // A rollout that was stopped and had nothing to go back to takes the package away: the fallback answers.
             self.record.previous = None;
+            self.record.lost = None;
             if self.record.committed.take().is_some() {
                 self.serve_committed();
                 self.emit(Action::Collect);
@@ -36,9 +41,15 @@ impl Updater {
         }
     }
 
-    pub(super) fn confirm(&mut self, generation: Generation) {
-        let current = self.record.wanted.as_ref().is_some_and(|wanted| wanted.generation == generation);
-        if current && self.online && matches!(self.record.candidate, Candidate::Staged { .. }) {
+    pub(super) fn confirm(&mut self, generation: Generation, expires: Micros) {
+        let Some(wanted) = self.record.wanted.as_mut().filter(|wanted| wanted.generation == generation) else { return };
+        // Stored only where it makes a difference: the hub signs anew whenever it is asked.
+        if self.now.wall > wanted.expires && expires > wanted.expires {
+            wanted.expires = expires;
+            self.error = None;
+            self.store();
+        }
+        if self.online && matches!(self.record.candidate, Candidate::Staged { .. }) {
             self.confirmed = true;
         }
     }
@@ -83,10 +94,11 @@ impl Updater {
             return;
         }
         self.damaged += u32::from(failure == FetchFailure::Damaged);
-        let hopeless = failure == FetchFailure::Refused || self.damaged >= self.settings.damaged_attempts;
-        match hopeless {
-            true => self.undo(reason),
-            false => self.complain(reason),
+        match failure {
+            FetchFailure::Unfit(lacks) => self.undo(reason, lacks),
+            FetchFailure::Refused => self.undo(reason, Vec::new()),
+            FetchFailure::Damaged if self.damaged >= self.settings.damaged_attempts => self.undo(reason, Vec::new()),
+            FetchFailure::Damaged | FetchFailure::Unreachable => self.complain(reason),
         }
     }
 
@@ -114,14 +126,21 @@ impl Updater {
         self.emit(Action::Report);
     }
 
-    pub(super) fn serve_failed(&mut self, sha256: Sha256, reason: String) {
+    pub(super) fn serve_failed(&mut self, sha256: Sha256, failure: ServeFailure, reason: String) {
         if self.ordered.as_ref().is_none_or(|release| release.sha256 != sha256) {
             return;
         }
         if matches!(&self.record.candidate, Candidate::Trial { release, .. } if release.sha256 == sha256) {
-            self.undo(reason);
+            self.damaged += u32::from(failure == ServeFailure::Damaged);
+            if failure == ServeFailure::Damaged && self.damaged < self.settings.damaged_attempts {
+                // Another copy may do: back to the committed package, and from there it is fetched again.
+                self.withdraw();
+                self.complain(reason);
+            } else {
+                self.undo(reason, Vec::new());
+            }
         } else if self.record.committed.as_ref().is_some_and(|release| release.sha256 == sha256) {
-            self.fall_back(reason);
+            self.fall_back(failure, reason);
         }
     }
 

@@ -12,6 +12,7 @@
 
 mod probation;
 mod record;
+mod record_v1;
 mod inputs;
 mod transitions;
 #[cfg(test)]
@@ -22,8 +23,9 @@ use std::time::Duration;
 
 pub use probation::{Verdict, judge};
 pub use record::{Candidate, Record, Undone, Wanted};
+pub use record_v1::RecordV1;
 use tributary_release::Probation;
-use tributary_wire::{Generation, LineName, LineReport, ReleaseRef, Role, Sha256, TrialReport};
+use tributary_wire::{Generation, LineName, LineReport, Micros, ReleaseRef, Role, Sha256, TrialReport, Unfit};
 
 use crate::Now;
 use crate::backoff::Backoff;
@@ -69,7 +71,12 @@ pub enum Input {
     /// A verified assignment of this generation wants nothing of this line and role: it gives up what it has.
     Unassigned(Generation),
     /// The hub sent the assignment of this generation again: the answer to a question.
-    Confirmed(Generation),
+    Confirmed {
+        /// Which.
+        generation: Generation,
+        /// No installation begins after this; it may have been signed anew, and last longer.
+        expires: Micros,
+    },
     /// The connection to the hub stands, or is gone.
     Online(bool),
     /// The package is on disk and passed every check, golden cases included.
@@ -94,6 +101,8 @@ pub enum Input {
     ServeFailed {
         /// Which.
         sha256: Sha256,
+        /// Whether its file or the package itself is to blame.
+        failure: ServeFailure,
         /// Why, in words.
         reason: String,
     },
@@ -115,13 +124,24 @@ pub enum Input {
 }
 
 /// Why a package was not fetched.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FetchFailure {
     /// The hub, or this device's disk, was not able to; later it may be.
     Unreachable,
     /// The bytes that came are not those that were released; a transfer may have spoilt them.
     Damaged,
     /// It is what was released, and this device must not run it.
+    Refused,
+    /// It needs what this device lacks, each lack in words; nothing was downloaded.
+    Unfit(Vec<String>),
+}
+
+/// Why a package that passed every check before cannot serve now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServeFailure {
+    /// Its file is gone, or its bytes have changed: another copy will do.
+    Damaged,
+    /// It does not work here.
     Refused,
 }
 
@@ -146,7 +166,7 @@ pub enum Action {
 }
 
 /// The state machine of one model line in one role.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Updater {
     line: LineName,
     role: Role,
@@ -223,11 +243,13 @@ impl Updater {
         };
         updater.serve_committed();
         if let Candidate::Trial { release, probation, crashes, proven } = updater.record.candidate.clone() {
-            if !proven && crashes >= settings.crash_allowance {
-                updater.undo("the device restarted during the trial".into());
+            if proven {
+                // The record that says so is on the disk already: it serves even if nothing can be written any more.
+                updater.serve(release);
+            } else if crashes >= settings.crash_allowance {
+                updater.undo("the device restarted during the trial".into(), Vec::new());
             } else {
-                let crashes = if proven { crashes } else { crashes + 1 };
-                updater.begin_trial(release, probation, crashes, proven);
+                updater.begin_trial(release, probation, crashes + 1, false);
             }
         }
         updater.pursue();
@@ -241,12 +263,12 @@ impl Updater {
         match input {
             Input::Assigned(wanted) => self.assigned(wanted),
             Input::Unassigned(generation) => self.unassigned(generation),
-            Input::Confirmed(generation) => self.confirm(generation),
+            Input::Confirmed { generation, expires } => self.confirm(generation, expires),
             Input::Online(online) => self.connection(online),
             Input::Fetched { sha256, probation } => self.fetched(sha256, probation),
             Input::FetchFailed { sha256, failure, reason } => self.fetch_failed(sha256, failure, reason),
             Input::Serving(package) => self.serving(package),
-            Input::ServeFailed { sha256, reason } => self.serve_failed(sha256, reason),
+            Input::ServeFailed { sha256, failure, reason } => self.serve_failed(sha256, failure, reason),
             Input::Evidence { sha256, evidence } => self.take_evidence(sha256, evidence),
             Input::Persisted(ticket) => self.persisted(ticket),
             Input::PersistFailed => self.rewrite_at = Some(now.monotonic + self.settings.write_retry),
@@ -292,6 +314,17 @@ impl Updater {
             engine: engine.into(),
             trial: self.evidence,
         }
+    }
+
+    /// The assigned release that this device cannot run, as far as that is durable.
+    pub fn unfit(&self) -> Option<Unfit> {
+        let undone = self.durable.undone.as_ref().filter(|undone| !undone.unfit.is_empty())?;
+        Some(Unfit {
+            line: self.line.clone(),
+            role: self.role.clone(),
+            package: record::package(&undone.release),
+            reasons: undone.unfit.clone(),
+        })
     }
 
     /// Whether this line waits for the hub's word.

@@ -17,6 +17,8 @@ pub struct Record {
     pub candidate: Candidate,
     /// What this device gave up under the present assignment.
     pub undone: Option<Undone>,
+    /// Was committed until its file turned out to be damaged: to be fetched again, for which it needs no new word.
+    pub lost: Option<ReleaseRef>,
 }
 
 /// What an assignment wants of one line and role.
@@ -72,6 +74,8 @@ pub struct Undone {
     pub generation: Generation,
     /// Why, in words.
     pub reason: String,
+    /// What it needs and this device lacks, if that is why: then nothing of it was downloaded.
+    pub unfit: Vec<String>,
 }
 
 impl Candidate {

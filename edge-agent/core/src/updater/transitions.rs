@@ -3,7 +3,14 @@
 use tributary_release::Probation;
 use tributary_wire::{Generation, ReleaseRef, TrialReport};
 
-use super::{Action, Candidate, Undone, Updater, Verdict, Wanted, judge};
+use super::{Action, Candidate, ServeFailure, Undone, Updater, Verdict, judge};
+
+/// Where to move.
+pub(super) struct Goal {
+    release: ReleaseRef,
+    /// It was committed here before, and the hub orders it back or it is only fetched again: it has nothing to prove.
+    proven: bool,
+}
 
 impl Updater {
     /// Moves on as far as the present knowledge allows.
@@ -37,12 +44,28 @@ impl Updater {
     }
 
     /// The package to move towards, if it is not the committed one and nothing forbids it.
-    pub(super) fn goal(&mut self) -> Option<Wanted> {
+    pub(super) fn goal(&mut self) -> Option<Goal> {
+        let restored = self.record.lost.clone().map(|release| Goal { release, proven: true });
+        self.wish().or(restored)
+    }
+
+    /// What the assignment asks for.
+    fn wish(&mut self) -> Option<Goal> {
         let wanted = self.record.wanted.clone()?;
         let release = &wanted.release;
         let gave_up = |undone: &Undone| undone.generation == wanted.generation && undone.release == *release;
         if self.record.undone.as_ref().is_some_and(gave_up) {
             return None;
+        }
+        if let Some(lost) = &self.record.lost {
+            // Its installation began and ended long ago: to fetch it again no assignment has to be in force.
+            if lost.sha256 == release.sha256 {
+                return None;
+            }
+            if release.version <= lost.version && !wanted.allow_lower {
+                let reason = format!("version {} is not above {}, which was committed", release.version, lost.version);
+                return self.refuse(reason);
+            }
         }
         if let Some(committed) = &self.record.committed {
             if committed.sha256 == release.sha256 {
@@ -62,10 +85,11 @@ impl Updater {
             let reason = format!("the assignment to install version {} expired", release.version);
             return self.refuse(reason);
         }
-        Some(wanted)
+        let known = self.record.previous.as_ref().is_some_and(|previous| previous.sha256 == release.sha256);
+        Some(Goal { release: wanted.release, proven: known && wanted.allow_lower })
     }
 
-    pub(super) fn refuse(&mut self, reason: String) -> Option<Wanted> {
+    fn refuse(&mut self, reason: String) -> Option<Goal> {
         self.complain(reason);
         None
     }
@@ -78,10 +102,9 @@ impl Updater {
         }
     }
 
-    pub(super) fn staged(&mut self, goal: &Wanted, release: ReleaseRef, probation: Probation) {
+    pub(super) fn staged(&mut self, goal: &Goal, release: ReleaseRef, probation: Probation) {
         // Ordered back to what was committed here before: the order itself is the hub's word.
-        let known = self.record.previous.as_ref().is_some_and(|previous| previous.sha256 == release.sha256);
-        let proven = known && goal.allow_lower;
+        let proven = goal.proven;
         let waited = self.now.monotonic >= self.offline_since + self.settings.offline_wait;
         if proven || self.confirmed || (!self.online && waited) {
             self.begin_trial(release, probation, 0, proven);
@@ -106,7 +129,7 @@ impl Updater {
         match judge(probation, &self.evidence, timed_out) {
             Verdict::Passed if self.active => self.commit(),
             Verdict::Open | Verdict::Passed => {}
-            Verdict::Failed(reason) => self.undo(reason),
+            Verdict::Failed(reason) => self.undo(reason, Vec::new()),
         }
     }
 
@@ -115,20 +138,38 @@ impl Updater {
         let before = self.record.committed.replace(release.clone());
         // A version that was ordered away is not kept to fall back to.
         self.record.previous = before.filter(|before| before.version < release.version);
-        self.record.undone = None;
+        // What was given up beside a package that is only back again stays given up.
+        if self.record.wanted.as_ref().is_some_and(|wanted| wanted.release == release) {
+            self.record.undone = None;
+        }
+        self.record.lost = None;
         self.error = None;
         self.store();
         self.emit(Action::Collect);
     }
 
     /// Gives the candidate up until a newer assignment.
-    pub(super) fn undo(&mut self, reason: String) {
-        let generation = self.record.wanted.as_ref().map_or(Generation(0), |wanted| wanted.generation);
-        let candidate = self.record.candidate.release().cloned();
-        if let Some(release) = candidate {
-            self.record.undone = Some(Undone { release, generation, reason });
+    pub(super) fn undo(&mut self, reason: String, unfit: Vec<String>) {
+        if let Some(release) = self.record.candidate.release().cloned() {
+            if self.record.lost.as_ref() == Some(&release) {
+                self.record.lost = None;
+            }
+            self.give_up(release, reason, unfit);
         }
         self.withdraw();
+    }
+
+    /// Remembers what was given up. What was given up first under an assignment is what nobody may try again.
+    fn give_up(&mut self, release: ReleaseRef, reason: String, unfit: Vec<String>) {
+        let wanted = self.record.wanted.as_ref();
+        let generation = wanted.map_or(Generation(0), |wanted| wanted.generation);
+        let is_wanted = wanted.is_some_and(|wanted| wanted.release == release);
+        match &mut self.record.undone {
+            Some(undone) if undone.generation == generation && !is_wanted => {
+                undone.reason = format!("{}; then version {} was given up: {reason}", undone.reason, release.version);
+            }
+            undone => *undone = Some(Undone { release, generation, reason, unfit }),
+        }
     }
 
     /// Drops the candidate; if it was on trial, the committed package serves again at once.
@@ -142,18 +183,18 @@ impl Updater {
     }
 
     /// The committed package cannot serve: the previous one takes its place, else the declared fallback.
-    pub(super) fn fall_back(&mut self, reason: String) {
+    pub(super) fn fall_back(&mut self, failure: ServeFailure, reason: String) {
         let Some(broken) = self.record.committed.take() else { return };
         self.record.committed = self.record.previous.take();
-        let generation = self.record.wanted.as_ref().map_or(Generation(0), |wanted| wanted.generation);
-        match &mut self.record.undone {
-            Some(undone) if undone.generation == generation => {
-                undone.reason = format!("{}; then version {} could not serve: {reason}", undone.reason, broken.version);
-            }
-            _ => self.record.undone = Some(Undone { release: broken, generation, reason }),
+        match failure {
+            // The newest that was lost is the one to come back.
+            ServeFailure::Damaged if self.record.lost.is_some() => {}
+            ServeFailure::Damaged => self.record.lost = Some(broken),
+            ServeFailure::Refused => self.give_up(broken, reason.clone(), Vec::new()),
         }
         self.serve_committed();
         self.store();
+        self.complain(reason);
     }
 }
 

@@ -1,0 +1,356 @@
+//! A device that can be copied, and all that may happen to it.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use super::super::*;
+use super::key;
+use super::rules::Rules;
+
+/// Assignments on one way.
+const ASSIGNMENTS: u64 = 3;
+/// Crashes, and other accidents, on one way.
+const ACCIDENTS: u8 = 2;
+const HOUR: i64 = 3600 * Micros::SECOND;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Event {
+    Assign {
+        version: u32,
+        allow_lower: bool,
+    },
+    AssignOlder,
+    Unassign,
+    Confirm,
+    ConfirmOlder,
+    Online(bool),
+    Persist,
+    PersistFails,
+    /// The record reaches the disk, and the power goes before anybody hears of it.
+    PersistAndCrash,
+    Fetch,
+    FetchFails(u8),
+    Serve,
+    ServeFails,
+    Evidence(u8),
+    Wake,
+    Expire,
+    Crash,
+    Stop,
+    /// The file of what is committed changes on the disk: found at the next start.
+    Rot,
+}
+
+impl Event {
+    pub(super) fn all() -> impl Iterator<Item = Self> {
+        use Event::*;
+        let assign = (1..=3).flat_map(|version| [false, true].map(|allow_lower| Assign { version, allow_lower }));
+        let once = [AssignOlder, Unassign, Confirm, ConfirmOlder, Online(true), Online(false), Persist, PersistFails];
+        let more = [PersistAndCrash, Fetch, Serve, ServeFails, Wake, Expire, Crash, Stop, Rot];
+        let ways = (0..4).map(FetchFails).chain((0..3).map(Evidence));
+        assign.chain(once).chain(more).chain(ways)
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct World {
+    pub(super) updater: Updater,
+    pub(super) now: Now,
+    pub(super) generation: u64,
+    pub(super) disk: Record,
+    pub(super) files: BTreeSet<Sha256>,
+    pub(super) serving: Option<Sha256>,
+    pub(super) persists: VecDeque<(u64, Record)>,
+    pub(super) fetches: VecDeque<ReleaseRef>,
+    pub(super) serves: VecDeque<Option<ReleaseRef>>,
+    assigned: Option<Input>,
+    accidents: u8,
+    /// What must hold, with the history that it needs.
+    pub(super) rules: Rules,
+}
+
+impl World {
+    pub(super) fn new() -> Self {
+        let now = Now { wall: Micros(1_000_000), monotonic: Duration::ZERO };
+        let (updater, actions) = start(Record::default(), now);
+        let mut world = Self {
+            updater,
+            now,
+            generation: 0,
+            disk: Record::default(),
+            files: BTreeSet::new(),
+            serving: None,
+            persists: VecDeque::new(),
+            fetches: VecDeque::new(),
+            serves: VecDeque::new(),
+            assigned: None,
+            accidents: 0,
+            rules: Rules::default(),
+        };
+        world.perform(actions);
+        world
+    }
+
+    /// One on which these versions were committed, one after the other.
+    pub(super) fn committed(versions: &[u32]) -> Self {
+        let mut world = Self::new();
+        for version in versions {
+            world.step(Event::Assign { version: *version, allow_lower: false });
+            world.settle();
+            assert_eq!(world.disk.committed, Some(release(*version)));
+        }
+        // What comes now is counted anew.
+        world.accidents = 0;
+        world.rules.first = world.generation;
+        world
+    }
+
+    /// Whether this can happen now and may make a difference.
+    pub(super) fn can(&self, event: Event) -> bool {
+        let accident = self.accidents < ACCIDENTS;
+        match event {
+            Event::Assign { .. } | Event::Unassign => self.generation - self.rules.first < ASSIGNMENTS,
+            Event::AssignOlder => self.updater.record.wanted.as_ref().is_some_and(|wanted| wanted.generation.0 > 1),
+            Event::Confirm | Event::ConfirmOlder => self.assigned.is_some(),
+            Event::Online(online) => online != self.updater.online,
+            Event::Persist => !self.persists.is_empty(),
+            Event::PersistFails | Event::PersistAndCrash => accident && !self.persists.is_empty(),
+            Event::Fetch => !self.fetches.is_empty(),
+            Event::FetchFails(_) => accident && !self.fetches.is_empty(),
+            Event::Serve => !self.serves.is_empty(),
+            Event::ServeFails => accident && matches!(self.serves.back(), Some(Some(_))),
+            Event::Evidence(_) => self.serving.is_some(),
+            Event::Wake => self.updater.next_wake().is_some(),
+            Event::Expire => self.updater.record.wanted.as_ref().is_some_and(|wanted| wanted.expires >= self.now.wall),
+            Event::Crash | Event::Stop => accident,
+            Event::Rot => accident && self.disk.committed.as_ref().is_some_and(|it| self.files.contains(&it.sha256)),
+        }
+    }
+
+    pub(super) fn step(&mut self, event: Event) {
+        let before = self.rules.before(self);
+        match event {
+            Event::Assign { version, allow_lower } => {
+                self.generation += 1;
+                let (generation, expires) = (Generation(self.generation), Micros(self.now.wall.0 + HOUR));
+                let wanted = Wanted { generation, expires, release: release(version), allow_lower };
+                self.assign(Input::Assigned(wanted));
+            }
+            Event::AssignOlder => {
+                let wanted = self.updater.record.wanted.clone().expect("asked before");
+                let older = Wanted { generation: Generation(wanted.generation.0 - 1), release: release(1), ..wanted };
+                self.tell(Input::Assigned(older));
+            }
+            Event::Unassign => {
+                self.generation += 1;
+                self.assign(Input::Unassigned(Generation(self.generation)));
+            }
+            Event::Confirm => self.confirm(self.generation),
+            Event::ConfirmOlder => self.confirm(self.generation - 1),
+            Event::Online(online) => self.tell(Input::Online(online)),
+            Event::Persist => self.persist(),
+            Event::PersistFails => {
+                self.accidents += 1;
+                self.persists.pop_front();
+                self.tell(Input::PersistFailed);
+            }
+            Event::PersistAndCrash => {
+                let (_, record) = self.persists.pop_front().expect("asked before");
+                self.write(record);
+                self.crash();
+            }
+            Event::Fetch => self.fetch(),
+            Event::FetchFails(way) => self.fetch_fails(way),
+            Event::Serve => self.serve(true),
+            Event::ServeFails => {
+                self.accidents += 1;
+                self.serve(false);
+            }
+            Event::Evidence(way) => {
+                self.evidence([GOOD, BAD, TrialReport { predictions: 3, ..GOOD }][usize::from(way)])
+            }
+            Event::Wake => {
+                let wake = self.updater.next_wake().expect("asked before");
+                self.advance(wake.saturating_sub(self.now.monotonic));
+            }
+            Event::Expire => self.advance(Duration::from_secs(3601)),
+            Event::Crash => self.crash(),
+            Event::Stop => {
+                self.accidents += 1;
+                self.tell(Input::Stopping);
+                while !self.persists.is_empty() {
+                    self.persist();
+                }
+                self.restart();
+            }
+            Event::Rot => {
+                self.accidents += 1;
+                let committed = self.disk.committed.as_ref().expect("asked before").sha256;
+                self.files.remove(&committed);
+            }
+        }
+        Rules::after(self, event, before);
+    }
+
+    fn assign(&mut self, input: Input) {
+        self.assigned = Some(input.clone());
+        self.tell(input);
+    }
+
+    fn confirm(&mut self, generation: u64) {
+        let expires = Micros(self.now.wall.0 + HOUR);
+        self.tell(Input::Confirmed { generation: Generation(generation), expires });
+    }
+
+    fn tell(&mut self, input: Input) {
+        let actions = self.updater.handle(self.now, input);
+        self.perform(actions);
+    }
+
+    fn perform(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::Persist { ticket, record } => self.persists.push_back((ticket, *record)),
+                // A download that begins ends the one before it.
+                Action::Fetch(release) => self.fetches = VecDeque::from([release]),
+                // An order that a newer one has replaced is not carried out.
+                Action::Serve(package) => self.serves = VecDeque::from([package]),
+                Action::Report => {}
+                Action::Collect => {
+                    let needed: BTreeSet<_> = self.updater.references().into_iter().collect();
+                    self.files.retain(|file| needed.contains(file));
+                }
+            }
+        }
+    }
+
+    fn persist(&mut self) {
+        let Some((ticket, record)) = self.persists.pop_front() else { return };
+        self.write(record);
+        self.tell(Input::Persisted(ticket));
+    }
+
+    fn write(&mut self, record: Record) {
+        self.disk = record;
+        self.rules.written(&self.disk);
+    }
+
+    fn fetch(&mut self) {
+        let Some(release) = self.fetches.pop_front() else { return };
+        self.files.insert(release.sha256);
+        self.rules.verified.insert(release.sha256);
+        self.tell(Input::Fetched { sha256: release.sha256, probation: PROBATION });
+    }
+
+    fn fetch_fails(&mut self, way: u8) {
+        self.accidents += 1;
+        let Some(release) = self.fetches.pop_front() else { return };
+        let unfit = FetchFailure::Unfit(vec!["it needs more".into()]);
+        let failures = [FetchFailure::Unreachable, FetchFailure::Damaged, FetchFailure::Refused, unfit];
+        let failure = failures[usize::from(way)].clone();
+        self.tell(Input::FetchFailed { sha256: release.sha256, failure, reason: "so".into() });
+    }
+
+    pub(super) fn serve(&mut self, works: bool) {
+        let Some(package) = self.serves.pop_back() else { return };
+        let Some(release) = package else {
+            self.serving = None;
+            return self.tell(Input::Serving(None));
+        };
+        let sha256 = release.sha256;
+        let is_here = self.files.contains(&sha256);
+        if !works || !is_here {
+            let failure = if is_here { ServeFailure::Refused } else { ServeFailure::Damaged };
+            self.rules.failed.insert(sha256);
+            return self.tell(Input::ServeFailed { sha256, failure, reason: "broken".into() });
+        }
+        self.rules.serves(&self.disk, sha256);
+        self.serving = Some(sha256);
+        self.tell(Input::Serving(Some(sha256)));
+    }
+
+    fn evidence(&mut self, evidence: TrialReport) {
+        let Some(sha256) = self.serving else { return };
+        if evidence == GOOD {
+            self.rules.passed.insert(sha256);
+        }
+        self.tell(Input::Evidence { sha256, evidence });
+    }
+
+    fn advance(&mut self, time: Duration) {
+        self.now.monotonic += time;
+        self.now.wall.0 += time.as_micros() as i64;
+        self.tell(Input::Woken);
+    }
+
+    fn crash(&mut self) {
+        self.accidents += 1;
+        self.rules.crashed(&self.disk);
+        self.restart();
+    }
+
+    fn restart(&mut self) {
+        self.serving = None;
+        self.persists.clear();
+        self.fetches.clear();
+        self.serves.clear();
+        let (updater, actions) = start(self.disk.clone(), self.now);
+        self.updater = updater;
+        self.perform(actions);
+        Rules::restarted(self);
+        // The shell stores an assignment before it tells the updater, and tells it again after a restart.
+        if let Some(input) = self.assigned.clone() {
+            self.tell(input);
+        }
+    }
+
+    fn work(&mut self) {
+        while !(self.persists.is_empty() && self.fetches.is_empty() && self.serves.is_empty()) {
+            self.persist();
+            self.fetch();
+            self.serve(true);
+        }
+    }
+
+    /// Everything works and the hub answers, until nothing changes any more; then the end must be the right one.
+    pub(super) fn settle(&mut self) {
+        if !self.updater.online {
+            self.tell(Input::Online(true));
+        }
+        for round in 0.. {
+            assert!(round < 60, "never settles: {:?}", self.updater);
+            let before = self.key();
+            self.work();
+            self.confirm(self.generation);
+            self.work();
+            self.evidence(GOOD);
+            self.work();
+            if let Some(wake) = self.updater.next_wake() {
+                self.advance(wake.saturating_sub(self.now.monotonic).max(Duration::from_millis(1)));
+            }
+            let waits = self.persists.is_empty() && self.fetches.is_empty() && self.serves.is_empty();
+            if waits && self.updater.next_wake().is_none() && self.key() == before {
+                break;
+            }
+        }
+        Rules::settled(self);
+    }
+
+    /// Settles, starts anew, so that damage on the disk is found, and settles again.
+    pub(super) fn settle_for_good(&mut self) {
+        self.settle();
+        self.restart();
+        self.settle();
+        let committed = self.disk.committed.as_ref();
+        assert!(committed.is_none_or(|release| self.files.contains(&release.sha256)), "what serves is on the disk");
+    }
+
+    /// What makes two states the same.
+    pub(super) fn key(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        key::put(self, &mut hasher);
+        self.accidents.hash(&mut hasher);
+        self.assigned.is_some().hash(&mut hasher);
+        hasher.finish()
+    }
+}
