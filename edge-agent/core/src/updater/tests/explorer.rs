@@ -40,7 +40,7 @@ fn explore(start: World, states: usize) -> Explored {
         }
         explored.states += 1;
         explored.depth = depth;
-        if explored.states % SETTLE_EVERY == 0 {
+        if explored.states.is_multiple_of(SETTLE_EVERY) {
             world.clone().settle_for_good();
             explored.settled += 1;
         }
