@@ -119,7 +119,7 @@ async fn two_machines_make_rotate_and_revoke_and_what_is_not_signed_enough_is_re
     let roots = "--root-key one.key.pub --root-key two.key.pub --root-key three.key.pub";
     online.refuses(&format!("keys init --out a {roots} --threshold 4"), 1, "4 signatures of 3 keys").await;
     let said = online.does(&format!("keys init --out carry {roots} --line card-fraud")).await;
-    assert!(said.contains("targets.key") && said.contains("Missing 2, from"), "{said}");
+    assert!(said.contains("targets.key") && said.contains("2 more, from"), "{said}");
     let carried = |name: &str| (near.path().join("carry").join(name), far.path().join(name));
     let carry = |name: &str| {
         let (near, far) = carried(name);
@@ -129,7 +129,7 @@ async fn two_machines_make_rotate_and_revoke_and_what_is_not_signed_enough_is_re
     online.refuses("keys apply carry/1.root.json carry/1.targets.json", 5, "needs 2 of the signatures").await;
     let said = custodian.does("keys sign 1.root.json --key one.key").await;
     assert!(said.contains("root is signed by 2 of") || said.contains("root: is signed by 2 of"), "{said}");
-    assert!(said.contains("Missing 1, from") && said.contains("(two)") && said.contains("(three)"), "{said}");
+    assert!(said.contains("1 more, from") && said.contains("(two)") && said.contains("(three)"), "{said}");
     custodian.does("keys new stranger.key").await;
     custodian.refuses("keys sign 1.root.json --key stranger.key", 1, "may not sign root").await;
     // Two copies, signed at the same time.
@@ -160,6 +160,13 @@ async fn two_machines_make_rotate_and_revoke_and_what_is_not_signed_enough_is_re
     online.refuses("keys draft root --file a=b --out b", 2, "--file").await;
     online.refuses("keys draft nodes --line x --out b", 2, "--line").await;
     online.refuses("keys draft unknown --out b", 2, "do not delegate to models/unknown").await;
+
+    online.does("keys draft targets --life 0s --out old").await;
+    online.does("keys sign old/2.targets.json --key carry/targets.key").await;
+    let said = custodian.tries(&format!("keys show {}/old/2.targets.json", near.path().display())).await.1;
+    assert!(said.contains("It has expired") && said.contains("complete"), "{said}");
+    online.refuses("keys apply old/2.targets.json", 5, "targets 2 expired at").await;
+    online.refuses("keys draft targets --out old", 1, "is there already").await;
 
     // Another custodian: the old list and the new one have to agree.
     online.does("keys new four.key --holder four").await;
@@ -192,6 +199,30 @@ async fn two_machines_make_rotate_and_revoke_and_what_is_not_signed_enough_is_re
     assert!(said.contains("2 of 3") && said.contains("models/card-fraud") && said.contains("four"), "{said}");
     let (_, entries) = hub.get("/audit?action=metadata.apply").await;
     assert_eq!(entries["items"].as_array().unwrap().len(), 5);
+    hub.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_for_sensor_nodes_is_drafted_signed_sent_with_its_content_and_withdrawn() {
+    let hub = TestHub::without_repository().await;
+    let folder = tempfile::tempdir().unwrap();
+    let machine = Machine::online(folder.path(), &hub);
+    machine.does("keys init --out keys").await;
+    fs::write(folder.path().join("press.img"), "image").unwrap();
+    machine.does("keys draft nodes --file nodes/press/v3.img=press.img --out one").await;
+    machine.refuses("keys draft nodes --file agent/x=press.img --out two", 1, "does not belong").await;
+    machine.refuses("keys draft nodes --file nodes/press/v4.img=none --out two", 1, "could not read none").await;
+    machine.does("keys sign one/1.nodes.json --key keys/targets.key").await;
+    machine.refuses("keys apply one/1.nodes.json", 5, "send that first").await;
+    machine.does("keys apply one/1.nodes.json --content press.img").await;
+    let hash = tributary_release::digest(b"image");
+    let served = hub.send(Method::GET, &format!("/repository/targets/nodes/press/{hash}.v3.img"), "", "").await;
+    assert_eq!((served.status, &served.body[..]), (StatusCode::OK, &b"image"[..]));
+    let said = machine.does("keys draft nodes --withdraw nodes/press/v3.img --out two").await;
+    assert!(said.contains("v3.img: gone"), "{said}");
+    machine.does("keys sign two/2.nodes.json --key keys/targets.key").await;
+    machine.refuses("keys apply two/2.nodes.json", 5, "no longer names nodes/press/v3.img").await;
+    machine.does("keys apply two/2.nodes.json --withdraw").await;
     hub.stop().await;
 }
 

@@ -39,7 +39,10 @@ pub(super) fn sentence(done: &Value) -> String {
         let items = done[name].as_array().into_iter().flatten();
         items.map(|item| format!("{} {}", text(&item["role"]), text(&item["version"]))).collect::<Vec<_>>().join(", ")
     };
-    let mut sentence = format!("in force: {}; the hub signed {}", roles("applied"), roles("signed"));
+    let mut sentence = format!("in force: {}", roles("applied"));
+    if done["signed"].as_array().is_some_and(|items| !items.is_empty()) {
+        sentence += &format!("; the hub signed {}", roles("signed"));
+    }
     for (name, word) in [("published", "published"), ("withdrawn", "withdrawn")] {
         if done[name].as_array().is_some_and(|items| !items.is_empty()) {
             sentence += &format!("; {word}: {}", text(&done[name]));

@@ -16,7 +16,7 @@ use super::{apply, sign};
 use crate::publish::ceremony::{self, ASSIGNMENTS, HUB, Online, random_seed};
 use crate::publish::roles::{self, Delegation, PublicKey, RoleName, Signers};
 
-/// Make all keys of a new repository, sign its first root and targets, and give them to the hub
+/// Make all keys of a new repository, and give the hub its first root and targets
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -62,7 +62,7 @@ struct Made {
     advice: &'static str,
 }
 
-const ROOT: &str = "another person or place than the other root keys: paper, a stick in a safe";
+const ROOT: &str = "its own person or place: on paper, or a stick in a safe";
 const TARGETS: &str = "whoever adds lines; not on the hub";
 const LINE: &str = "whoever approves releases of this line; not on the hub";
 
@@ -200,24 +200,19 @@ fn told(remote: &Remote, init: &Init, files: &[Carried; 2], made: &[Made]) -> Re
     }
     let delegations = roles::read_targets(&files[1].bytes).context("the targets")?.delegations;
     outln!("The hub has its signed repository; what it serves was read back and verified.");
-    outln!("  root 1: {} signatures, good until {}", needed(&files[0])?, files[0].header.expires);
-    outln!("  targets 1: {}", roles_of(&delegations));
+    outln!("Root 1: {} signatures, good until {}. Targets 1 delegates", needed(&files[0])?, files[0].header.expires);
+    let width = delegations.iter().map(|delegation| delegation.role.len()).max().unwrap_or_default();
+    for Delegation { role, signers } in &delegations {
+        outln!("  {role:width$}  to {}", sign::names(&signers.keys));
+    }
     keep(&init.out, made);
-    outln!("Devices that enrol from now on believe this root. `cloud-hub keys status` shows what expires when.");
+    outln!("Devices that enrol from now on believe this root. What expires when: cloud-hub keys status");
     Ok(())
 }
 
 fn needed(root: &Carried) -> Result<String, Failure> {
     let root = roles::listed(&root.bytes, &RoleName::Root).context("the root")?;
     Ok(format!("{} of {}", root.threshold, root.keys.len()))
-}
-
-fn roles_of(delegations: &[Delegation]) -> String {
-    let role = |delegation: &Delegation| {
-        let holders: Vec<&str> = delegation.signers.keys.iter().map(|key| key.holder.as_str()).collect();
-        format!("{} ({})", delegation.role, holders.join(", "))
-    };
-    delegations.iter().map(role).collect::<Vec<_>>().join(", ")
 }
 
 /// Says where every key belongs.

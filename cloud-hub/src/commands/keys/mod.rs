@@ -27,7 +27,7 @@ Examples:
 
 The guide deploy/hub/keys.md tells how to rotate keys and what to do when one leaks.")]
 pub enum Keys {
-    /// Make all keys of a new repository, sign its first root and targets, and give them to the hub
+    /// Make all keys of a new repository, and give the hub its first root and targets
     Init(init::Init),
     /// Make one key: FILE for its holder alone, FILE.pub to be passed on
     New {
@@ -69,7 +69,7 @@ pub enum Keys {
     },
     /// Who signs what, what expires when, and what to do next
     Status,
-    /// Add a model line: draft, sign and apply targets in one step, with the targets key at hand
+    /// Add a model line in one step, with the targets key at hand
     Line {
         /// The line
         name: String,

@@ -60,7 +60,7 @@ fn who_may(carried: &Carried, above: &[Carried]) -> Result<String, Failure> {
     Ok(sentences.join("; "))
 }
 
-fn names(keys: &[PublicKey]) -> String {
+pub(super) fn names(keys: &[PublicKey]) -> String {
     if keys.is_empty() {
         return "nobody".to_owned();
     }
@@ -75,11 +75,14 @@ pub(super) struct Count {
 
 /// How far the signing is, by each of the files that say who may.
 pub(super) fn counts(carried: &Carried) -> Result<Vec<Count>, Failure> {
-    let mut counts = Vec::new();
+    let mut counts: Vec<Count> = Vec::new();
     for above in carried.delegators()? {
         let progress = roles::progress(&above.bytes, &carried.header.role, &carried.bytes);
         let progress = progress.with_context(|| above.path.display().to_string())?;
-        counts.push(Count { by: format!("{} {}", above.header.role, above.header.version), progress });
+        // A root that lists the same keys as the one before it asks for nothing else.
+        if counts.iter().all(|count| count.progress != progress) {
+            counts.push(Count { by: format!("{} {}", above.header.role, above.header.version), progress });
+        }
     }
     Ok(counts)
 }
@@ -113,13 +116,14 @@ pub(super) fn tell(carried: &Carried, json: bool) -> Result<(), Failure> {
         return Ok(());
     }
     for Count { by, progress } in &counts {
-        let (signed, needed) = (progress.signed.len(), progress.threshold);
-        outln!("Signatures that {by} asks for: {needed}; there: {signed}, of {}.", names(&progress.signed));
+        let (signed, needed) = (progress.signed.len() as u64, progress.threshold);
+        let signatures = if needed == 1 { "1 signature".to_owned() } else { format!("{needed} signatures") };
+        outln!("By {by} it needs {signatures}; it has {signed}: {}.", names(&progress.signed));
         for key in &progress.wrong {
-            outln!("The signature of key {key:.8} is wrong: the file was changed after it was signed.");
+            outln!("  The signature of key {key:.8} is wrong: the file was changed after it was signed.");
         }
         if !progress.complete() {
-            outln!("  Missing {}, from {}.", needed - signed as u64, names(&progress.missing));
+            outln!("  {} more, from {}.", needed - signed, names(&progress.missing));
         }
     }
     let file = carried.path.display();

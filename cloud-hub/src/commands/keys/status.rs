@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use tributary_process::outln;
+use tributary_wire::Micros;
 
 use super::super::show::{plain, text};
 use super::super::{Failure, Remote};
@@ -23,7 +24,7 @@ pub(super) async fn status(remote: &Remote) -> Result<(), Failure> {
     let columns = [
         ("role", "role"),
         ("version", "version"),
-        ("signatures", "signatures"),
+        ("needs", "signatures"),
         ("expires", "expires"),
         ("state", "state"),
         ("held by", "holders"),
@@ -33,6 +34,11 @@ pub(super) async fn status(remote: &Remote) -> Result<(), Failure> {
         outln!("{}: {}", text(&role["role"]), text(&role["next"]));
     }
     Ok(())
+}
+
+/// The day is enough to plan with, and leaves room for the names of holders.
+fn day(time: Micros) -> String {
+    time.to_string().chars().take(10).collect()
 }
 
 fn row(role: &Value) -> Value {
@@ -45,8 +51,8 @@ fn row(role: &Value) -> Value {
         "role": role["role"],
         "version": role["version"],
         "signatures": format!("{} of {}", text(&role["threshold"]), keys.len()),
-        "expires": role["expires"],
-        "state": if role["version"].is_null() && role["role"] != "assignments" { json!("nothing yet") } else { role["standing"].clone() },
+        "expires": role["expires"].as_i64().map(|expires| day(Micros(expires))),
+        "state": if role["version"].is_null() && role["role"] != "assignments" { json!("none yet") } else { role["standing"].clone() },
         "holders": keys.iter().map(holder).collect::<Vec<_>>().join(", "),
     })
 }

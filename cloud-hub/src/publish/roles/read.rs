@@ -86,6 +86,8 @@ fn signers(listed: &RoleKeys, keys: &BTreeMap<String, Key>, holders: &Value) -> 
         let key = key.map_err(|error| RoleError::Malformed(format!("key {name:.64}: {error}")))?;
         found.push(PublicKey::new(key, holders[name.as_str()].as_str().unwrap_or_default()));
     }
+    // As people look for them.
+    found.sort_by_cached_key(|key| (key.holder.clone(), key.id()));
     Ok(Signers { keys: found, threshold: listed.threshold as u64 })
 }
 
