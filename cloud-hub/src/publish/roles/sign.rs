@@ -156,6 +156,6 @@ fn unlisted(delegator: &Document, role: &RoleName) -> RoleError {
 /// Bytes of hexadecimal digits; nothing for what is none, which no signature is.
 fn unhex(text: &str) -> Vec<u8> {
     let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
-    let whole = text.len() % 2 == 0 && text.bytes().all(|digit| digit.is_ascii_hexdigit());
+    let whole = text.len().is_multiple_of(2) && text.bytes().all(|digit| digit.is_ascii_hexdigit());
     if whole { text.as_bytes().chunks_exact(2).filter_map(byte).collect() } else { Vec::new() }
 }
