@@ -160,6 +160,7 @@ fn routes(api: Arc<Api>) -> Router {
         .route("/v1/predict", post(events::predict))
         .route("/v1/accepted", get(status::accepted))
         .route("/v1/nodes/{node}/orders", post(nodes::order))
+        .route("/v1/nodes/{node}/update", post(nodes::update))
         .route(
             "/v1/nodes/{node}/image",
             post(nodes::image).layer(DefaultBodyLimit::max(tributary_release::MAX_NODE_IMAGE_BYTES)),

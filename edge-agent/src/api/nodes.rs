@@ -1,5 +1,6 @@
 //! Orders to sensor nodes: `POST /v1/nodes/{node}/orders` with `{"rate": 2000}`, `{"threshold": 9000}`,
-//! `{"send_raw": 2}`, `"report"` or `"restart"`. Images for them: `POST /v1/nodes/{node}/image` with the signed bytes.
+//! `{"send_raw": 2}`, `"report"` or `"restart"`. Images for them: `POST /v1/nodes/{node}/update` with
+//! `{"version": 3}` brings that version of the signed repository, `POST /v1/nodes/{node}/image` the signed bytes of its body.
 
 use axum::Json;
 use axum::body::Bytes;
@@ -8,7 +9,7 @@ use axum::extract::rejection::{BytesRejection, JsonRejection};
 use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value as Json_, json};
-use tributary_wire::link::{Order, Outcome};
+use tributary_wire::link::{BlobKind, Order, Outcome};
 
 use super::State;
 use super::problem::Problem;
@@ -59,8 +60,28 @@ pub(super) async fn image(
     bytes: Result<Bytes, BytesRejection>,
 ) -> Result<(StatusCode, Json<Json_>), Problem> {
     let bytes = bytes.map_err(|error| Problem::new(error.status(), "image", error.body_text()))?;
-    let node = find(&state, &name)?;
-    match node.bring(bytes.into()).await {
+    taken(&name, find(&state, &name)?.bring(&bytes).await)
+}
+
+/// A version of the signed repository.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Update {
+    version: u32,
+}
+
+/// Fetches a version for a node.
+pub(super) async fn update(
+    state: State,
+    Path(name): Path<String>,
+    update: Result<Json<Update>, JsonRejection>,
+) -> Result<(StatusCode, Json<Json_>), Problem> {
+    let Json(Update { version }) = update.map_err(|error| Problem::new(error.status(), "update", error.body_text()))?;
+    taken(&name, find(&state, &name)?.update(version).await)
+}
+
+fn taken(name: &str, taken: Result<(BlobKind, u32), ImageError>) -> Result<(StatusCode, Json<Json_>), Problem> {
+    match taken {
         Ok((kind, version)) => {
             let kind = format!("{kind:?}").to_lowercase();
             Ok((StatusCode::ACCEPTED, Json(json!({ "node": name, "kind": kind, "version": version }))))

@@ -28,7 +28,7 @@ pub use manifest::{
     DecisionRule, GraphEntry, Lineage, MANIFEST_FORMAT, Manifest, ManifestError, OutputBounds, Precision, Probation,
     Quantization, Requirements, ViewRef,
 };
-pub use node_image::{MAX_NODE_IMAGE_BYTES, NodeImageError, sign_node_image, verify_node_image};
+pub use node_image::{MAX_NODE_IMAGE_BYTES, NodeImageError, read_node_image, sign_node_image, verify_node_image};
 pub use package::{GoldenCase, Graph, MAX_PACKAGE_BYTES, OUTPUT_REFERENCE, Package, PackageError};
 pub use repository::{
     ASSIGNMENT_KEYS, CUSTOM, PackageCustom, RESERVED_ROLES, hashed_path, line_paths, line_role, node_path, package_path,

@@ -55,12 +55,19 @@ pub fn sign_node_image(
 
 /// Checks an image against the keys of those who may make images, and that it is whole.
 pub fn verify_node_image<'a>(bytes: &'a [u8], keys: &VerifyingKeys) -> Result<ImageHead<'a>, NodeImageError> {
-    let head = ImageHead::read(bytes)?;
-    let (start, payload) = bytes.split_at(IMAGE_HEAD);
-    let (signed, signature) = start.split_at(IMAGE_SIGNED);
+    ImageHead::read(bytes)?;
+    let (signed, signature) = bytes[..IMAGE_HEAD].split_at(IMAGE_SIGNED);
     if !keys.iter().any(|key| key.verify(signed, signature)) {
         return Err(NodeImageError::Signature);
     }
+    read_node_image(bytes)
+}
+
+/// Reads an image that something else vouches for, such as the chain of metadata, and checks that it is whole. The node
+/// checks its signature in any case.
+pub fn read_node_image(bytes: &[u8]) -> Result<ImageHead<'_>, NodeImageError> {
+    let head = ImageHead::read(bytes)?;
+    let payload = &bytes[IMAGE_HEAD..];
     let (expected, found) = (head.length as usize, payload.len());
     let whole = expected == found && Sha512::digest(payload)[..] == head.hash;
     if whole { Ok(head) } else { Err(NodeImageError::Payload { expected, found }) }

@@ -26,7 +26,7 @@ use tributary_wire::link::{BlobKind, NodeName, Order, Outcome};
 
 use super::{TimeDomain, TimeRules};
 use crate::serve::Serving;
-pub use images::ImageError;
+pub use images::{ImageError, ImageSource};
 pub use inventory::NodeStatus;
 pub use port::{PortName, WrongPort};
 
@@ -113,7 +113,7 @@ enum Wanted {
 }
 
 /// A line and its node.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Serial {
     config: Arc<SerialConfig>,
     /// For what is kept of its node.
@@ -121,6 +121,7 @@ pub struct Serial {
     status: Arc<Mutex<NodeStatus>>,
     wants: mpsc::Sender<Wanted>,
     wanted: Arc<Mutex<Option<mpsc::Receiver<Wanted>>>>,
+    source: Option<Arc<dyn ImageSource>>,
 }
 
 impl Serial {
@@ -130,7 +131,7 @@ impl Serial {
         let (wants, wanted) = mpsc::channel(ORDERS);
         let status = NodeStatus::new(&config);
         let (status, wanted) = (Arc::new(Mutex::new(status)), Arc::new(Mutex::new(Some(wanted))));
-        Self { config: Arc::new(config), folder, status, wants, wanted }
+        Self { config: Arc::new(config), folder, status, wants, wanted, source: None }
     }
 
     /// Name of its node.
@@ -156,10 +157,25 @@ impl Serial {
         answered.ok().and_then(Result::ok).ok_or_else(|| OrderError::NoAnswer { node: node() })
     }
 
-    /// Brings an image to its node, once the keys for that hold; its kind and version. It is kept until the node runs it
-    /// or refuses it; the status says how far it is.
-    pub async fn bring(&self, bytes: Vec<u8>) -> Result<(BlobKind, u32), ImageError> {
-        let parcel = images::checked(&self.config, self.status().kind.as_deref(), bytes)?;
+    /// Images come from there.
+    pub fn with_images(self, source: Arc<dyn ImageSource>) -> Self {
+        Self { source: Some(source), ..self }
+    }
+
+    /// Brings an image that somebody has in hand to its node, once the keys for that hold; its kind and version. It is
+    /// kept until the node runs it or refuses it; the status says how far it is.
+    pub async fn bring(&self, bytes: &[u8]) -> Result<(BlobKind, u32), ImageError> {
+        self.give(images::checked(&self.config, self.status().kind.as_deref(), bytes)?).await
+    }
+
+    /// Brings a version of the signed repository to its node.
+    pub async fn update(&self, version: u32) -> Result<(BlobKind, u32), ImageError> {
+        let source = self.source.as_deref().ok_or(ImageError::NoRepository)?;
+        let kind = self.status().kind.ok_or(ImageError::Unknown)?;
+        self.give(images::fetched(source, &kind, version).await?).await
+    }
+
+    async fn give(&self, parcel: Parcel) -> Result<(BlobKind, u32), ImageError> {
         let place = self.wants.try_reserve().map_err(|_| ImageError::Full)?;
         let (folder, kept) = (self.folder.clone(), parcel.clone());
         let stored = tokio::task::spawn_blocking(move || images::keep(&folder, &kept)).await;
