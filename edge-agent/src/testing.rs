@@ -12,7 +12,7 @@ use tributary_release::{
     DecisionRule, Lineage, MANIFEST_FORMAT, Manifest, OutputBounds, Package, Probation, Requirements, ViewRef,
 };
 use tributary_stats::Reference;
-use tributary_wire::{EventId, LineName, Micros, PackageRef, Sha256, VersionNumber};
+use tributary_wire::{DeviceId, EventId, LineName, Micros, PackageRef, Sha256, VersionNumber};
 
 use crate::config::Fallback;
 use crate::metrics::Metrics;
@@ -193,6 +193,7 @@ impl Rig {
 
     pub(crate) fn config(&self) -> PipelineConfig {
         PipelineConfig {
+            device: DeviceId::new("edge-1").expect("a name"),
             line: line(),
             view: Some(view()),
             fallback: Fallback::default(),

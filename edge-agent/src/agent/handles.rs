@@ -50,6 +50,8 @@ pub(super) fn report(handle: Handle, link: Arc<LinkStatus>, hub: HubAccess) -> B
         lines: handle.lines(),
         asks: handle.asks(),
         problem: handle.problem(),
+        flags: handle.flags(),
+        unfit: handle.unfit(),
         audit: handle.audit(),
         audit_problem: handle.audit_problem(),
         link: link.view(),

@@ -32,6 +32,7 @@ pub(super) fn pipeline_config(
     metrics: &Arc<Metrics>,
 ) -> PipelineConfig {
     PipelineConfig {
+        device: config.device.clone(),
         line: config.line().clone(),
         view,
         fallback: config.fallback,

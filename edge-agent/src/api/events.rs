@@ -119,6 +119,7 @@ fn decision(id: Option<&EventId>, status: &str, answer: &Answer, durable: bool) 
         "durable": durable,
         "accepted": answer.number,
         "version": answer.version,
+        "role": answer.challenger.as_deref().unwrap_or("primary"),
         "output": answer.output,
         "decision": answer.decision,
         "degraded": answer.degraded,

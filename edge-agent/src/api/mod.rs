@@ -165,6 +165,7 @@ fn routes(api: Arc<Api>) -> Router {
             "/v1/nodes/{node}/image",
             post(nodes::image).layer(DefaultBodyLimit::max(tributary_release::MAX_NODE_IMAGE_BYTES)),
         )
+        .route("/v1/flags", get(status::flags))
         .route("/v1/status", get(status::status))
         .route("/v1/health", get(status::health))
         .route("/metrics", get(status::metrics))

@@ -1,5 +1,6 @@
 //! What a person, a test or Prometheus wants to know.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
@@ -8,7 +9,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value as Json_, json};
-use tributary_wire::{AuditHead, DeviceId, Health, LineReport, Resources};
+use tributary_wire::{AuditHead, DeviceId, Health, LineReport, Resources, Unfit};
 
 use super::State;
 use super::problem::Problem;
@@ -28,6 +29,10 @@ pub struct Report {
     pub lines: Vec<LineReport>,
     /// A package is staged and waits for the hub's word.
     pub asks: bool,
+    /// Feature flags of the newest assignment.
+    pub flags: BTreeMap<String, String>,
+    /// Releases that this device was told to run and cannot.
+    pub unfit: Vec<Unfit>,
     /// What is wrong with the newest assignment.
     pub problem: Option<String>,
     /// The newest entry of the hub's audit log that this device knows of.
@@ -151,6 +156,11 @@ impl StatusSource {
                 })
             })
             .collect();
+        let unfit: Vec<Json_> = report
+            .unfit
+            .iter()
+            .map(|it| json!({"line": it.line, "role": it.role, "version": it.package.version, "reasons": it.reasons}))
+            .collect();
         let recovery = shown.recovery.map(|recovery| {
             json!({
                 "snapshot": recovery.snapshot,
@@ -183,11 +193,13 @@ impl StatusSource {
             "hub": hub,
             "serving": serving,
             "lines": lines,
+            "unfit": unfit,
+            "flags": report.flags,
             "view": { "name": shown.view.0, "version": shown.view.1 },
             "fleet": shown.fleet.as_ref().map(|(number, taken)| json!({"snapshot": number, "taken": rfc3339(taken)})),
             "events": {
                 "accepted": shown.accepted,
-                "refused": health.refused.into_iter().collect::<std::collections::BTreeMap<_, _>>(),
+                "refused": health.refused.into_iter().collect::<BTreeMap<_, _>>(),
                 "waiting": self.serving.waiting(),
                 "watermark": shown.watermark.as_ref().map(rfc3339),
             },
@@ -212,6 +224,11 @@ impl StatusSource {
 
 pub(super) async fn status(state: State) -> Json<Json_> {
     Json(state.status.json())
+}
+
+/// Feature flags of this device, as its newest assignment says: for the application beside the agent.
+pub(super) async fn flags(state: State) -> Json<BTreeMap<String, String>> {
+    Json((state.status.report)().flags)
 }
 
 pub(super) async fn health(state: State) -> Response {

@@ -1,6 +1,6 @@
 //! What the device says about itself.
 
-use tributary_wire::{ClockState, Micros, Report, ReportV1, Stamp, WIRE_VERSION};
+use tributary_wire::{ClockState, Micros, Report, ReportV1, ReportV2, Stamp, WIRE_VERSION};
 
 use super::{Condition, Link};
 
@@ -11,7 +11,7 @@ pub(super) fn build(link: &Link, number: u64) -> Report {
         health.ok = false;
         health.problems.push(problem);
     }
-    Report::V1(ReportV1 {
+    let base = ReportV1 {
         number,
         incarnation: link.store.incarnation(),
         stamp: Stamp {
@@ -29,5 +29,10 @@ pub(super) fn build(link: &Link, number: u64) -> Report {
         snapshot: link.serving.fleet(),
         health,
         resources,
-    })
+    };
+    // A hub that has never sent the third version of an assignment may be an older one, which could not read more.
+    match link.updates.hub_reads() {
+        0..3 => Report::V1(base),
+        _ => Report::V2(ReportV2 { base, metadata: None, unfit: link.updates.unfit() }),
+    }
 }

@@ -3,12 +3,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use edge_agent_core::challengers;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
-use tributary_features::{Event, Marks, Value};
+use tributary_features::{Event, Marks, Row, Value};
 use tributary_stats::Prediction;
 use tributary_wire::{Micros, Role};
 
-use super::pipeline::{Pipeline, describe};
+use super::answering::Answering;
+use super::pipeline::{Pipeline, PipelineConfig, describe};
 use super::slot::{Scored, Slot, Slots};
 use super::{Outcome, Refusal, Submission, SubmitError};
 use crate::state::{Accepted, Answer, Commit, Observation, StoreError};
@@ -49,6 +51,8 @@ enum Place {
 struct Taken {
     event: Event,
     source: Arc<str>,
+    /// Which of the places that challengers share out.
+    place: u16,
     features: Vec<f32>,
     marks: Marks,
     begun: u64,
@@ -109,6 +113,7 @@ impl Pipeline {
         slots: &Slots,
         waiting: &[Waiting],
     ) -> Result<(Vec<Vec<Place>>, Vec<(Accepted, Answer)>), StoreError> {
+        let answering = self.serving.answering();
         let mut places = Vec::with_capacity(waiting.len());
         let mut rows = Vec::new();
         let mut ids: HashMap<String, usize> = HashMap::new();
@@ -122,7 +127,7 @@ impl Pipeline {
                 let id = event.id.as_str();
                 let place = match ids.get(id) {
                     Some(place) => Place::Again(*place),
-                    None => match self.admit(&waiting.submission, event)? {
+                    None => match self.admit(&answering, &waiting.submission, event)? {
                         Ok(taken) => {
                             let place = rows.len() + batch.len();
                             ids.insert(id.to_owned(), place);
@@ -135,20 +140,25 @@ impl Pipeline {
                 self.count(&waiting.submission.source, &place);
                 own.push(place);
                 if batch.len() == MICRO_BATCH {
-                    self.decide(slots, std::mem::take(&mut batch), &mut rows);
+                    self.decide((slots, &answering), std::mem::take(&mut batch), &mut rows);
                 }
             }
             self.note_progress(&waiting.submission);
             places.push(own);
         }
-        self.decide(slots, batch, &mut rows);
+        self.decide((slots, &answering), batch, &mut rows);
         self.move_watermark(self.config.clock.monotonic());
         Ok((places, rows))
     }
 
     /// Checks an event and takes it into the windows. The order matters: a caller's retry is answered as the first
     /// time, however late it comes.
-    fn admit(&mut self, submission: &Submission, event: &Event) -> Result<Result<Taken, Place>, StoreError> {
+    fn admit(
+        &mut self,
+        answering: &Answering,
+        submission: &Submission,
+        event: &Event,
+    ) -> Result<Result<Taken, Place>, StoreError> {
         let Some(live) = &mut self.live else { return Err(StoreError::Closed) };
         let row = match live.windows.view().row(event) {
             Ok(row) => row,
@@ -169,11 +179,13 @@ impl Pipeline {
         }
         source.newest = source.newest.max(Some(event.time));
         let begun = self.config.clock.monotonic();
+        let place = place(&self.config, answering, &row);
         let mut features = vec![0.0; live.windows.view().features().len()];
         let mut marks = live.windows.observe(live.next, &row, &mut features);
         marks |= self.fleet.fill(&row, &mut features);
         live.next += 1;
-        Ok(Ok(Taken { event: event.clone(), source: submission.source.clone(), features, marks, begun }))
+        let source = submission.source.clone();
+        Ok(Ok(Taken { event: event.clone(), source, place, features, marks, begun }))
     }
 
     fn count(&mut self, source: &str, place: &Place) {
@@ -210,8 +222,14 @@ impl Pipeline {
         self.touched.insert(submission.source.to_string(), (self.config.clock.monotonic(), watermark));
     }
 
-    /// Scores a micro-batch with every package in place and decides with the primary one.
-    fn decide(&mut self, slots: &Slots, batch: Vec<Taken>, rows: &mut Vec<(Accepted, Answer)>) {
+    /// Scores a micro-batch with every package in place and decides with the primary one, or with the challenger whose
+    /// share an event is in.
+    fn decide(
+        &mut self,
+        (slots, answering): (&Slots, &Answering),
+        batch: Vec<Taken>,
+        rows: &mut Vec<(Accepted, Answer)>,
+    ) {
         if batch.is_empty() {
             return;
         }
@@ -223,7 +241,7 @@ impl Pipeline {
             self.config.metrics.cache_hits.inc_by(hits);
             scores.push((role, slot, scored));
         }
-        // The primary comes first: its observation is the one that was answered.
+        // The primary comes first: its observation is the one that is answered, unless a challenger answers.
         scores.sort_by_key(|(role, ..)| **role != Role::primary());
         let wall = Micros(self.config.clock.wall());
         let snapshot = self.fleet.serving().map(|(number, _)| number.0);
@@ -237,6 +255,14 @@ impl Pipeline {
             }
             if scores.first().is_none_or(|(role, ..)| **role != Role::primary()) {
                 observations.insert(0, self.without_package(&taken, snapshot, latency_us));
+            }
+            if let Some((role, package)) = answering.at(taken.place)
+                && let Some(own) = scores.iter().position(|(it, slot, _)| *it == role && slot.is(&package))
+                // Before it stands the fallback where there is no primary.
+                && let own = own + (observations.len() - scores.len())
+                && observations[own].degraded.is_none()
+            {
+                observations[..=own].rotate_right(1);
             }
             let number = first + index as u64;
             let answer = answer(&observations[0], number, wall);
@@ -362,13 +388,24 @@ impl Pipeline {
         let mut marks = live.windows.peek(&row, &mut features);
         marks |= self.fleet.fill(&row, &mut features);
         let slots = self.serving.slots();
-        let primary = slots.primary().filter(|slot| slot.package().view.source() == live.windows.view().source());
-        let scored = primary.map(|slot| (slot, slot.score(&[&features]).0));
-        let latency_us = self.config.clock.monotonic().saturating_sub(begun);
-        let observation = match scored {
-            Some((slot, scored)) => self.judge(&Role::primary(), slot, &scored[0], &features, marks, None, latency_us),
+        let answering = self.serving.answering();
+        let place = place(&self.config, &answering, &row);
+        let fits = |slot: &&Arc<Slot>| slot.package().view.source() == live.windows.view().source();
+        let judge = |role: &Role, slot: &Arc<Slot>| {
+            let scored = slot.score(&[&features]).0;
+            let latency_us = self.config.clock.monotonic().saturating_sub(begun);
+            self.judge(role, slot, &scored[0], &features, marks, None, latency_us)
+        };
+        let challenger = answering.at(place).and_then(|(role, package)| {
+            let slot = slots.get(role).filter(fits).filter(|slot| slot.is(&package))?;
+            Some(judge(role, slot)).filter(|observation| observation.degraded.is_none())
+        });
+        let primary = || slots.primary().filter(fits).map(|slot| judge(&Role::primary(), slot));
+        let observation = match challenger.or_else(primary) {
+            Some(observation) => observation,
             None => {
-                let taken = Taken { event: event.clone(), source: Arc::from(""), features, marks, begun };
+                let latency_us = self.config.clock.monotonic().saturating_sub(begun);
+                let taken = Taken { event: event.clone(), source: Arc::from(""), place, features, marks, begun };
                 self.without_package(&taken, None, latency_us)
             }
         };
@@ -386,6 +423,16 @@ fn answer(observation: &Observation, number: u64, wall: Micros) -> Answer {
         degraded: observation.degraded.clone(),
         marks: observation.marks,
         latency_us: observation.latency_us,
+        challenger: (observation.role != Role::primary().as_str()).then(|| observation.role.clone()),
+    }
+}
+
+/// Where an event stands among the places that challengers share out: by its first entity, in the view's order.
+fn place(config: &PipelineConfig, answering: &Answering, row: &Row) -> u16 {
+    match row.entities.first() {
+        _ if answering.is_empty() => 0,
+        Some(entity) => challengers::place_of(&config.line, entity),
+        None => challengers::place(&config.line, config.device.as_str().as_bytes()),
     }
 }
 

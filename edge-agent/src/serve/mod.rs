@@ -4,6 +4,7 @@
 //! what waits, in one order for all: check, windows, fleet table, inference, decision, one commit, answers.
 
 mod slot;
+mod answering;
 mod cache;
 mod sketches;
 mod pipeline;
@@ -17,12 +18,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot};
 use tributary_features::{Event, RowError, View};
 use tributary_wire::{LineName, Micros, Role, SnapshotNumber, TrialReport};
 
+use self::answering::Answering;
 use crate::metrics::Metrics;
 use crate::packages::ActivePackage;
 use crate::sources::{TimeError, TimeRules};
 use crate::state::{Answer, SourceState};
 use crate::windows::Recovery;
 
+pub use answering::Share;
 pub use pipeline::{FleetSource, Pipeline, PipelineConfig, StartError};
 pub use slot::Slots;
 
@@ -212,6 +215,7 @@ pub struct Serving {
     limit: usize,
     line: LineName,
     slots: RwLock<Slots>,
+    answering: RwLock<Arc<Answering>>,
     cache_size: usize,
     view: RwLock<Arc<View>>,
     shown: Mutex<Shown>,
@@ -247,6 +251,19 @@ impl Serving {
         // An error means the pipeline has stopped; then nothing serves anyway.
         let _ = self.queue.send(Message::Look);
         Ok(())
+    }
+
+    /// Shares the predictions of a line out among challengers, from the next group of events on.
+    pub fn share_out(&self, line: &LineName, shares: &[Share]) {
+        if *line != self.line || self.answering().is(shares) {
+            return;
+        }
+        let answering = Arc::new(Answering::new(line, shares));
+        *self.answering.write().unwrap_or_else(PoisonError::into_inner) = answering;
+    }
+
+    fn answering(&self) -> Arc<Answering> {
+        self.answering.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The package that decides at present.

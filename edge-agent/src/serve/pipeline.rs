@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tributary_features::{FleetTable, View};
 use tributary_process::clock::Clock;
-use tributary_wire::{ClockState, LineName, Micros, Stamp};
+use tributary_wire::{ClockState, DeviceId, LineName, Micros, Stamp};
 
 use super::group::Waiting;
 use super::sketches::Sketches;
@@ -39,6 +39,8 @@ pub type FleetSource = Box<dyn FnMut(&View) -> FleetTable + Send>;
 
 /// What the pipeline is made of.
 pub struct PipelineConfig {
+    /// Who serves: what challengers share out where events have no entity.
+    pub device: DeviceId,
     /// The line that is served.
     pub line: LineName,
     /// The view until a package brings another.
@@ -125,6 +127,7 @@ impl Pipeline {
             limit: config.queue_events,
             line: config.line.clone(),
             slots: RwLock::new(Slots::default()),
+            answering: RwLock::default(),
             cache_size: config.prediction_cache,
             view: RwLock::new(view),
             shown: Mutex::new(Shown::default()),

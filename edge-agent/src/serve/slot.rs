@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tributary_stats::LatencySketch;
-use tributary_wire::{Role, TrialReport};
+use tributary_wire::{Role, Sha256, TrialReport};
 
 use super::cache::PredictionCache;
 use crate::packages::ActivePackage;
@@ -38,6 +38,11 @@ impl Slot {
     /// The package.
     pub fn package(&self) -> &Arc<ActivePackage> {
         &self.package
+    }
+
+    /// Whether it holds the package of this content.
+    pub(super) fn is(&self, package: &Sha256) -> bool {
+        self.package.reference.sha256 == *package
     }
 
     /// What it did since it was put in place.

@@ -5,7 +5,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tributary_features::{DeviceWindows, Row, Value, View};
 use tributary_stats::Sketch;
-use tributary_wire::{BatchBody, Column, Role};
+use tributary_wire::{BatchBody, Column, Role, Sha256};
 
 use super::*;
 use crate::sources::TimeError;
@@ -368,6 +368,68 @@ fn a_shadow_is_scored_beside_the_primary_and_never_answers() {
     let seen: Vec<_> = observations.iter().map(|seen| (seen.role.as_str(), seen.version, seen.output)).collect();
     assert_eq!(seen, [("primary", 1, 0.25), ("shadow", 2, 0.75)]);
     assert_eq!(running.serving.statistics(&line(), &shadow).predictions, 1);
+    running.stop();
+}
+
+#[test]
+fn a_challenger_answers_its_share_of_entities_with_its_committed_package_and_nobody_elses() {
+    let rig = Rig::new();
+    let running = rig.start();
+    let challenger = Role::new("challenger-b").unwrap();
+    let second = package(2, view(), |row| if row[0] > 900.0 { Err("broken".into()) } else { Ok(0.75) });
+    let committed = second.reference.sha256;
+    running.serving.swap(&line(), &Role::primary(), Some(package(1, view(), |_| Ok(0.25)))).unwrap();
+    running.serving.swap(&line(), &challenger, Some(second)).unwrap();
+    let answer = |n: u64| {
+        let predicted = running.runtime.block_on(running.serving.predict(event(n))).unwrap().unwrap();
+        let Outcome::Accepted { answer, .. } = running.submit(vec![event(n)]).unwrap().remove(0) else { panic!() };
+        assert_eq!((predicted.version, &predicted.challenger), (answer.version, &answer.challenger));
+        answer
+    };
+    let share = |per_10_000, package| [super::Share { role: challenger.clone(), per_10_000, package }];
+    assert_eq!(answer(0).version, 1, "nobody gave it a share: it is scored");
+    running.serving.share_out(&line(), &share(10_000, None));
+    assert_eq!(answer(1).version, 1, "it is on trial, or gave up");
+    running.serving.share_out(&line(), &share(10_000, Some(Sha256([9; 32]))));
+    assert_eq!(answer(2).version, 1, "another package than the committed one is in place");
+    running.serving.share_out(&line(), &share(10_000, Some(committed)));
+    let own = answer(3);
+    assert_eq!((own.version, own.output, own.challenger.as_deref()), (2, 0.75, Some("challenger-b")));
+    let mut again = event(3);
+    again.values[0].1 = Value::Double(5.0);
+    assert!(matches!(&running.submit(vec![again]).unwrap()[0], Outcome::Duplicate { answer, .. } if *answer == own));
+    let mut broken = event(4);
+    broken.values[0].1 = Value::Double(950.0);
+    let Outcome::Accepted { answer: fell, .. } = running.submit(vec![broken]).unwrap().remove(0) else { panic!() };
+    assert_eq!((fell.version, fell.challenger, fell.degraded), (1, None, None), "the primary answers for it");
+    let seen = kept(&running.store);
+    let roles = |n: usize| seen[n].observations.iter().map(|seen| seen.role.as_str()).collect::<Vec<_>>();
+    assert_eq!((roles(2), roles(3)), (vec!["primary", "challenger-b"], vec!["challenger-b", "primary"]));
+    running.serving.share_out(&line(), &[]);
+    assert_eq!(answer(5).version, 1);
+    running.stop();
+}
+
+#[test]
+fn entities_stay_with_the_role_that_their_place_gives_them() {
+    let rig = Rig::new();
+    let running = rig.start();
+    let challenger = Role::new("challenger-b").unwrap();
+    let second = package(2, view(), |_| Ok(0.75));
+    let share = super::Share { role: challenger.clone(), per_10_000: 4_000, package: Some(second.reference.sha256) };
+    running.serving.swap(&line(), &Role::primary(), Some(package(1, view(), |_| Ok(0.25)))).unwrap();
+    running.serving.swap(&line(), &challenger, Some(second)).unwrap();
+    running.serving.share_out(&line(), std::slice::from_ref(&share));
+    let places = edge_agent_core::challengers::Challengers::new(&line(), &[(challenger.clone(), 4_000)]);
+    let mut versions = BTreeMap::<_, BTreeSet<u32>>::new();
+    for n in 0..200 {
+        let Outcome::Accepted { answer, .. } = running.submit(vec![event(n)]).unwrap().remove(0) else { panic!() };
+        let entity = event(n).entities[0].1.clone();
+        let own = places.at(edge_agent_core::challengers::place_of(&line(), &entity)).is_some();
+        assert_eq!(answer.version, if own { 2 } else { 1 });
+        versions.entry(entity).or_default().insert(answer.version);
+    }
+    assert!(versions.values().all(|versions| versions.len() == 1), "{versions:?}");
     running.stop();
 }
 

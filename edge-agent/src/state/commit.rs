@@ -109,7 +109,7 @@ impl Store {
     pub fn answer(&self, id: &str) -> Result<Option<Answer>, StoreError> {
         let table = self.database()?.begin_read()?.open_table(SEEN).map_err(StoreError::read)?;
         match table.get(id).map_err(StoreError::read)? {
-            Some(bytes) => records::decode("answer", id, bytes.value()).map(Some),
+            Some(bytes) => records::decode_answer(id, bytes.value()).map(Some),
             None => Ok(None),
         }
     }
@@ -179,7 +179,7 @@ fn write_events(transaction: &WriteTransaction, commit: &Commit<'_>) -> Result<(
         let mut order = transaction.open_table(SEEN_ORDER)?;
         for (event, answer) in commit.accepted {
             accepted.insert(event.number, records::encode(event).as_slice())?;
-            seen.insert(event.event.id.as_str(), records::encode(answer).as_slice())?;
+            seen.insert(event.event.id.as_str(), records::encode_answer(answer).as_slice())?;
             order.insert(event.number, event.event.id.as_str())?;
         }
     }
@@ -246,7 +246,7 @@ fn is_older(
     id: &str,
     wall: Micros,
 ) -> Result<bool, redb::Error> {
-    let answer = seen.get(id)?.map(|bytes| records::decode::<Answer>("answer", id, bytes.value()));
+    let answer = seen.get(id)?.map(|bytes| records::decode_answer(id, bytes.value()));
     // One that cannot be read answers nobody.
     Ok(answer.and_then(Result::ok).is_none_or(|answer| answer.wall < wall))
 }

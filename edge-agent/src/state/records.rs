@@ -17,7 +17,7 @@ pub struct Accepted {
     pub source: String,
     /// The event.
     pub event: Event,
-    /// One per package that scored it; the first is the one that was answered.
+    /// One per package that scored it; the first is the one that was answered, the primary's or a challenger's.
     pub observations: Vec<Observation>,
 }
 
@@ -67,6 +67,9 @@ pub struct Answer {
     pub marks: u32,
     /// Microseconds to the decision.
     pub latency_us: u64,
+    /// The challenger whose answer it is; `None`: the primary's, or the fallback's.
+    #[serde(skip)]
+    pub challenger: Option<String>,
 }
 
 /// Where a source stands.
@@ -108,6 +111,30 @@ enum Versions<T> {
     V1(T),
 }
 
+/// An answer as it is stored. The primary's have the form of before there were challengers.
+#[derive(Serialize, Deserialize)]
+enum StoredAnswer<T> {
+    V1(T),
+    V2(T, String),
+}
+
+pub(super) fn encode_answer(answer: &Answer) -> Vec<u8> {
+    let stored = match &answer.challenger {
+        None => StoredAnswer::V1(answer),
+        Some(role) => StoredAnswer::V2(answer, role.clone()),
+    };
+    // Plain data written to a growing vector has no way to fail.
+    postcard::to_allocvec(&stored).expect("plain data always serialises")
+}
+
+pub(super) fn decode_answer(key: &str, bytes: &[u8]) -> Result<Answer, StoreError> {
+    match postcard::from_bytes(bytes) {
+        Ok(StoredAnswer::V1(answer)) => Ok(answer),
+        Ok(StoredAnswer::V2(answer, role)) => Ok(Answer { challenger: Some(role), ..answer }),
+        Err(error) => Err(StoreError::Damaged { what: "answer", key: key.to_owned(), problem: error.to_string() }),
+    }
+}
+
 pub(super) fn encode<T: Serialize>(record: &T) -> Vec<u8> {
     // Plain data written to a growing vector has no way to fail.
     postcard::to_allocvec(&Versions::V1(record)).expect("plain data always serialises")
@@ -117,5 +144,30 @@ pub(super) fn decode<T: DeserializeOwned>(what: &'static str, key: &str, bytes: 
     match postcard::from_bytes(bytes) {
         Ok(Versions::V1(record)) => Ok(record),
         Err(error) => Err(StoreError::Damaged { what, key: key.to_owned(), problem: error.to_string() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_answer_of_the_primary_is_stored_as_before_and_a_challengers_with_its_role() {
+        let answer = Answer {
+            number: 1,
+            wall: Micros(2),
+            version: 3,
+            output: 0.5,
+            decision: true,
+            degraded: None,
+            marks: 0,
+            latency_us: 9,
+            challenger: None,
+        };
+        assert_eq!(encode_answer(&answer), [0, 1, 4, 3, 0, 0, 0, 0x3f, 1, 0, 0, 9]);
+        assert_eq!(decode_answer("e", &encode_answer(&answer)).unwrap(), answer);
+        let other = Answer { challenger: Some("challenger-b".into()), ..answer };
+        assert_eq!(decode_answer("e", &encode_answer(&other)).unwrap(), other);
+        assert!(decode_answer("e", &[9]).unwrap_err().to_string().contains("answer"));
     }
 }

@@ -44,6 +44,7 @@ fn rows(from: u64, to: u64) -> Vec<(Accepted, Answer)> {
                 degraded: None,
                 marks: 0,
                 latency_us: 1,
+                challenger: None,
             };
             let accepted = Accepted {
                 number,

@@ -32,7 +32,7 @@ impl Updates {
         let Ok(signed) = SignedAssignment::decode(&bytes) else { return Ok(()) };
         match open_assignment(&self.keys, &signed) {
             Ok(opened) => {
-                self.take(opened.desired()).await;
+                self.take(&opened).await;
                 self.tell_all(opened.desired()).await;
             }
             Err(error) => self.problem = Some(format!("stored assignment: {}", in_words(&error))),
@@ -91,7 +91,7 @@ impl Updates {
             .map_err(UpdateError::from)?
             .map_err(UpdateError::from)?;
         tracing::info!(generation = %assignment.generation, "assignment accepted");
-        self.take(assignment).await;
+        self.take(&opened).await;
         self.witness(assignment.issued, opened.audit()).await;
         self.tell_all(assignment).await;
         Ok(())
@@ -99,7 +99,7 @@ impl Updates {
 
     /// The accepted assignment if it came again, perhaps signed anew: same generation, same wishes.
     fn again(&self, signed: &SignedAssignment) -> Option<Assignment> {
-        let accepted = self.accepted.as_ref()?;
+        let accepted = self.accepted.as_ref()?.desired();
         let opened = open_assignment(&self.keys, signed).ok()?;
         let again = opened.desired();
         let same =
@@ -107,10 +107,10 @@ impl Updates {
         same.then_some(opened)
     }
 
-    async fn take(&mut self, assignment: &AssignmentV1) {
-        self.generation = assignment.generation;
+    async fn take(&mut self, assignment: &Assignment) {
+        self.generation = assignment.desired().generation;
         self.accepted = Some(assignment.clone());
-        self.raise(assignment.issued).await;
+        self.raise(assignment.desired().issued).await;
     }
 
     /// Time never runs before what somebody trusted has signed, whatever the system clock says.

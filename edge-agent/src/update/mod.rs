@@ -11,6 +11,7 @@ mod run;
 #[cfg(test)]
 pub(crate) mod tests;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -23,7 +24,7 @@ use tokio::sync::{mpsc, watch};
 use tributary_process::clock::Clock;
 use tributary_process::config::HumanDuration;
 use tributary_release::VerifyingKeys;
-use tributary_wire::{AssignmentV1, AuditHead, DeviceId, Generation, LineName, LineReport, Micros, Unfit};
+use tributary_wire::{Assignment, AuditHead, DeviceId, Generation, LineName, LineReport, Micros, Unfit};
 
 use audit::AuditWatch;
 pub use fetch::FetchError;
@@ -141,6 +142,9 @@ struct Shown {
     problem: Option<String>,
     audit: Option<AuditHead>,
     audit_problem: Option<String>,
+    flags: BTreeMap<String, String>,
+    reads: u8,
+    unfit: Vec<Unfit>,
 }
 
 /// Talks to the updates from elsewhere.
@@ -187,6 +191,22 @@ impl Handle {
         self.shown().audit_problem.clone()
     }
 
+    /// Feature flags of the newest accepted assignment, for the application beside the agent.
+    pub fn flags(&self) -> BTreeMap<String, String> {
+        self.shown().flags.clone()
+    }
+
+    /// The highest version of messages that the hub is known to write: that of the newest accepted assignment. It reads
+    /// as much.
+    pub fn hub_reads(&self) -> u8 {
+        self.shown().reads
+    }
+
+    /// The releases that this device was told to run and cannot.
+    pub fn unfit(&self) -> Vec<Unfit> {
+        self.shown().unfit.clone()
+    }
+
     /// Fires when a report should be sent.
     pub fn changed(&self) -> watch::Receiver<u64> {
         self.changed.clone()
@@ -218,7 +238,7 @@ pub struct Updates {
     /// How far the hub's audit log had come.
     audit: AuditWatch,
     /// What it said, to recognise it when it comes again.
-    accepted: Option<AssignmentV1>,
+    accepted: Option<Assignment>,
     problem: Option<String>,
     online: bool,
     messages: mpsc::UnboundedReceiver<Message>,

@@ -1,11 +1,15 @@
 //! Signing and checking what one device should run.
 
 use tributary_wire::{
-    Assignment, DeviceId, Generation, LineName, Micros, PackageRef, Role, SignedAssignment, VersionNumber,
+    Assignment, AssignmentV1, ChallengerShare, DeviceId, Generation, LineName, Micros, PackageRef, Role,
+    SignedAssignment, VersionNumber,
 };
 
 use crate::statement::{check_signature, in_context};
 use crate::{KeyId, SignatureError, SigningKey, VerifyingKeys};
+
+/// What all shares of a line may sum to.
+const SHARES: u64 = 10_000;
 
 const ASSIGNMENT_CONTEXT: &[u8] = b"tributary assignment\0";
 
@@ -63,7 +67,37 @@ pub enum AssignmentError {
         /// Which role.
         role: Role,
     },
-    /// 7: it asks for an installation that may no longer begin.
+    /// 7: it lets a role answer that never does: the primary answers what nobody else does, a shadow nothing.
+    #[error("the assignment gives {line} as {role} a share of the predictions; only challengers have one")]
+    ShareRole {
+        /// Which line.
+        line: LineName,
+        /// Which role.
+        role: Role,
+    },
+    /// 8: it gives a share to a line and role to which it assigns no release, or gives it twice.
+    #[error(
+        "the assignment gives {line} as {role} a share of the predictions {found} times, and a release {releases} times"
+    )]
+    ShareCount {
+        /// Which line.
+        line: LineName,
+        /// Which role.
+        role: Role,
+        /// How often a share.
+        found: usize,
+        /// How often a release.
+        releases: usize,
+    },
+    /// 9: it shares out more predictions than there are.
+    #[error("the challengers of {line} get {found} of {SHARES} predictions")]
+    Shares {
+        /// Which line.
+        line: LineName,
+        /// The sum of their shares.
+        found: u64,
+    },
+    /// 10: it asks for an installation that may no longer begin.
     #[error("the assignment to install {line} expired at {expired}, it is {now}")]
     Expired {
         /// The line that would have to be installed.
@@ -73,7 +107,7 @@ pub enum AssignmentError {
         /// The time the device trusts.
         now: Micros,
     },
-    /// 8: it goes back to a lower version without saying that this is meant.
+    /// 11: it goes back to a lower version without saying that this is meant.
     #[error("version {found} of {line} is lower than the committed {committed}, and allow_lower is not set")]
     Lower {
         /// Which line.
@@ -123,6 +157,7 @@ pub fn verify_assignment(
             return Err(AssignmentError::Repeated { line: wish.line.clone(), role: wish.role.clone() });
         }
     }
+    check_shares(assignment, opened.shares())?;
     let committed = |line: &LineName, role: &Role| {
         standing.installed.iter().find(|installed| (&installed.line, &installed.role) == (line, role))
     };
@@ -147,11 +182,32 @@ pub fn verify_assignment(
     Ok(opened)
 }
 
+fn check_shares(assignment: &AssignmentV1, shares: &[ChallengerShare]) -> Result<(), AssignmentError> {
+    for ChallengerShare { line, role, .. } in shares {
+        if !role.is_challenger() {
+            return Err(AssignmentError::ShareRole { line: line.clone(), role: role.clone() });
+        }
+        let found = shares.iter().filter(|other| (&other.line, &other.role) == (line, role)).count();
+        let releases = assignment.lines.iter().filter(|wish| (&wish.line, &wish.role) == (line, role)).count();
+        if (found, releases) != (1, 1) {
+            return Err(AssignmentError::ShareCount { line: line.clone(), role: role.clone(), found, releases });
+        }
+    }
+    for ChallengerShare { line, .. } in shares {
+        let of_line = shares.iter().filter(|share| share.line == *line);
+        let found = of_line.map(|share| u64::from(share.per_10_000)).sum();
+        if found > SHARES {
+            return Err(AssignmentError::Shares { line: line.clone(), found });
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::digest;
-    use tributary_wire::{AssignmentV1, LineAssignment, ReleaseRef};
+    use tributary_wire::{AssignmentV3, AuditHead, LineAssignment, ReleaseRef, Sha256};
 
     fn assignment() -> AssignmentV1 {
         AssignmentV1 {
@@ -257,6 +313,36 @@ mod tests {
 
         let error = verify(assignment(), &[installed(5)]).unwrap_err();
         assert!(matches!(error, AssignmentError::Lower { committed: VersionNumber(5), found: VersionNumber(2), .. }));
+    }
+
+    fn verify_shares(shares: &[(&str, u16)]) -> Result<AssignmentV1, AssignmentError> {
+        let mut desired = assignment();
+        for role in ["shadow", "challenger-a", "challenger-b"] {
+            desired.lines.push(LineAssignment { role: Role::new(role).unwrap(), ..wish("card-fraud", 3) });
+        }
+        let share = |(role, per_10_000): &(&str, u16)| ChallengerShare {
+            line: LineName::new("card-fraud").unwrap(),
+            role: Role::new(role).unwrap(),
+            per_10_000: *per_10_000,
+        };
+        let audit = AuditHead { number: 1, hash: Sha256([0; 32]) };
+        let shares = shares.iter().map(share).collect();
+        let third = Assignment::V3(AssignmentV3 { desired, audit, snapshot: 3, shares });
+        verify_signed(&sign_assignment(&SigningKey::generate([1; 32]), &third), &[], 150)
+    }
+
+    #[test]
+    fn shares_are_for_challengers_that_have_a_release_and_sum_to_no_more_than_everything() {
+        assert!(verify_shares(&[("challenger-a", 4_000), ("challenger-b", 6_000)]).is_ok());
+        for role in ["primary", "shadow", "challenger-"] {
+            assert!(matches!(verify_shares(&[(role, 1)]), Err(AssignmentError::ShareRole { .. })), "{role}");
+        }
+        let nobody = verify_shares(&[("challenger-c", 1)]);
+        assert!(matches!(nobody, Err(AssignmentError::ShareCount { found: 1, releases: 0, .. })), "{nobody:?}");
+        let twice = verify_shares(&[("challenger-a", 1), ("challenger-a", 1)]);
+        assert!(matches!(twice, Err(AssignmentError::ShareCount { found: 2, releases: 1, .. })), "{twice:?}");
+        let over = verify_shares(&[("challenger-a", 4_000), ("challenger-b", 6_001)]);
+        assert!(matches!(over, Err(AssignmentError::Shares { found: 10_001, .. })), "{over:?}");
     }
 
     #[test]

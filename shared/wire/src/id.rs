@@ -135,6 +135,16 @@ impl Role {
     pub fn primary() -> Self {
         Self("primary".to_owned())
     }
+
+    /// A package that is scored beside the primary and never answers.
+    pub fn shadow() -> Self {
+        Self("shadow".to_owned())
+    }
+
+    /// Whether this is a `challenger-<name>`: a package that may answer a share of the predictions.
+    pub fn is_challenger(&self) -> bool {
+        self.0.strip_prefix("challenger-").is_some_and(|name| !name.is_empty())
+    }
 }
 
 macro_rules! number_id {

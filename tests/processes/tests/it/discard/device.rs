@@ -101,6 +101,7 @@ impl Device {
 
     fn config(&self) -> PipelineConfig {
         PipelineConfig {
+            device: DeviceId::new("edge-1").expect("a name"),
             line: LineName::new("card-fraud").expect("a name"),
             view: Some(self.view.clone()),
             fallback: Fallback::default(),
