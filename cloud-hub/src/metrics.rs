@@ -27,6 +27,12 @@ struct Alerts {
     state: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Served {
+    line: String,
+    role: String,
+}
+
 /// All counters and gauges now.
 pub async fn text(hub: &Hub) -> Result<String, sqlx::Error> {
     let mut registry = Registry::with_prefix("hub");
@@ -97,6 +103,17 @@ pub async fn text(hub: &Hub) -> Result<String, sqlx::Error> {
         rows.get_or_create(&Stream { stream }).set(sum);
     }
     registry.register("lake_rows", "Rows in the lake", rows);
+
+    let unfit: Family<Served, Gauge> = Family::default();
+    // Devices' reports are the only place where this stands; one that cannot be read is told of elsewhere.
+    let mut catalog = hub.catalog.reader().acquire().await?;
+    let members = crate::rollout::members(&mut catalog).await.unwrap_or_default();
+    drop(catalog);
+    for lack in members.iter().flat_map(|member| &member.unfit) {
+        let of = Served { line: lack.line.to_string(), role: lack.role.to_string() };
+        unfit.get_or_create(&of).inc();
+    }
+    registry.register("unfit_devices", "Devices that cannot run the release that they were assigned", unfit);
 
     let alerts: Family<Alerts, Gauge> = Family::default();
     let counts: Vec<(String, String, i64)> =

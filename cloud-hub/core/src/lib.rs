@@ -2,10 +2,11 @@
 //!
 //! In the order of the loop: [`drift`] and [`quality`] judge what devices and labels say about a version,
 //! [`alert`] keeps what people should know, [`registry`] decides which version an alias names, and
-//! [`rollout::plan`] moves a fleet to a release and back.
+//! [`rollout::plan`] moves a fleet, or those that a [`selector`] means, to a release and back.
 
 pub mod drift;
 pub mod quality;
 pub mod alert;
 pub mod registry;
+pub mod selector;
 pub mod rollout;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tributary_wire::{DeviceId, GroupName, Report};
+use tributary_wire::{DeviceId, GroupName, MetadataVersions, Report};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -14,6 +14,8 @@ use super::{Json, Page, PageQuery, Path, Problem, Query, State};
 use crate::catalog::devices;
 use crate::hub::Hub;
 use crate::ingest::HUB_DEVICE;
+use crate::rollout::flags::Flags;
+use crate::rollout::{self, refresh};
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Hub>> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(get, put))
@@ -36,9 +38,47 @@ pub struct Device {
     pub group: Option<String>,
     /// When its last report came, UTC microseconds.
     pub report_at: Option<i64>,
+    /// Versions of the signed metadata that it has verified; absent before its first refresh, and of an older agent.
+    pub metadata: Option<Metadata>,
+    /// Releases that it was told to run and cannot.
+    pub unfit: Vec<UnfitRelease>,
+    /// The flags that its assignments carry.
+    pub flags: BTreeMap<String, String>,
     /// Its last report: generation, packages, state, health, resources.
     #[schema(value_type = Option<Object>)]
     pub report: Option<Value>,
+}
+
+/// Versions of the top-level metadata of the repository.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
+pub struct Metadata {
+    /// Of `root.json`.
+    pub root: u64,
+    /// Of `timestamp.json`.
+    pub timestamp: u64,
+    /// Of `snapshot.json`.
+    pub snapshot: u64,
+    /// Of `targets.json`.
+    pub targets: u64,
+}
+
+impl From<MetadataVersions> for Metadata {
+    fn from(MetadataVersions { root, timestamp, snapshot, targets }: MetadataVersions) -> Self {
+        Self { root, timestamp, snapshot, targets }
+    }
+}
+
+/// A release that a device cannot run.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct UnfitRelease {
+    /// Model line.
+    pub line: String,
+    /// In which role.
+    pub role: String,
+    /// Which version.
+    pub version: u32,
+    /// What it needs and what there is, one sentence per lack.
+    pub reasons: Vec<String>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -53,16 +93,26 @@ struct Row {
 }
 
 impl Row {
-    fn device(self, hub: &Hub) -> Result<Device, Problem> {
+    fn device(self, hub: &Hub, flags: &Flags) -> Result<Device, Problem> {
         let report = match self.report.as_deref().map(Report::decode) {
             None => None,
-            Some(Ok(report)) => serde_json::to_value(report.base()).ok(),
+            Some(Ok(report)) => Some(report),
             Some(Err(error)) => {
                 tracing::warn!(device = self.id, %error, "a stored report cannot be read");
                 None
             }
         };
+        let own = rollout::labels(&self.labels, report.as_ref().map(|report| report.base()))?;
+        let unfit = report.iter().flat_map(|report| report.unfit()).map(|unfit| UnfitRelease {
+            line: unfit.line.to_string(),
+            role: unfit.role.to_string(),
+            version: unfit.package.version.0,
+            reasons: unfit.reasons.clone(),
+        });
         Ok(Device {
+            flags: flags.of(&self.id, &own),
+            metadata: report.as_ref().and_then(|report| report.metadata()).map(Metadata::from),
+            unfit: unfit.collect(),
             connected: DeviceId::new(&self.id).is_ok_and(|id| hub.is_connected(&id)),
             labels: serde_json::from_str(&self.labels).unwrap_or_default(),
             id: self.id,
@@ -70,7 +120,7 @@ impl Row {
             last_seen: self.last_seen,
             group: self.group_name,
             report_at: self.report_at,
-            report,
+            report: report.and_then(|report| serde_json::to_value(report.base()).ok()),
         })
     }
 }
@@ -100,7 +150,8 @@ async fn list(hub: State, Query(page): Query<PageQuery>) -> Result<Json<Page<Dev
         .bind(HUB_DEVICE)
         .fetch_all(hub.catalog.reader())
         .await?;
-    let devices: Result<Vec<Device>, Problem> = rows.into_iter().map(|row| row.device(&hub)).collect();
+    let flags = Flags::read(&mut *hub.catalog.reader().acquire().await?).await?;
+    let devices: Result<Vec<Device>, Problem> = rows.into_iter().map(|row| row.device(&hub, &flags)).collect();
     Ok(Json(Page::cut(devices?, limit, |device| device.id.clone())))
 }
 
@@ -124,11 +175,14 @@ async fn put(
     let mut catalog = hub.catalog.write().await?;
     devices::put(&mut catalog, &device, &settings.labels, settings.group.as_ref(), hub.now()).await?;
     catalog.commit().await?;
+    // Other labels may bring other flags.
+    refresh(&hub, hub.now()).await?;
     find(&hub, &device).await.map(Json)
 }
 
 async fn find(hub: &Hub, device: &DeviceId) -> Result<Device, Problem> {
     let query = "select id, first_seen, last_seen, labels, group_name, report, report_at from devices where id = $1";
     let row: Option<Row> = sqlx::query_as(query).bind(device.as_str()).fetch_optional(hub.catalog.reader()).await?;
-    row.ok_or_else(|| Problem::not_found(format!("there is no device {device}")))?.device(hub)
+    let flags = Flags::read(&mut *hub.catalog.reader().acquire().await?).await?;
+    row.ok_or_else(|| Problem::not_found(format!("there is no device {device}")))?.device(hub, &flags)
 }

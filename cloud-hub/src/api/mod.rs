@@ -39,6 +39,7 @@ mod tokens;
 mod compare;
 pub mod alerts;
 pub mod rollouts;
+mod flags;
 mod orders;
 mod audit;
 
@@ -164,6 +165,7 @@ fn groups() -> Groups {
         .merge(tokens::routes())
         .merge(alerts::routes())
         .merge(rollouts::routes())
+        .merge(flags::routes())
         .merge(orders::routes())
         .merge(audit::routes());
     let work = OpenApiRouter::new().merge(datasets::work_routes()).merge(compare::routes()).merge(audit::work_routes());
@@ -251,7 +253,9 @@ impl From<PublishError> for Problem {
             | PublishError::NoKey { .. }
             | PublishError::Withdrawn { .. }
             | PublishError::Version { .. } => Self::conflict(error),
-            PublishError::Catalog(_) | PublishError::Role(_) | PublishError::File(_) => anyhow::Error::new(error).into(),
+            PublishError::Catalog(_) | PublishError::Role(_) | PublishError::File(_) => {
+                anyhow::Error::new(error).into()
+            }
         }
     }
 }

@@ -13,6 +13,7 @@ mod models;
 mod train;
 mod repository;
 mod rollouts;
+mod flags;
 mod orders;
 mod audit;
 mod keys;
@@ -105,9 +106,12 @@ enum Command {
     /// Training runs
     #[command(subcommand)]
     Train(train::Train),
-    /// Rollouts: start, watch, pause, resume, abort
+    /// Rollouts: start, watch, pause, resume, abort; shares and ends of challengers
     #[command(subcommand)]
     Rollout(rollouts::Rollout),
+    /// Flags for the applications beside the agents
+    #[command(subcommand)]
+    Flag(flags::Flag),
     /// Alerts
     #[command(subcommand)]
     Alert(rollouts::Alert),
@@ -180,6 +184,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
             Command::Repository(command) => command.run(&remote).await,
             Command::Train(command) => command.run(&remote).await,
             Command::Rollout(command) => command.run(&remote).await,
+            Command::Flag(command) => command.run(&remote).await,
             Command::Alert(command) => command.run(&remote).await,
             Command::Access(command) => command.run(&remote).await,
             Command::Serve(_) | Command::Config(_) | Command::Benchmark(_) | Command::Audit(_) | Command::Keys(_) => {

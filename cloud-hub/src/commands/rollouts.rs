@@ -27,6 +27,9 @@ pub enum Strategy {
 #[command(after_help = "\
 Examples:
   cloud-hub rollout start card-fraud 2 --percent 10,50,100 --wait
+  cloud-hub rollout start card-fraud 3 --role challenger-b --share 500 --selector site=lyon
+  cloud-hub rollout share 2 1000
+  cloud-hub rollout end 2
   cloud-hub rollout show 1
   cloud-hub rollout abort 1 --reason 'wrong version'")]
 pub enum Rollout {
@@ -36,6 +39,15 @@ pub enum Rollout {
         line: String,
         /// The version
         version: u32,
+        /// What it does on a device: primary, shadow (scored, never answers) or challenger-<name>
+        #[arg(long, default_value = "primary")]
+        role: String,
+        /// Of how many entities in 10 000 a challenger answers
+        #[arg(long, default_value_t = 0, value_name = "PER_10_000")]
+        share: u16,
+        /// Only for devices with these labels, such as site=lyon,gpu=true
+        #[arg(long, value_name = "LABELS", default_value = "")]
+        selector: String,
         /// In which steps; the policy's own when left out
         #[arg(long)]
         strategy: Option<Strategy>,
@@ -62,6 +74,24 @@ pub enum Rollout {
     Show {
         /// Its number
         rollout: i64,
+    },
+    /// Give a challenger another share of the predictions
+    Share {
+        /// Its number
+        rollout: i64,
+        /// Of how many entities in 10 000 it answers; 0: it is only scored
+        share: u16,
+        /// Why
+        #[arg(long, default_value = "asked for on the command line")]
+        reason: String,
+    },
+    /// Take a role beside the primary from every device
+    End {
+        /// Its number
+        rollout: i64,
+        /// Why
+        #[arg(long, default_value = "asked for on the command line")]
+        reason: String,
     },
     /// Hold it where it is
     Pause {
@@ -92,7 +122,7 @@ pub enum Rollout {
 impl Rollout {
     pub(super) async fn run(self, remote: &Remote) -> Result<(), Failure> {
         match self {
-            Self::Start { line, version, strategy, percent, min_predictions, policy, wait } => {
+            Self::Start { line, version, role, share, selector, strategy, percent, min_predictions, policy, wait } => {
                 let mut rules = match &policy {
                     None => json!({}),
                     Some(path) => {
@@ -113,7 +143,9 @@ impl Rollout {
                 if let Some(count) = min_predictions {
                     rules["min_predictions"] = count.into();
                 }
-                let mut body = json!({"line": line, "version": version});
+                let mut body = json!({
+                    "line": line, "version": version, "role": role, "share": share, "selector": selector,
+                });
                 // No rules at all: those of the line's settings hold.
                 if rules.as_object().is_some_and(|rules| !rules.is_empty()) {
                     body["policy"] = rules;
@@ -131,6 +163,7 @@ impl Rollout {
                     &[
                         ("id", "id"),
                         ("line", "line"),
+                        ("role", "role"),
                         ("version", "version"),
                         ("state", "state"),
                         ("wave", "wave"),
@@ -148,6 +181,12 @@ impl Rollout {
                 }
                 remote.show(&rollout);
             }
+            Self::Share { rollout, share, reason } => {
+                let body = json!({"share": share, "reason": reason});
+                let changed = remote.post(&format!("/rollouts/{rollout}/share"), &body).await?;
+                remote.done(&changed, &format!("the share is {share} in 10000"));
+            }
+            Self::End { rollout, reason } => command(remote, rollout, "end", &reason).await?,
             Self::Pause { rollout, reason } => command(remote, rollout, "pause", &reason).await?,
             Self::Resume { rollout, reason } => command(remote, rollout, "resume", &reason).await?,
             Self::Abort { rollout, reason } => command(remote, rollout, "abort", &reason).await?,

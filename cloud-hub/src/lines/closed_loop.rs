@@ -154,7 +154,8 @@ async fn follow(hub: &Arc<Hub>, name: &LineName, run: &Run) -> anyhow::Result<De
         return Ok(Decided::Waits);
     }
     let reason = format!("version {version} is the new champion: {reason}");
-    match rollout::start(hub, name, version, Some(line.settings.rollout), &reason, now).await {
+    let order = rollout::Order::primary(name, version, Some(line.settings.rollout), &reason);
+    match rollout::start(hub, order, now).await {
         Ok(_) => Ok(Decided::Done),
         Err(RolloutError::UnderWay { rollout, .. }) => {
             let mut catalog = hub.catalog.reader().acquire().await?;

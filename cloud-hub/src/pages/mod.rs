@@ -2,6 +2,7 @@
 //! script but the few lines that carry forms to the web API, which decides alone who may do what.
 
 mod html;
+mod rollouts;
 mod overview;
 
 use std::sync::Arc;

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use tributary_wire::{DeviceId, Micros};
 
 use super::html::Html;
-use super::{SIGN_IN, page};
+use super::{SIGN_IN, page, rollouts};
 use crate::access::Role;
 use crate::access::guard::Shown;
 use crate::access::sessions::csrf;
@@ -18,9 +18,12 @@ use crate::api::Problem;
 use crate::audit;
 use crate::hub::Hub;
 use crate::ingest::HUB_DEVICE;
+use crate::rollout::{Stored, read};
 
 /// Rows of a table; whoever has more devices uses the web API.
 const ROWS: u32 = 200;
+/// Rollouts, the newest.
+const ROLLOUTS: u32 = 8;
 /// Entries of the audit log.
 const ENTRIES: u32 = 12;
 /// A certificate that ends this soon should have been renewed.
@@ -33,6 +36,7 @@ struct Device {
     labels: String,
     last_seen: i64,
     certificate: Option<i64>,
+    report: Option<Vec<u8>>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -50,6 +54,7 @@ struct Seen {
     count: i64,
     devices: Vec<Device>,
     alerts: i64,
+    rollouts: Vec<Stored>,
     head: tributary_wire::AuditHead,
     /// For admins alone.
     tokens: Vec<Listed>,
@@ -68,7 +73,7 @@ async fn look(hub: &Hub, role: Role) -> Result<Seen, Problem> {
     let mut catalog = hub.catalog.reader().acquire().await?;
     let count = sqlx::query_scalar("select count(*) from devices where id <> $1");
     let devices = sqlx::query_as(
-        "select d.id, d.group_name, d.labels, d.last_seen,
+        "select d.id, d.group_name, d.labels, d.last_seen, d.report,
                 (select max(c.not_after) from certificates c where c.device = d.id and c.revoked is null) as certificate
          from devices d where d.id <> $1 order by d.id limit $2",
     );
@@ -78,6 +83,7 @@ async fn look(hub: &Hub, role: Role) -> Result<Seen, Problem> {
         count: count.bind(HUB_DEVICE).fetch_one(&mut *catalog).await?,
         devices: devices.bind(HUB_DEVICE).bind(i64::from(ROWS)).fetch_all(&mut *catalog).await?,
         alerts: alerts.fetch_one(&mut *catalog).await?,
+        rollouts: read::list(&mut catalog, i64::MAX, ROLLOUTS).await?,
         head: audit::head(&mut catalog).await?,
         tokens: Vec::new(),
         entries: Vec::new(),
@@ -108,6 +114,7 @@ fn overview(html: &mut Html, hub: &Hub, token: &Verified, seen: &Seen) {
     figure(html, seen.head.number, "audit entries");
     html.raw("</div>\n");
     devices(html, hub, seen);
+    rollouts::table(html, &seen.rollouts);
     if token.role == Role::Admin {
         access(html, seen);
     }
@@ -127,7 +134,7 @@ fn devices(html: &mut Html, hub: &Hub, seen: &Seen) {
     html.raw(
         "</h2>\n<div class=\"card table\"><table><thead><tr><th>Device</th><th>Link</th><th>Certificate until</th>",
     );
-    html.raw("<th>Group</th><th>Labels</th><th>Last seen</th></tr></thead>\n<tbody>\n");
+    html.raw("<th>Metadata</th><th>Runs</th><th>Group</th><th>Labels</th><th>Last seen</th></tr></thead>\n<tbody>\n");
     for device in &seen.devices {
         html.raw("<tr><td>").text(&device.id).raw("</td><td>");
         match DeviceId::new(&device.id).ok().and_then(|id| hub.connections.transport(&id)) {
@@ -136,11 +143,13 @@ fn devices(html: &mut Html, hub: &Hub, seen: &Seen) {
         };
         html.raw("</td><td>");
         end(html, device.certificate, seen.now, "none");
+        html.raw("</td><td>");
+        rollouts::runs(html, device.report.as_deref());
         html.raw("</td><td>").text(device.group_name.as_deref().unwrap_or("–")).raw("</td><td class=\"free\">");
         html.text(labels(&device.labels)).raw("</td><td>").text(minute(device.last_seen)).raw("</td></tr>\n");
     }
     if seen.devices.is_empty() {
-        html.raw("<tr><td class=\"none\" colspan=\"6\">No device has enrolled yet.</td></tr>\n");
+        html.raw("<tr><td class=\"none\" colspan=\"8\">No device has enrolled yet.</td></tr>\n");
     }
     html.raw("</tbody></table></div>\n");
 }

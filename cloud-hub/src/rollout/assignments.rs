@@ -3,19 +3,22 @@
 //! Signing happens inside the transaction that records the decision, so that no assignment can be signed for a
 //! rollout whose stop is already recorded; sending happens after the commit, and may be repeated.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use serde_json::json;
 use sqlx::SqliteConnection;
 use tributary_release::{SigningKey, sign_assignment};
 use tributary_wire::{
-    Assignment, AssignmentV1, AssignmentV2, DeviceId, Generation, LineAssignment, LineName, Micros, ReleaseRef, Report,
-    Role, SignedAssignment,
+    Assignment, AssignmentV1, AssignmentV2, AssignmentV3, ChallengerShare, DecodeError, DeviceId, Generation,
+    LineAssignment, LineName, Micros, ReleaseRef, Report, Role, SignedAssignment,
 };
 
+use super::roles::WHOLE;
 use super::store::release;
-use super::{RolloutError, store};
+use super::{RolloutError, flags, store};
 use crate::audit::{self, Change};
+use crate::publish;
 
 /// How long an assignment may begin an installation. Devices that sleep longer get a fresh one when they wake.
 pub const LIFETIME: std::time::Duration = std::time::Duration::from_secs(30 * 86_400);
@@ -68,10 +71,11 @@ pub async fn wish(
         return Ok(());
     };
     sqlx::query(
-        "insert into wishes (device, line, role, version, length, sha256, allow_lower, rollout)
-         values ($1, $2, $3, $4, $5, $6, $7, $8)
+        "insert into wishes (device, line, role, version, length, sha256, allow_lower, rollout, share)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
          on conflict (device, line, role) do update set version = excluded.version, length = excluded.length,
-         sha256 = excluded.sha256, allow_lower = excluded.allow_lower, rollout = excluded.rollout",
+         sha256 = excluded.sha256, allow_lower = excluded.allow_lower, rollout = excluded.rollout,
+         share = excluded.share",
     )
     .bind(device.as_str())
     .bind(line)
@@ -81,6 +85,7 @@ pub async fn wish(
     .bind(wanted.sha256.to_string())
     .bind(i64::from(allow_lower))
     .bind(rollout.id)
+    .bind(i64::from(rollout.share))
     .execute(catalog)
     .await?;
     Ok(())
@@ -100,25 +105,20 @@ pub async fn sign(
         .fetch_optional(&mut *catalog)
         .await?;
     let generation = Generation((last.unwrap_or(0) as u64).max(reported.0) + 1);
-    let query =
-        "select line, role, version, length, sha256, allow_lower from wishes where device = $1 order by line, role";
-    let rows: Vec<(String, String, i64, i64, String, i64)> =
-        sqlx::query_as(query).bind(device.as_str()).fetch_all(&mut *catalog).await?;
-    let mut lines = Vec::with_capacity(rows.len());
-    for (line, role, version, length, sha256, allow_lower) in rows {
-        lines.push(LineAssignment {
-            line: LineName::new(&line)?,
-            role: Role::new(&role)?,
-            release: release(version, length, &sha256)?,
-            allow_lower: allow_lower != 0,
-        });
-    }
+    let (lines, shares) = wanted(catalog, device).await?;
+    let flags = flags::of(catalog, device).await?;
     let (issued, expires) = (now, now + LIFETIME);
-    let desired = AssignmentV1 { device: device.clone(), generation, issued, expires, lines, flags: Vec::new() };
-    let assignment = match reads(catalog, device).await? {
-        0 | 1 => Assignment::V1(desired),
-        // The head of the audit log goes out to the whole fleet: who cuts the log's end cannot cut it there.
-        _ => Assignment::V2(AssignmentV2 { desired, audit: audit::head(&mut *catalog).await? }),
+    let desired = AssignmentV1 { device: device.clone(), generation, issued, expires, lines, flags };
+    // The head of the audit log goes out to the whole fleet: who cuts the log's end cannot cut it there.
+    let assignment = match form(reads(catalog, device).await?) {
+        1 => Assignment::V1(desired),
+        2 => Assignment::V2(AssignmentV2 { desired, audit: audit::head(&mut *catalog).await? }),
+        _ => {
+            let audit = audit::head(&mut *catalog).await?;
+            let snapshot = publish::store::newest(&mut *catalog, "snapshot").await?;
+            let snapshot = snapshot.map_or(0, |snapshot| snapshot.version as u64);
+            Assignment::V3(AssignmentV3 { desired, audit, snapshot, shares })
+        }
     };
     let signed = sign_assignment(key, &assignment);
     sqlx::query(
@@ -160,8 +160,74 @@ async fn reads(catalog: &mut SqliteConnection, device: &DeviceId) -> Result<u8, 
     Ok(report.map_or(1, |report| report.base().reads))
 }
 
-/// What to answer to a device's report: its assignment when it has an older one or asks to go ahead, nothing when it
-/// is up to date. An assignment that would begin or go on with an installation is held while its rollout is paused.
+fn unreadable(error: DecodeError) -> RolloutError {
+    RolloutError::Unreadable { what: "a signed assignment", problem: error.to_string() }
+}
+
+/// What is wished for a device, and what its challengers answer.
+async fn wanted(
+    catalog: &mut SqliteConnection,
+    device: &DeviceId,
+) -> Result<(Vec<LineAssignment>, Vec<ChallengerShare>), RolloutError> {
+    let query = "select line, role, version, length, sha256, allow_lower, share from wishes
+                 where device = $1 order by line, role";
+    let rows: Vec<(String, String, i64, i64, String, i64, i64)> =
+        sqlx::query_as(query).bind(device.as_str()).fetch_all(&mut *catalog).await?;
+    let mut lines = Vec::with_capacity(rows.len());
+    let mut shares: Vec<ChallengerShare> = Vec::new();
+    for (line, role, version, length, sha256, allow_lower, share) in rows {
+        let (line, role) = (LineName::new(&line)?, Role::new(&role)?);
+        // Rollouts see to it that shares fit. A device whose labels changed may be meant by more of them than were
+        // looked at together; it would refuse the whole, so the last ones get what is left.
+        let given: u64 = shares.iter().filter(|it| it.line == line).map(|it| u64::from(it.per_10_000)).sum();
+        let per_10_000 = (share as u64).min(WHOLE.saturating_sub(given)) as u16;
+        if per_10_000 > 0 && role.is_challenger() {
+            shares.push(ChallengerShare { line: line.clone(), role: role.clone(), per_10_000 });
+        }
+        let release = release(version, length, &sha256)?;
+        lines.push(LineAssignment { line, role, release, allow_lower: allow_lower != 0 });
+    }
+    Ok((lines, shares))
+}
+
+/// The highest form of an assignment that a device reads, of those that there are.
+fn form(reads: u8) -> u8 {
+    reads.clamp(1, 3)
+}
+
+/// What has changed for a device since its assignment was signed, though nobody rolls anything out.
+async fn stale(
+    catalog: &mut SqliteConnection,
+    key: &SigningKey,
+    device: &DeviceId,
+    signed: &SignedAssignment,
+) -> Result<Option<&'static str>, RolloutError> {
+    let assignment = Assignment::decode(&signed.payload).map_err(unreadable)?;
+    let found = match &assignment {
+        Assignment::V1(_) => 1,
+        Assignment::V2(_) => 2,
+        Assignment::V3(_) => 3,
+    };
+    match found.cmp(&form(reads(catalog, device).await?)) {
+        Ordering::Greater => return Ok(Some("the device went back to an older agent")),
+        Ordering::Less => return Ok(Some("the device reads a newer form")),
+        Ordering::Equal => {}
+    }
+    if signed.key_id != key.id().0 {
+        return Ok(Some("the key that signs assignments was changed"));
+    }
+    if assignment.desired().flags != flags::of(catalog, device).await? {
+        return Ok(Some("its flags were changed"));
+    }
+    if found >= 3 && assignment.shares() != wanted(catalog, device).await?.1 {
+        return Ok(Some("shares of challengers were changed"));
+    }
+    Ok(None)
+}
+
+/// What to answer to a device's report: its assignment when it has an older one or asks to go ahead, a newer one when
+/// something has changed for it, nothing when it is up to date. An assignment that would begin or go on with an
+/// installation is held while its rollout is paused.
 pub async fn answer(
     catalog: &mut SqliteConnection,
     key: &SigningKey,
@@ -174,27 +240,22 @@ pub async fn answer(
         sqlx::query_as(query).bind(device.as_str()).fetch_optional(&mut *catalog).await?;
     let Some((generation, signed, expires)) = row else { return Ok(None) };
     let generation = Generation(generation as u64);
-    if reported == generation && !asks {
-        return Ok(None);
-    }
-    if held(catalog, device).await? {
-        return Ok(None);
-    }
-    let newest = (generation, reported);
-    if reported > generation {
-        return renew(catalog, key, device, newest, "the device reports a higher generation", now).await;
-    }
-    if expires <= now.0 {
-        return renew(catalog, key, device, newest, "it had expired", now).await;
-    }
-    let problem = |error: tributary_wire::DecodeError| error.to_string();
-    let unreadable = |error| RolloutError::Unreadable { what: "a signed assignment", problem: problem(error) };
     let signed = SignedAssignment::decode(&signed).map_err(unreadable)?;
-    let newer = matches!(Assignment::decode(&signed.payload).map_err(unreadable)?, Assignment::V2(_));
-    if newer && reads(catalog, device).await? < 2 {
-        return renew(catalog, key, device, newest, "the device went back to an older agent", now).await;
+    let lacks = reported != generation || asks;
+    let reason = if reported > generation {
+        Some("the device reports a higher generation")
+    } else if lacks && expires <= now.0 {
+        Some("it had expired")
+    } else {
+        stale(catalog, key, device, &signed).await?
+    };
+    if (reason.is_none() && !lacks) || held(catalog, device).await? {
+        return Ok(None);
     }
-    Ok(Some(Outgoing { device: device.clone(), generation, signed }))
+    match reason {
+        Some(reason) => renew(catalog, key, device, (generation, reported), reason, now).await,
+        None => Ok(Some(Outgoing { device: device.clone(), generation, signed })),
+    }
 }
 
 /// Whether any installation wished for a device comes from a rollout that may not install now. The way back is

@@ -4,20 +4,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use cloud_hub_core::rollout::{Policy, Rollout, RolloutState};
+use cloud_hub_core::rollout::{Rollout, RolloutState};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::broadcast::error::RecvError;
 use tributary_process::config::HumanDuration;
 use tributary_process::shutdown::Shutdown;
 use tributary_wire::topic::Channel;
-use tributary_wire::{DeviceId, Generation, LineName, Micros, Role, VersionNumber};
+use tributary_wire::{DeviceId, Generation, Micros, Role};
 
 use super::assignments::Outgoing;
 use super::engine::{self, Changed, Command};
-use super::{RolloutError, assignments, fleet, store};
+use super::roles::{self, Order};
+use super::{RolloutError, assignments, flags, fleet, store};
+use crate::catalog::alerts;
 use crate::hub::{Hub, HubEvent};
 use crate::lines::{closed_loop, story};
+
+/// The alert of a rollout that stopped by itself; subject: line and role.
+const STOPPED: &str = "rollout-stopped";
 
 /// How often rollouts are looked at.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -38,29 +43,61 @@ impl Default for Config {
     }
 }
 
-/// Begins a rollout and assigns its first wave. Without a policy the line's own is taken.
-pub async fn start(
-    hub: &Arc<Hub>,
-    line: &LineName,
-    version: VersionNumber,
-    policy: Option<Policy>,
-    reason: &str,
-    now: Micros,
-) -> Result<i64, RolloutError> {
+/// Begins a rollout and assigns its first wave.
+pub async fn start(hub: &Arc<Hub>, order: Order, now: Micros) -> Result<i64, RolloutError> {
     let mut catalog = hub.catalog.write().await.map_err(RolloutError::from)?;
-    let policy = match policy {
-        Some(policy) => policy,
+    let Order { line, role, version, reason, .. } = &order;
+    let policy = match &order.policy {
+        Some(policy) => policy.clone(),
         None => crate::lines::get(&mut catalog, line).await?.settings.rollout,
     };
-    let begun = engine::begin(&mut catalog, (line, &Role::primary()), version, policy, reason, now).await?;
+    let begun = engine::begin(&mut catalog, &order, policy, now).await?;
     let id = begun.rollout.id;
-    let message = format!("rollout {id} of version {version} begins: {reason}");
-    story::tell(&mut catalog, line, "rollout-running", &message, json!({"rollout": id, "version": version}), now)
-        .await?;
+    let message = format!("rollout {id} of {} begins: {reason}", what(&begun.rollout));
+    let detail = json!({"rollout": id, "version": version, "role": role});
+    story::tell(&mut catalog, line, "rollout-running", &message, detail, now).await?;
+    alerts::resolve(&mut catalog, STOPPED, &format!("{line}/{role}"), now).await?;
     let changed = step(&mut catalog, hub, id, now).await?;
     catalog.commit().await?;
     act(hub, changed, now).await;
     Ok(id)
+}
+
+/// Version and role, as a story tells them.
+fn what(rollout: &Rollout) -> String {
+    let Rollout { role, target, .. } = rollout;
+    match *role == Role::primary() {
+        true => format!("version {}", target.version),
+        false => format!("version {} as {role}", target.version),
+    }
+}
+
+/// Gives a challenger another share, and sends every device that has it an assignment that says so.
+pub async fn share(hub: &Arc<Hub>, id: i64, share: u16, reason: &str) -> Result<(), RolloutError> {
+    let now = hub.now();
+    let mut catalog = hub.catalog.write().await.map_err(RolloutError::from)?;
+    let stored = roles::change_share(&mut catalog, id, share, reason, now).await?;
+    let message = format!("{} gets a share of {share} in 10000: {reason}", what(&stored.rollout));
+    let detail = json!({"rollout": id, "share": share});
+    story::tell(&mut catalog, &stored.rollout.line, "rollout-share", &message, detail, now).await?;
+    catalog.commit().await?;
+    refresh(hub, now).await
+}
+
+/// Sets or clears a flag, and sends every device that it concerns an assignment that says so. Devices without an
+/// assignment get it with their first.
+pub async fn flag(
+    hub: &Arc<Hub>,
+    target: &flags::Target,
+    key: &str,
+    value: Option<&str>,
+) -> Result<bool, RolloutError> {
+    let now = hub.now();
+    let mut catalog = hub.catalog.write().await.map_err(RolloutError::from)?;
+    let changed = flags::set(&mut catalog, target, key, value, now).await?;
+    catalog.commit().await?;
+    refresh(hub, now).await?;
+    Ok(changed)
 }
 
 /// Carries out an operator's command and what follows from it at once.
@@ -69,7 +106,7 @@ pub async fn command(hub: &Arc<Hub>, id: i64, command: Command, reason: &str) ->
     let mut catalog = hub.catalog.write().await.map_err(RolloutError::from)?;
     let stored = engine::carry_out(&mut catalog, id, command, reason, now).await?;
     let (rollout, state) = (&stored.rollout, stored.rollout.state.name());
-    let message = format!("rollout {id} of version {} is {state}: {reason}", rollout.target.version);
+    let message = format!("rollout {id} of {} is {state}: {reason}", what(rollout));
     let detail = json!({"rollout": id, "version": rollout.target.version});
     story::tell(&mut catalog, &rollout.line, &format!("rollout-{state}"), &message, detail, now).await?;
     let changed = step(&mut catalog, hub, id, now).await?;
@@ -81,7 +118,7 @@ pub async fn command(hub: &Arc<Hub>, id: i64, command: Command, reason: &str) ->
     }
     if command == Command::Resume {
         // While paused nobody was answered; devices need not wait for their next report.
-        catch_up(hub, now).await?;
+        refresh(hub, now).await?;
     }
     Ok(())
 }
@@ -142,8 +179,14 @@ async fn drive(hub: &Arc<Hub>, now: Micros) -> anyhow::Result<()> {
 async fn step(catalog: &mut sqlx::SqliteConnection, hub: &Hub, id: i64, now: Micros) -> Result<Changed, RolloutError> {
     let changed = engine::advance(catalog, &hub.keys.assignment(), id, now).await?;
     if let Some(rollout) = &changed.rollout {
+        if let (true, RolloutState::Stopping { reason, .. }) = (changed.stopped, &rollout.state) {
+            let subject = format!("{}/{}", rollout.line, rollout.role);
+            let detail = json!({"rollout": id, "version": rollout.target.version, "reason": reason});
+            let alert = alerts::Raise { kind: STOPPED, subject: &subject, severity: "critical", detail };
+            alerts::raise(catalog, alert, now).await?;
+        }
         let kind = format!("rollout-{}", rollout.state.name());
-        let message = format!("rollout {id} of version {}: {}", rollout.target.version, changed.messages.join("; "));
+        let message = format!("rollout {id} of {}: {}", what(rollout), changed.messages.join("; "));
         let detail = json!({"rollout": id, "version": rollout.target.version, "assigned": changed.outgoing.len()});
         story::tell(catalog, &rollout.line, &kind, &message, detail, now).await?;
     }
@@ -152,23 +195,25 @@ async fn step(catalog: &mut sqlx::SqliteConnection, hub: &Hub, id: i64, now: Mic
 
 /// Everything that follows from a committed step.
 async fn act(hub: &Arc<Hub>, changed: Changed, now: Micros) {
-    let Changed { outgoing, messages, rollout } = changed;
+    let Changed { outgoing, messages, rollout, stopped } = changed;
     send(hub, outgoing);
     let Some(rollout) = rollout else { return };
     let told = json!({
-        "rollout": rollout.id, "line": rollout.line, "version": rollout.target.version,
+        "rollout": rollout.id, "line": rollout.line, "role": rollout.role, "version": rollout.target.version,
         "state": rollout.state.name(), "reasons": messages, "time": now,
     });
     hub.connections.publish_hub("rollouts", told.to_string());
-    if let (RolloutState::Stopping { since, reason }, true) = (&rollout.state, !messages.is_empty()) {
-        // Only the step that stopped it: later ones of the same state only wait for devices.
-        if *since == now {
-            restore_alias(hub, &rollout, reason, now).await;
-        }
+    // Only the step that stopped it: later ones of the same state only wait for devices.
+    if let (RolloutState::Stopping { reason, .. }, true) = (&rollout.state, stopped) {
+        restore_alias(hub, &rollout, reason, now).await;
     }
 }
 
 async fn restore_alias(hub: &Arc<Hub>, rollout: &Rollout, reason: &str, now: Micros) {
+    if rollout.role != Role::primary() {
+        // An experiment that failed says nothing about the champion.
+        return;
+    }
     let restored = closed_loop::rollout_aborted(hub, &rollout.line, rollout.target.version, reason, now).await;
     if let Err(error) = restored {
         tracing::error!(rollout = rollout.id, error = format!("{error:#}"), "the champion could not be restored");
@@ -193,8 +238,8 @@ async fn answer(hub: &Arc<Hub>, device: &DeviceId, report: (Generation, bool)) -
     Ok(())
 }
 
-/// Answers every device's last report once more.
-async fn catch_up(hub: &Arc<Hub>, now: Micros) -> Result<(), RolloutError> {
+/// Answers every device's last report once more: what has changed for it meanwhile is signed and sent.
+pub async fn refresh(hub: &Arc<Hub>, now: Micros) -> Result<(), RolloutError> {
     let mut catalog = hub.catalog.write().await.map_err(RolloutError::from)?;
     let mut outgoing = Vec::new();
     for member in fleet::members(&mut catalog).await? {

@@ -4,10 +4,11 @@ use cloud_hub_core::rollout::{Plan, Policy, Rollout, RolloutState, Target, plan}
 use serde_json::{Value, json};
 use sqlx::SqliteConnection;
 use tributary_release::SigningKey;
-use tributary_wire::{Generation, LineName, Micros, Role, VersionNumber};
+use tributary_wire::{Generation, Micros, Role};
 
 use super::assignments::Outgoing;
 use super::fleet::{Member, baseline, evidence, members, statuses};
+use super::roles::{Order, answering};
 use super::store::{self, Stored};
 use super::{RolloutError, assignments};
 use crate::audit::{self, Change};
@@ -21,6 +22,8 @@ pub enum Command {
     Resume,
     /// Stop it for good and take every device back.
     Abort,
+    /// Take a role beside the primary from every device.
+    End,
 }
 
 /// What a step did.
@@ -32,24 +35,21 @@ pub struct Changed {
     pub messages: Vec<String>,
     /// The rollout as it is then, when it changed.
     pub rollout: Option<Rollout>,
+    /// The planner stopped it in this step.
+    pub stopped: bool,
 }
 
 /// Begins a rollout. Its first wave is assigned by the next [`advance`].
 pub async fn begin(
     catalog: &mut SqliteConnection,
-    (line, role): (&LineName, &Role),
-    version: VersionNumber,
+    order: &Order,
     policy: Policy,
-    reason: &str,
     now: Micros,
 ) -> Result<Stored, RolloutError> {
     policy.check()?;
-    let query = "select version, length, sha256 from releases
-                 where line = $1 and version = $2 and state = 'published'";
-    let row: Option<(i64, i64, String)> =
-        sqlx::query_as(query).bind(line.as_str()).bind(i64::from(version.0)).fetch_optional(&mut *catalog).await?;
-    let (number, length, sha256) = row.ok_or_else(|| RolloutError::NotPublished { line: line.clone(), version })?;
-    let target = store::release(number, length, &sha256)?;
+    order.check(catalog).await?;
+    let target = order.release(catalog).await?;
+    let Order { line, role, version, reason, .. } = order;
     let id = store::next_id(catalog).await?;
     if let Some(mut last) = store::newest(catalog, line, role).await? {
         let state = last.rollout.state.name();
@@ -66,14 +66,15 @@ pub async fn begin(
         }
     }
     let members = members(catalog).await?;
-    let rollout = Rollout::new(id, line.clone(), role.clone(), target, policy, now);
+    let mut rollout = Rollout::new(id, line.clone(), role.clone(), target, policy, now);
+    (rollout.share, rollout.selector) = (order.share, order.selector.clone());
     let baseline = baseline(&members, line, role);
     let stored = Stored { rollout, baseline, epoch: 1, reason: reason.to_owned(), changed: now };
     store::insert(catalog, &stored).await?;
     store::tell(catalog, &stored.rollout, &format!("version {version} is rolled out: {reason}"), now).await?;
     let to = json!({
         "line": line, "role": role, "version": version, "sha256": stored.rollout.target.sha256,
-        "policy": stored.rollout.policy, "reason": reason,
+        "share": order.share, "selector": order.selector, "policy": stored.rollout.policy, "reason": reason,
     });
     let change = Change { action: "rollout.start", subject: &id.to_string(), from: Value::Null, to };
     audit::record(catalog, change, now).await?;
@@ -88,7 +89,7 @@ pub async fn outlook(
 ) -> Result<(Plan, Vec<Member>, cloud_hub_core::rollout::Evidence), RolloutError> {
     let rollout = &stored.rollout;
     let members = members(catalog).await?;
-    let statuses = statuses(catalog, &members, &rollout.line, &rollout.role).await?;
+    let statuses = statuses(catalog, &members, rollout).await?;
     let evidence = evidence(&members, (&rollout.line, &rollout.role, &rollout.target), &stored.baseline);
     Ok((plan(rollout, &statuses, &evidence, now), members, evidence))
 }
@@ -109,6 +110,7 @@ pub async fn advance(
         stored.baseline = baseline(&members, &stored.rollout.line, &stored.rollout.role);
     }
     let before = json!({"state": stored.rollout.state});
+    let stopped = stored.rollout.state.is_active() && plan.next.is_stopped();
     stored.rollout.apply(&plan, now);
     store::update(catalog, &mut stored, now).await?;
     for message in &plan.reasons {
@@ -129,7 +131,7 @@ pub async fn advance(
         let reported = reported.map_or(Generation(0), |report| report.generation);
         outgoing.push(assignments::sign(catalog, key, &assign.device, reported, now).await?);
     }
-    Ok(Changed { outgoing, messages: plan.reasons, rollout: Some(stored.rollout) })
+    Ok(Changed { outgoing, messages: plan.reasons, rollout: Some(stored.rollout), stopped })
 }
 
 /// Whom a plan gives what, as the audit log shows it.
@@ -163,6 +165,15 @@ pub async fn carry_out(
         Command::Pause => stored.rollout.pause(reason, now).map(|()| "paused"),
         Command::Resume => stored.rollout.resume(now).map(|()| "resumed"),
         Command::Abort => stored.rollout.abort(reason, now).map(|()| "aborted"),
+        Command::End => {
+            stored = answering(catalog, id).await?;
+            let (line, role) = (stored.rollout.line.clone(), stored.rollout.role.clone());
+            if role == Role::primary() {
+                return Err(RolloutError::Primary { line });
+            }
+            let holders = assignments::wishes(catalog, &line, &role).await?;
+            stored.rollout.end(holders.into_keys(), reason, now).map(|()| "ended")
+        }
     }?;
     store::update(catalog, &mut stored, now).await?;
     store::tell(catalog, &stored.rollout, &format!("{said}: {reason}"), now).await?;
@@ -170,6 +181,7 @@ pub async fn carry_out(
         Command::Pause => "rollout.pause",
         Command::Resume => "rollout.resume",
         Command::Abort => "rollout.abort",
+        Command::End => "rollout.end",
     };
     let to = json!({"state": stored.rollout.state, "reason": reason});
     audit::record(catalog, Change { action, subject: &id.to_string(), from: before, to }, now).await?;

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use cloud_hub_core::rollout::{DeviceStatus, Evidence};
+use cloud_hub_core::rollout::{DeviceStatus, Evidence, Rollout};
 use sqlx::SqliteConnection;
 use tributary_stats::sequential::Arm;
 use tributary_wire::{
-    DeviceId, Generation, LineName, LineReport, Micros, PackageRef, ReleaseRef, Report, ReportV1, Role, UpdaterState,
+    DeviceId, Generation, LineName, LineReport, Micros, PackageRef, ReleaseRef, Report, ReportV1, Role, Unfit,
+    UpdaterState,
 };
 
-use super::store::{Counters, release};
+use super::store::{self, Counters, release};
 use super::{RolloutError, assignments};
 use crate::ingest::HUB_DEVICE;
 
@@ -20,11 +21,21 @@ pub struct Member {
     pub device: DeviceId,
     /// When it last said anything.
     pub last_seen: Micros,
+    /// Its labels: those given at the hub win over those of its own report.
+    pub labels: BTreeMap<String, String>,
     /// Its last report; one that cannot be read counts as none.
     pub report: Option<ReportV1>,
+    /// Releases that it says it cannot run.
+    pub unfit: Vec<Unfit>,
 }
 
 impl Member {
+    /// The release of a line and role that it says it cannot run, and what it lacks, in words.
+    pub fn unfit(&self, line: &LineName, role: &Role) -> Option<(PackageRef, String)> {
+        let unfit = self.unfit.iter().find(|unfit| (&unfit.line, &unfit.role) == (line, role))?;
+        Some((unfit.package, unfit.reasons.join("; ")))
+    }
+
     /// What it reports of a line and role.
     pub fn line(&self, line: &LineName, role: &Role) -> Option<&LineReport> {
         self.report.as_ref()?.lines.iter().find(|report| report.line == *line && report.role == *role)
@@ -34,7 +45,7 @@ impl Member {
 /// Every device of the fleet.
 pub async fn members(catalog: &mut SqliteConnection) -> Result<Vec<Member>, RolloutError> {
     // The hub itself is a sender of labels, not a device that runs anything.
-    let query = "select id, last_seen, report_at, report from devices where id <> $1 order by id";
+    let query = "select id, labels, last_seen, report_at, report from devices where id <> $1 order by id";
     let rows: Vec<Row> = sqlx::query_as(query).bind(HUB_DEVICE).fetch_all(catalog).await?;
     rows.into_iter().map(Member::try_from).collect()
 }
@@ -42,6 +53,7 @@ pub async fn members(catalog: &mut SqliteConnection) -> Result<Vec<Member>, Roll
 #[derive(sqlx::FromRow)]
 struct Row {
     id: String,
+    labels: String,
     last_seen: i64,
     report_at: Option<i64>,
     report: Option<Vec<u8>>,
@@ -50,23 +62,35 @@ struct Row {
 impl TryFrom<Row> for Member {
     type Error = RolloutError;
     fn try_from(row: Row) -> Result<Self, RolloutError> {
-        let report = row.report.and_then(|bytes| Report::decode(&bytes).ok()).map(|report| report.base().clone());
+        let report = row.report.and_then(|bytes| Report::decode(&bytes).ok());
+        let (unfit, base) = report.map_or((Vec::new(), None), |it| (it.unfit().to_vec(), Some(it.base().clone())));
         let last_seen = Micros(row.last_seen.max(row.report_at.unwrap_or(i64::MIN)));
-        Ok(Self { device: DeviceId::new(&row.id)?, last_seen, report })
+        let labels = labels(&row.labels, base.as_ref())?;
+        Ok(Self { device: DeviceId::new(&row.id)?, last_seen, labels, report: base, unfit })
     }
 }
 
-/// The members as the planner sees them, for one line and role.
+/// What selectors match: the labels given at the hub, and those of the device's own report that they leave open.
+pub fn labels(given: &str, report: Option<&ReportV1>) -> Result<BTreeMap<String, String>, RolloutError> {
+    let mut labels: BTreeMap<String, String> = report.into_iter().flat_map(|it| it.labels.clone()).collect();
+    labels.extend(store::from_json::<BTreeMap<String, String>>("labels of a device", given)?);
+    Ok(labels)
+}
+
+/// The members as the planner sees them, for one rollout: those that it is for, and those that it was for when it came
+/// to them.
 pub async fn statuses(
     catalog: &mut SqliteConnection,
     members: &[Member],
-    line: &LineName,
-    role: &Role,
+    rollout: &Rollout,
 ) -> Result<Vec<DeviceStatus>, RolloutError> {
+    let Rollout { line, role, .. } = rollout;
     let wishes = assignments::wishes(catalog, line, role).await?;
     let generations = assignments::generations(catalog).await?;
     let mut statuses = Vec::with_capacity(members.len());
-    for member in members {
+    let meant =
+        |member: &&Member| rollout.selector.matches(&member.labels) || rollout.taken.contains_key(&member.device);
+    for member in members.iter().filter(meant) {
         let report = member.line(line, role);
         let signed = generations.get(&member.device).copied().unwrap_or(Generation(0));
         let committed = report.and_then(|report| report.committed);
@@ -85,6 +109,7 @@ pub async fn statuses(
             candidate: report.and_then(|report| report.candidate),
             state: report.map_or(UpdaterState::Idle, |report| report.state),
             undone: report.and_then(|report| report.undone.clone()),
+            unfit: member.unfit(line, role),
         });
     }
     Ok(statuses)

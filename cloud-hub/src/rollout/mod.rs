@@ -6,12 +6,15 @@
 mod store;
 mod fleet;
 mod assignments;
+pub mod flags;
+mod roles;
 mod engine;
 mod driver;
 
-pub use driver::{Config, command, run, start};
+pub use driver::{Config, command, flag, refresh, run, share, start};
 pub use engine::{Changed, Command};
-pub use fleet::Member;
+pub use fleet::{Member, labels, members};
+pub use roles::Order;
 pub use store::{Counters, Step, Stored};
 
 /// What the web API reads.
@@ -41,6 +44,75 @@ pub enum RolloutError {
         /// Which version.
         version: VersionNumber,
     },
+    /// Nobody has signed the release yet.
+    #[error(
+        "version {version} of model line {line} is not yet in signed metadata: the line is attended, and somebody who \
+         holds its key has to sign the release first (`cloud-hub keys draft` gives the file)"
+    )]
+    Waiting {
+        /// Which line.
+        line: LineName,
+        /// Which version.
+        version: VersionNumber,
+    },
+    /// It is a release no more.
+    #[error("version {version} of model line {line} was withdrawn")]
+    Withdrawn {
+        /// Which line.
+        line: LineName,
+        /// Which version.
+        version: VersionNumber,
+    },
+    /// A role that no device knows.
+    #[error("role {role} is none: expected primary, shadow or challenger-<name>")]
+    Role {
+        /// As asked for.
+        role: Role,
+    },
+    /// Only challengers answer a share.
+    #[error("{role} has no share of the predictions: the primary answers what no challenger does, a shadow nothing")]
+    NoShare {
+        /// Which role.
+        role: Role,
+    },
+    /// More predictions are shared out than there are.
+    #[error(
+        "a share of {share} in 10000 for {role} of model line {line} is too much: other challengers have {others} \
+         on {device}"
+    )]
+    Shares {
+        /// Which line.
+        line: LineName,
+        /// Which role.
+        role: Role,
+        /// Asked for.
+        share: u16,
+        /// What the others have together.
+        others: u64,
+        /// Where: a device, or all that a rollout is for.
+        device: String,
+    },
+    /// The role that answers is never ended.
+    #[error("the primary of model line {line} cannot be ended: a device always has one; roll out another version")]
+    Primary {
+        /// Which line.
+        line: LineName,
+    },
+    /// A newer rollout answers for the role.
+    #[error("rollout {rollout} was followed by rollout {by}, which answers for {role} of model line {line} now")]
+    Superseded {
+        /// Its number.
+        rollout: i64,
+        /// The newer one's.
+        by: i64,
+        /// Which line.
+        line: LineName,
+        /// Which role.
+        role: Role,
+    },
+    /// A flag that is none.
+    #[error(transparent)]
+    Flag(#[from] flags::FlagError),
     /// Another one of the same line and role is under way.
     #[error("rollout {rollout} of model line {line} as {role} is {state}; abort it first")]
     UnderWay {

@@ -56,6 +56,8 @@ struct Row {
     version: i64,
     length: i64,
     sha256: String,
+    share: i64,
+    selector_json: String,
     policy_json: String,
     state_json: String,
     baseline_json: String,
@@ -79,7 +81,7 @@ fn unreadable(what: &'static str) -> impl Fn(String) -> RolloutError {
 }
 
 /// Reads a value that the catalog holds as JSON.
-fn from_json<'a, T: Deserialize<'a>>(what: &'static str, text: &'a str) -> Result<T, RolloutError> {
+pub(super) fn from_json<'a, T: Deserialize<'a>>(what: &'static str, text: &'a str) -> Result<T, RolloutError> {
     serde_json::from_str(text).map_err(|error| unreadable(what)(error.to_string()))
 }
 
@@ -107,6 +109,8 @@ async fn assemble(catalog: &mut SqliteConnection, row: Row) -> Result<Stored, Ro
         line: LineName::new(&row.line)?,
         role: Role::new(&row.role)?,
         target: release(row.version, row.length, &row.sha256)?,
+        share: row.share as u16,
+        selector: from_json("a selector", &row.selector_json)?,
         policy: from_json("a rollout policy", &row.policy_json)?,
         created: Micros(row.created),
         state: from_json("a rollout state", &row.state_json)?,
@@ -126,8 +130,8 @@ pub async fn insert(catalog: &mut SqliteConnection, stored: &Stored) -> Result<(
     let rollout = &stored.rollout;
     sqlx::query(
         "insert into rollouts (id, line, role, version, length, sha256, policy_json, state, state_json,
-         baseline_json, epoch, reason, created, changed)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+         baseline_json, epoch, reason, created, changed, share, selector_json)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
     )
     .bind(rollout.id)
     .bind(rollout.line.as_str())
@@ -143,6 +147,8 @@ pub async fn insert(catalog: &mut SqliteConnection, stored: &Stored) -> Result<(
     .bind(&stored.reason)
     .bind(rollout.created.0)
     .bind(stored.changed.0)
+    .bind(i64::from(rollout.share))
+    .bind(to_json("a selector", &rollout.selector)?)
     .execute(catalog)
     .await?;
     Ok(())
@@ -152,8 +158,8 @@ pub async fn insert(catalog: &mut SqliteConnection, stored: &Stored) -> Result<(
 pub async fn update(catalog: &mut SqliteConnection, stored: &mut Stored, now: Micros) -> Result<(), RolloutError> {
     let rollout = &stored.rollout;
     let written = sqlx::query(
-        "update rollouts set state = $1, state_json = $2, baseline_json = $3, epoch = epoch + 1, changed = $4
-         where id = $5 and epoch = $6",
+        "update rollouts set state = $1, state_json = $2, baseline_json = $3, epoch = epoch + 1, changed = $4,
+         share = $7 where id = $5 and epoch = $6",
     )
     .bind(rollout.state.name())
     .bind(to_json("a rollout state", &rollout.state)?)
@@ -161,6 +167,7 @@ pub async fn update(catalog: &mut SqliteConnection, stored: &mut Stored, now: Mi
     .bind(now.0)
     .bind(rollout.id)
     .bind(stored.epoch)
+    .bind(i64::from(rollout.share))
     .execute(&mut *catalog)
     .await?;
     if written.rows_affected() != 1 {
@@ -171,7 +178,8 @@ pub async fn update(catalog: &mut SqliteConnection, stored: &mut Stored, now: Mi
         sqlx::query(
             "insert into rollout_devices (rollout, device, wave, assigned, before_json, rolled_back)
              values ($1, $2, $3, $4, $5, $6)
-             on conflict (rollout, device) do update set rolled_back = excluded.rolled_back",
+             on conflict (rollout, device) do update set rolled_back = excluded.rolled_back,
+             before_json = excluded.before_json",
         )
         .bind(rollout.id)
         .bind(device.as_str())

@@ -13,7 +13,8 @@ use tributary_wire::{
 
 use super::assignments::Outgoing;
 use super::engine::{Command, advance, begin, carry_out, outlook};
-use super::{RolloutError, assignments, store};
+use super::roles::{self, Order};
+use super::{RolloutError, assignments, flags, store};
 use crate::audit;
 
 struct Fleet {
@@ -133,9 +134,9 @@ impl Fleet {
 
     async fn begin(&mut self, version: u32, percent: &[u8]) -> Result<i64, RolloutError> {
         let mut tx = self.pool.begin().await.unwrap();
+        let order = Order::primary(&self.line, VersionNumber(version), None, "test");
         let policy = Policy { percent: percent.to_vec(), ..Policy::default() };
-        let line = (&self.line, &Role::primary());
-        let id = begin(&mut tx, line, VersionNumber(version), policy, "test", self.now).await?.rollout.id;
+        let id = begin(&mut tx, &order, policy, self.now).await?.rollout.id;
         tx.commit().await.unwrap();
         Ok(id)
     }
@@ -340,4 +341,203 @@ async fn the_head_of_the_audit_log_goes_out_with_every_assignment_to_those_who_c
     let mut connection = fleet.connection().await;
     let newest = audit::store::list(&mut connection, &audit::store::Filter::default(), i64::MAX, 1).await.unwrap();
     assert_eq!(newest[0].draft.action, "assignment.renew");
+}
+
+fn challenger(name: &str) -> Role {
+    Role::new(&format!("challenger-{name}")).unwrap()
+}
+
+impl Fleet {
+    async fn order(&mut self, order: &Order) -> Result<i64, RolloutError> {
+        let mut tx = self.pool.begin().await.unwrap();
+        let policy = Policy { percent: vec![100], ..Policy::default() };
+        let id = begin(&mut tx, order, policy, self.now).await?.rollout.id;
+        tx.commit().await.unwrap();
+        Ok(id)
+    }
+
+    fn challenge(&self, name: &str, share: u16, selector: &str) -> Order {
+        let (role, selector) = (challenger(name), selector.parse().unwrap());
+        Order { role, share, selector, ..Order::primary(&self.line, VersionNumber(2), None, "an experiment") }
+    }
+
+    async fn reads(&mut self, reads: u8) {
+        self.reads = reads;
+        for number in 0..self.reports.len() {
+            self.say(&device(number)).await;
+        }
+    }
+
+    async fn share(&mut self, id: i64, share: u16) -> Result<(), RolloutError> {
+        let mut tx = self.pool.begin().await.unwrap();
+        roles::change_share(&mut tx, id, share, "because", self.now).await?;
+        tx.commit().await.unwrap();
+        Ok(())
+    }
+
+    async fn label(&self, number: usize, labels: &str) {
+        let query = "update devices set labels = $1 where id = $2";
+        sqlx::query(query).bind(labels).bind(device(number).as_str()).execute(&self.pool).await.unwrap();
+    }
+
+    async fn flag(&self, target: flags::Target, key: &str, value: Option<&str>) -> Result<bool, RolloutError> {
+        flags::set(&mut *self.connection().await, &target, key, value, self.now).await
+    }
+}
+
+fn opened(outgoing: &Outgoing) -> Assignment {
+    Assignment::decode(&outgoing.signed.payload).unwrap()
+}
+
+fn shares(assignment: &Assignment) -> Vec<(&str, u16)> {
+    assignment.shares().iter().map(|share| (share.role.as_str(), share.per_10_000)).collect()
+}
+
+#[tokio::test]
+async fn a_challenger_comes_beside_the_primary_with_its_share_which_changes_and_ends_by_newer_assignments() {
+    let mut fleet = Fleet::new(2).await;
+    fleet.reads(3).await;
+    let first = fleet.begin(1, &[100]).await.unwrap();
+    fleet.settle(first).await;
+    let order = fleet.challenge("b", 500, "");
+    let id = fleet.order(&order).await.unwrap();
+    let outgoing = fleet.advance(id).await;
+    let assignment = opened(&outgoing[0]);
+    let roles: Vec<_> =
+        assignment.desired().lines.iter().map(|wish| (wish.role.as_str(), wish.release.version.0)).collect();
+    assert_eq!(roles, [("challenger-b", 2), ("primary", 1)]);
+    assert_eq!(shares(&assignment), [("challenger-b", 500)]);
+    assert_eq!(outgoing.len(), 2);
+    fleet.share(id, 900).await.unwrap();
+    let newest = outgoing[0].generation;
+    let changed = fleet.answer(&device(0), newest, false).await.unwrap();
+    assert!(changed.generation > newest);
+    assert_eq!(shares(&opened(&changed)), [("challenger-b", 900)]);
+    assert_eq!(fleet.answer(&device(0), changed.generation, false).await, None, "once");
+    fleet.command(id, Command::End).await.unwrap();
+    let ended = fleet.advance(id).await;
+    let assignment = opened(&ended[0]);
+    assert_eq!((assignment.desired().lines.len(), assignment.shares().len()), (1, 0));
+    assert!(matches!(fleet.share(id, 1).await, Err(RolloutError::Command(_))));
+    assert!(matches!(fleet.command(first, Command::End).await, Err(RolloutError::Primary { .. })));
+}
+
+#[tokio::test]
+async fn shares_of_challengers_that_may_meet_on_a_device_fit_together() {
+    let mut fleet = Fleet::new(2).await;
+    fleet.label(0, r#"{"site":"lyon"}"#).await;
+    fleet.label(1, r#"{"site":"paris"}"#).await;
+    let lyon = fleet.challenge("a", 6_000, "site=lyon");
+    let first = fleet.order(&lyon).await.unwrap();
+    assert_eq!(fleet.advance(first).await.len(), 1, "only the device in lyon");
+    let everywhere = fleet.challenge("b", 4_001, "");
+    let refused = fleet.order(&everywhere).await.unwrap_err();
+    assert!(matches!(refused, RolloutError::Shares { others: 6_000, .. }), "{refused}");
+    let paris = fleet.challenge("c", 10_000, "site=paris");
+    let third = fleet.order(&paris).await.unwrap();
+    assert_eq!(fleet.settle(third).await, "running", "nobody reports it");
+    let too_much = fleet.share(first, 10_001).await.unwrap_err();
+    assert!(too_much.to_string().contains("10001 in 10000"), "{too_much}");
+    assert!(fleet.share(first, 10_000).await.is_ok());
+    // The rollout in lyon is over, its package stays: it counts where it is.
+    fleet.command(first, Command::Abort).await.unwrap();
+    let again = fleet.challenge("b", 1, "site=paris");
+    assert!(matches!(fleet.order(&again).await, Err(RolloutError::Shares { .. })));
+    for (role, share) in [("shadow", 1), ("primary", 1), ("observer", 0), ("challenger-", 0)] {
+        let role = Role::new(role).unwrap();
+        let order = Order { role: role.clone(), share, ..fleet.challenge("x", 0, "") };
+        let refused = fleet.order(&order).await.unwrap_err();
+        assert!(matches!(refused, RolloutError::NoShare { .. } | RolloutError::Role { .. }), "{role}: {refused}");
+    }
+    let shadow = Order { role: Role::shadow(), ..fleet.challenge("x", 0, "") };
+    assert!(fleet.order(&shadow).await.is_ok());
+}
+
+#[tokio::test]
+async fn every_device_gets_the_newest_form_that_its_agent_reads() {
+    let mut fleet = Fleet::new(1).await;
+    let id = fleet.begin(1, &[100]).await.unwrap();
+    let outgoing = fleet.advance(id).await;
+    assert!(matches!(opened(&outgoing[0]), Assignment::V1(_)));
+    fleet.receive(&outgoing).await;
+    let query =
+        "insert into metadata (role, version, bytes, sha256, expires, stored) values ('snapshot', 7, x'', '', 0, 0)";
+    sqlx::query(query).execute(&fleet.pool).await.unwrap();
+    fleet.reads(3).await;
+    let newer = fleet.answer(&device(0), outgoing[0].generation, false).await.unwrap();
+    let Assignment::V3(third) = opened(&newer) else { panic!("{:?}", opened(&newer)) };
+    assert_eq!((third.snapshot, third.desired.generation), (7, newer.generation));
+    assert_eq!(fleet.answer(&device(0), newer.generation, false).await, None);
+    fleet.reads(2).await;
+    let older = fleet.answer(&device(0), newer.generation, false).await.unwrap();
+    assert!(matches!(opened(&older), Assignment::V2(_)), "its agent was set back");
+    assert!(older.generation > newer.generation);
+    fleet.reads(9).await;
+    let newest = fleet.answer(&device(0), older.generation, false).await.unwrap();
+    assert!(matches!(opened(&newest), Assignment::V3(_)), "the newest that there is");
+    fleet.key = SigningKey::generate([8; 32]);
+    let signed_anew = fleet.answer(&device(0), newest.generation, false).await.unwrap();
+    assert_eq!(signed_anew.signed.key_id, fleet.key.id().0, "the key was changed");
+}
+
+#[tokio::test]
+async fn nothing_is_assigned_that_signed_metadata_does_not_name() {
+    let mut fleet = Fleet::new(1).await;
+    for (state, says) in [("waiting", "not yet in signed metadata"), ("withdrawn", "was withdrawn")] {
+        let query = "update releases set state = $1 where version = 2";
+        sqlx::query(query).bind(state).execute(&fleet.pool).await.unwrap();
+        let refused = fleet.begin(2, &[100]).await.unwrap_err().to_string();
+        assert!(refused.contains(says), "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn a_device_gets_the_flag_of_the_narrowest_target_in_a_newer_assignment() {
+    use flags::Target::{Device, Labels};
+    let mut fleet = Fleet::new(2).await;
+    fleet.label(1, r#"{"site":"lyon"}"#).await;
+    let labels = |text: &str| Labels(text.parse().unwrap());
+    assert!(fleet.flag(labels(""), "new-form", Some("off")).await.unwrap());
+    assert!(!fleet.flag(labels(""), "new-form", Some("off")).await.unwrap(), "nothing new");
+    let id = fleet.begin(1, &[100]).await.unwrap();
+    let outgoing = fleet.advance(id).await;
+    let flags = |outgoing: &Outgoing| opened(outgoing).desired().flags.clone();
+    let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+    assert!(outgoing.iter().all(|outgoing| flags(outgoing) == [pair("new-form", "off")]));
+    fleet.flag(labels("site=lyon"), "new-form", Some("on")).await.unwrap();
+    assert_eq!(fleet.answer(&device(0), outgoing[0].generation, false).await, None, "it is not in lyon");
+    let lyon = fleet.answer(&device(1), outgoing[1].generation, false).await.unwrap();
+    assert_eq!(flags(&lyon), [pair("new-form", "on")]);
+    fleet.flag(Device(device(1)), "new-form", Some("maybe")).await.unwrap();
+    fleet.flag(Device(device(1)), "beta", Some("")).await.unwrap();
+    let own = fleet.answer(&device(1), lyon.generation, false).await.unwrap();
+    assert_eq!(flags(&own), [pair("beta", ""), pair("new-form", "maybe")]);
+    fleet.flag(Device(device(1)), "new-form", None).await.unwrap();
+    let back = fleet.answer(&device(1), own.generation, false).await.unwrap();
+    assert_eq!(flags(&back), [pair("beta", ""), pair("new-form", "on")]);
+    let mut connection = fleet.connection().await;
+    let newest = audit::store::list(&mut connection, &audit::store::Filter::default(), i64::MAX, 2).await.unwrap();
+    assert_eq!((&*newest[1].draft.action, &*newest[0].draft.action), ("flag.clear", "assignment.renew"));
+}
+
+#[tokio::test]
+async fn flags_have_limits_that_an_assignment_can_carry() {
+    use flags::{FlagError, Target};
+    let fleet = Fleet::new(1).await;
+    let all = || Target::Labels("".parse().unwrap());
+    let refused = async |target, key: &str, value: &str| match fleet.flag(target, key, Some(value)).await {
+        Err(RolloutError::Flag(error)) => error,
+        other => panic!("{key}: {other:?}"),
+    };
+    for key in ["", "New", "a b", &"x".repeat(64)] {
+        assert!(matches!(refused(all(), key, "").await, FlagError::Key { .. }), "{key}");
+    }
+    assert!(matches!(refused(all(), "a", &"x".repeat(257)).await, FlagError::Value { found: 257, .. }));
+    assert!(matches!(refused(all(), "a", "a\u{1b}b").await, FlagError::Value { .. }));
+    assert!(matches!(refused(Target::Device(device(9)), "a", "").await, FlagError::NoDevice { .. }));
+    for number in 0..64 {
+        fleet.flag(all(), &format!("flag-{number}"), Some(&"v".repeat(256))).await.unwrap();
+    }
+    assert_eq!(refused(all(), "one-more", "").await, FlagError::TooMany { key: "one-more".into() });
+    fleet.flag(Target::Device(device(0)), "flag-7", Some("other")).await.unwrap();
 }

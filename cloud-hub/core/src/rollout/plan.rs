@@ -25,6 +25,8 @@ pub struct DeviceStatus {
     pub state: UpdaterState,
     /// The release that it tried and undid, with its reason.
     pub undone: Option<(PackageRef, String)>,
+    /// A release that it says it cannot run, and what it lacks. It is not eligible for that one; nothing has failed.
+    pub unfit: Option<(PackageRef, String)>,
 }
 
 /// What a device is assigned.
@@ -108,8 +110,17 @@ impl<'a> View<'a> {
         })
     }
 
-    /// A device that tried the release and went back by itself, with its words.
+    /// What a device lacks to run the release.
+    fn unfit(&self, device: &DeviceId) -> Option<&'a str> {
+        let (package, lack) = self.devices.get(device)?.unfit.as_ref()?;
+        self.is_target(package).then_some(lack.as_str())
+    }
+
+    /// A device that tried the release and went back by itself, with its words. One that cannot run it has not tried.
     fn undone(&self, device: &DeviceId) -> Option<&'a str> {
+        if self.unfit(device).is_some() {
+            return None;
+        }
         let (package, reason) = self.devices.get(device)?.undone.as_ref()?;
         self.is_target(package).then_some(reason.as_str())
     }
@@ -167,13 +178,19 @@ impl<'a> View<'a> {
         let mut waiting = Vec::new();
         let open: Vec<&DeviceId> = taken
             .keys()
-            .filter(|device| self.reachable(device) && !self.committed(device) && self.undone(device).is_none())
+            .filter(|device| self.reachable(device) && !self.committed(device))
+            .filter(|device| self.undone(device).is_none() && self.unfit(device).is_none())
             .collect();
         if let Some(first) = open.first() {
             waiting.push(format!("{} device(s) have not committed yet, {first} among them", open.len()));
         }
         if !taken.keys().any(|device| self.committed(device)) {
-            waiting.push("no device has committed yet".to_owned());
+            waiting.push(match self.first_unfit() {
+                Some((count, device, lack)) if count == taken.len() => {
+                    format!("no device can run the release: {count} of {count} are unfit, {device} because {lack}")
+                }
+                _ => "no device has committed yet".to_owned(),
+            });
         }
         // After the last wave there is nothing left to protect by waiting for exposure.
         let last = wave + 1 >= self.rollout.policy.waves().len();
@@ -185,7 +202,10 @@ impl<'a> View<'a> {
 
     fn advance(&self, wave: usize) -> Plan {
         let committed = self.rollout.taken.keys().filter(|device| self.committed(device)).count();
-        let passed = format!("wave {} passed: {committed} device(s) committed", wave + 1);
+        let mut passed = format!("wave {} passed: {committed} device(s) committed", wave + 1);
+        if let Some((count, device, lack)) = self.first_unfit() {
+            passed.push_str(&format!(", {count} cannot run the release: {device} because {lack}"));
+        }
         if wave + 1 >= self.rollout.policy.waves().len() {
             let next = RolloutState::Completed { since: self.now };
             return Plan { next, assign: Vec::new(), reasons: vec![passed, "rollout completed".to_owned()] };
@@ -201,16 +221,28 @@ impl<'a> View<'a> {
         Plan { next, assign, reasons: vec![passed, started] }
     }
 
-    /// The devices that the wave still lacks: reachable ones first, since only they can tell anything, then in an
+    /// How many of those that were assigned the release cannot run it, the first of them, and what it lacks.
+    fn first_unfit(&self) -> Option<(usize, &'a DeviceId, &'a str)> {
+        let mut unfit = self.rollout.taken.keys().filter_map(|device| Some((device, self.unfit(device)?)));
+        let (device, lack) = unfit.next()?;
+        Some((1 + unfit.count(), device, lack))
+    }
+
+    /// The devices that the wave still lacks, as a share of those that can run the release: reachable ones first, since only they can tell anything, then in an
     /// order that differs from rollout to rollout, so that not always the same devices go first.
     fn members(&self, wave: usize) -> Vec<Assign> {
         let percent = u64::from(self.rollout.policy.waves()[wave]);
         let fleet: BTreeSet<&DeviceId> = self.devices.keys().copied().chain(self.rollout.taken.keys()).collect();
-        let needed = (fleet.len() as u64 * percent).div_ceil(100).max(u64::from(!fleet.is_empty())) as usize;
+        let unfit = |device: &&DeviceId| self.unfit(device).is_some();
+        let eligible = fleet.len() - fleet.iter().copied().filter(unfit).count();
+        let needed = (eligible as u64 * percent).div_ceil(100).max(u64::from(!fleet.is_empty())) as usize;
+        let taken = self.rollout.taken.len() - self.rollout.taken.keys().filter(unfit).count();
         let mut rest: Vec<&DeviceStatus> =
             self.devices.values().copied().filter(|status| !self.rollout.taken.contains_key(&status.device)).collect();
-        rest.sort_by_key(|status| (!self.reachable(&status.device), place(self.rollout.id, &status.device)));
-        rest.truncate(needed.saturating_sub(self.rollout.taken.len()));
+        // Who says beforehand that it cannot run the release comes last: it gets it when it can.
+        let last = |status: &DeviceStatus| (self.unfit(&status.device).is_some(), !self.reachable(&status.device));
+        rest.sort_by_key(|status| (last(status), place(self.rollout.id, &status.device)));
+        rest.truncate(needed.saturating_sub(taken));
         rest.into_iter().map(|status| self.install(status, wave)).collect()
     }
 

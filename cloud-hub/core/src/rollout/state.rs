@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use tributary_wire::{DeviceId, LineName, Micros, ReleaseRef, Role};
 
 use super::{Plan, Policy, Target};
+use crate::selector::Selector;
 
 /// Where a rollout stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -100,6 +101,10 @@ pub struct Rollout {
     pub role: Role,
     /// The release.
     pub target: ReleaseRef,
+    /// Of how many entities in 10 000 a challenger answers; 0: it is only scored.
+    pub share: u16,
+    /// Devices that it is for.
+    pub selector: Selector,
     /// The rules.
     pub policy: Policy,
     /// When it was asked for.
@@ -121,10 +126,11 @@ pub struct CommandError {
 }
 
 impl Rollout {
-    /// A new rollout; the first call of [`super::plan`] assigns its first wave.
+    /// A new rollout to every device, without a share; the first call of [`super::plan`] assigns its first wave.
     pub fn new(id: i64, line: LineName, role: Role, target: ReleaseRef, policy: Policy, now: Micros) -> Self {
         let state = RolloutState::Running { wave: 0, since: now };
-        Self { id, line, role, target, policy, created: now, state, taken: BTreeMap::new() }
+        let (share, selector, taken) = (0, Selector::default(), BTreeMap::new());
+        Self { id, line, role, target, share, selector, policy, created: now, state, taken }
     }
 
     fn refuse(&self, command: &'static str) -> CommandError {
@@ -149,6 +155,25 @@ impl Rollout {
     pub fn abort(&mut self, reason: &str, now: Micros) -> Result<(), CommandError> {
         if !self.state.is_active() {
             return Err(self.refuse("aborted"));
+        }
+        self.state = RolloutState::Stopping { since: now, reason: reason.to_owned() };
+        Ok(())
+    }
+
+    /// Takes the role from every device that holds it, also from those that had it before this rollout; the next plan
+    /// signs that. The way back leads to nothing.
+    pub fn end(
+        &mut self,
+        holders: impl IntoIterator<Item = DeviceId>,
+        reason: &str,
+        now: Micros,
+    ) -> Result<(), CommandError> {
+        if let RolloutState::Stopping { .. } = self.state {
+            return Err(self.refuse("ended"));
+        }
+        let taken = Taken { wave: 0, at: now, before: None, rolled_back: None };
+        for device in holders {
+            self.taken.insert(device, taken.clone());
         }
         self.state = RolloutState::Stopping { since: now, reason: reason.to_owned() };
         Ok(())

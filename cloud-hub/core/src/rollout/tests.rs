@@ -30,6 +30,9 @@ struct Simulated {
     undone: Option<(PackageRef, String)>,
     last_seen: Micros,
     pending: bool,
+    /// What it lacks to run version 2, once it has been asked to.
+    lacks: Option<String>,
+    poor: bool,
 }
 
 struct Fleet {
@@ -52,6 +55,8 @@ impl Fleet {
             undone: None,
             last_seen: now,
             pending: false,
+            lacks: None,
+            poor: false,
         };
         let line = LineName::new("card-fraud").unwrap();
         Self {
@@ -74,6 +79,7 @@ impl Fleet {
             candidate: None,
             state: UpdaterState::Committed,
             undone: d.undone.clone(),
+            unfit: d.lacks.as_ref().map(|lack| (package(&release(2)), lack.clone())),
         };
         self.devices.iter().map(status).collect()
     }
@@ -102,7 +108,12 @@ impl Fleet {
         for simulated in self.devices.values_mut().filter(|d| d.online) {
             simulated.last_seen = self.now;
             if std::mem::take(&mut simulated.pending) {
-                if simulated.assigned == self.rollout.target && !simulated.healthy {
+                let target = simulated.assigned == self.rollout.target;
+                simulated.lacks = (target && simulated.poor).then(|| "needs 64 MiB, has 32 MiB".to_owned());
+                if simulated.lacks.is_some() {
+                    continue;
+                }
+                if target && !simulated.healthy {
                     simulated.undone = Some((package(&simulated.assigned), "3 of 10 predictions failed".to_owned()));
                 } else {
                     simulated.runs = simulated.assigned.clone();
@@ -155,6 +166,52 @@ fn a_device_that_undoes_the_release_stops_it_and_everyone_goes_back() {
     assert!(matches!(&fleet.rollout.state, RolloutState::Stopped { reason, .. } if reason.contains("3 of 10")));
     assert_eq!(fleet.installed.len(), 3, "the second wave never got it");
     assert!(fleet.devices.values().all(|d| d.runs == release(1) && d.assigned == release(1) && d.undone.is_none()));
+}
+
+#[test]
+fn devices_that_cannot_run_the_release_are_no_failure_and_others_take_their_place_in_the_wave() {
+    let mut fleet = Fleet::new(10, waves(&[30, 100]));
+    fleet.step();
+    let first = fleet.installed.clone();
+    first.iter().for_each(|device| fleet.devices.get_mut(device).unwrap().poor = true);
+    fleet.live();
+    let plan = fleet.step();
+    assert_eq!(plan.assign.len(), 3, "30 % of the seven that are left: {:?}", plan.reasons);
+    fleet.settle();
+    assert!(matches!(fleet.rollout.state, RolloutState::Completed { .. }), "{:?}", fleet.reasons);
+    assert_eq!(fleet.devices.values().filter(|d| d.runs == release(2)).count(), 7);
+    let said =
+        fleet.reasons.iter().any(|reason| reason.contains("3 cannot run the release") && reason.contains("64 MiB"));
+    assert!(said, "{:?}", fleet.reasons);
+}
+
+#[test]
+fn when_no_device_can_run_the_release_it_says_so_and_pauses_in_time() {
+    let mut fleet = Fleet::new(3, Policy { wave_timeout_s: 15, ..waves(&[34, 100]) });
+    fleet.devices.values_mut().for_each(|d| d.poor = true);
+    fleet.settle();
+    let RolloutState::Paused { reason, .. } = &fleet.rollout.state else { panic!("{:?}", fleet.rollout.state) };
+    assert!(reason.contains("no device can run the release: 3 of 3 are unfit"), "{reason}");
+    assert!(fleet.devices.values().all(|d| d.runs == release(1)));
+    fleet.devices.values_mut().for_each(|d| (d.poor, d.lacks) = (false, None));
+    fleet.devices.values_mut().for_each(|d| d.pending = true);
+    fleet.rollout.resume(fleet.now).unwrap();
+    fleet.live();
+    fleet.settle();
+    assert!(matches!(fleet.rollout.state, RolloutState::Completed { .. }), "a new agent runs it: {:?}", fleet.reasons);
+}
+
+#[test]
+fn a_role_that_ends_is_taken_from_everybody_who_holds_it() {
+    let mut fleet = Fleet::new(4, waves(&[50, 100]));
+    fleet.step();
+    fleet.live();
+    let now = fleet.now;
+    fleet.rollout.end((0..4).map(device), "the experiment is over", now).unwrap();
+    assert!(fleet.rollout.end([], "again", now).is_err());
+    let plan = plan(&fleet.rollout, &fleet.statuses(), &fleet.evidence, now);
+    assert_eq!(plan.assign.len(), 4, "also those that had it before");
+    assert!(plan.assign.iter().all(|assign| assign.target == Target::Rollback { to: None }));
 }
 
 #[test]

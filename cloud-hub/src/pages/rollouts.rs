@@ -1,0 +1,117 @@
+//! Rollouts at a glance, and what devices say they run or cannot run.
+
+use cloud_hub_core::rollout::RolloutState;
+use tributary_wire::{Report, Role};
+
+use super::html::Html;
+use crate::rollout::Stored;
+
+/// The newest rollouts.
+pub(super) fn table(html: &mut Html, rollouts: &[Stored]) {
+    html.raw("<h2>Rollouts</h2>\n<div class=\"card table\"><table><thead><tr><th>No.</th><th>Line</th><th>Role</th>");
+    html.raw("<th>Version</th><th>Share</th><th>For</th><th>State</th><th>Devices</th><th>Why</th></tr></thead>\n");
+    html.raw("<tbody>\n");
+    for stored in rollouts {
+        let rollout = &stored.rollout;
+        html.raw("<tr><td>").text(rollout.id).raw("</td><td>").text(&rollout.line).raw("</td><td>").text(&rollout.role);
+        html.raw("</td><td>").text(rollout.target.version).raw("</td><td>");
+        match rollout.role.is_challenger() {
+            true => html.text(f64::from(rollout.share) / 100.0).raw(" %"),
+            false => html.raw("–"),
+        };
+        html.raw("</td><td class=\"free\">");
+        match rollout.selector.is_everyone() {
+            true => html.raw("all devices"),
+            false => html.text(&rollout.selector),
+        };
+        html.raw("</td><td>").text(rollout.state.name()).raw("</td><td>").text(rollout.taken.len());
+        html.raw("</td><td class=\"free\">").text(why(stored)).raw("</td></tr>\n");
+    }
+    if rollouts.is_empty() {
+        html.raw("<tr><td class=\"none\" colspan=\"9\">Nothing was rolled out yet.</td></tr>\n");
+    }
+    html.raw("</tbody></table></div>\n");
+}
+
+fn why(stored: &Stored) -> &str {
+    match &stored.rollout.state {
+        RolloutState::Paused { reason, .. }
+        | RolloutState::Stopping { reason, .. }
+        | RolloutState::Stopped { reason, .. } => reason,
+        RolloutState::Running { .. } | RolloutState::Completed { .. } => &stored.reason,
+    }
+}
+
+/// Two cells of a device: the version of its metadata, and what it runs, with what it lacks for what it cannot run.
+pub(super) fn runs(html: &mut Html, report: Option<&[u8]>) {
+    let Some(report) = report.and_then(|bytes| Report::decode(bytes).ok()) else {
+        html.raw("–</td><td>–");
+        return;
+    };
+    match report.metadata() {
+        Some(metadata) => html.text(metadata.snapshot),
+        None => html.raw("–"),
+    };
+    html.raw("</td><td class=\"free\">");
+    for line in &report.base().lines {
+        html.text(&line.line);
+        if line.role != Role::primary() {
+            html.raw(" as ").text(&line.role);
+        }
+        match line.committed {
+            Some(package) => html.raw(" v").text(package.version).raw(" "),
+            None => html.raw(" – "),
+        };
+    }
+    for unfit in report.unfit() {
+        html.raw("<br><span class=\"past\">cannot run ").text(&unfit.line);
+        if unfit.role != Role::primary() {
+            html.raw(" as ").text(&unfit.role);
+        }
+        html.raw(" v").text(unfit.package.version).raw(": ").text(unfit.reasons.join("; ")).raw("</span>");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tributary_wire::{
+        ClockState, Health, Incarnation, LineName, MetadataVersions, Micros, PackageRef, ReportV1, ReportV2, Resources,
+        Sha256, Stamp, Unfit, VersionNumber,
+    };
+
+    use super::*;
+
+    #[test]
+    fn a_device_shows_its_metadata_and_why_it_cannot_run_a_release() {
+        let base = ReportV1 {
+            number: 1,
+            incarnation: Incarnation(1),
+            stamp: Stamp { boot: 1, monotonic: 0, wall: Micros(0), clock: ClockState::Unsynchronised },
+            reads: 3,
+            agent: "0.1.0".to_owned(),
+            labels: Vec::new(),
+            generation: tributary_wire::Generation(1),
+            asks: false,
+            lines: Vec::new(),
+            snapshot: None,
+            health: Health::default(),
+            resources: Resources::default(),
+        };
+        let unfit = Unfit {
+            line: LineName::new("card-fraud").unwrap(),
+            role: Role::shadow(),
+            package: PackageRef { version: VersionNumber(4), sha256: Sha256([4; 32]) },
+            reasons: vec!["it needs <64> MiB".to_owned(), "it needs engine gpu".to_owned()],
+        };
+        let metadata = MetadataVersions { root: 1, timestamp: 9, snapshot: 7, targets: 2 };
+        let report = Report::V2(ReportV2 { base, metadata: Some(metadata), unfit: vec![unfit] });
+        let mut html = Html::default();
+        runs(&mut html, Some(&report.encode()));
+        let expected = "7</td><td class=\"free\"><br><span class=\"past\">cannot run card-fraud as shadow v4: \
+                        it needs &lt;64&gt; MiB; it needs engine gpu</span>";
+        assert_eq!(html.finish(), expected);
+        let mut html = Html::default();
+        runs(&mut html, None);
+        assert_eq!(html.finish(), "–</td><td>–");
+    }
+}
