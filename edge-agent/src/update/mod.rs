@@ -8,6 +8,7 @@ mod assignment;
 mod audit;
 mod line;
 mod run;
+mod show;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -144,7 +145,6 @@ struct Shown {
     audit_problem: Option<String>,
     flags: BTreeMap<String, String>,
     reads: u8,
-    unfit: Vec<Unfit>,
 }
 
 /// Talks to the updates from elsewhere.
@@ -200,11 +200,6 @@ impl Handle {
     /// as much.
     pub fn hub_reads(&self) -> u8 {
         self.shown().reads
-    }
-
-    /// The releases that this device was told to run and cannot.
-    pub fn unfit(&self) -> Vec<Unfit> {
-        self.shown().unfit.clone()
     }
 
     /// Fires when a report should be sent.
