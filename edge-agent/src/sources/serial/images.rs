@@ -163,7 +163,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         keep(folder.path(), &parcel).unwrap();
         let config = SerialConfig::default();
-        assert_eq!(kept(&config, folder.path()), [parcel.clone()]);
+        assert_eq!(kept(&config, folder.path()), std::slice::from_ref(&parcel));
         std::fs::write(folder.path().join("model.img"), &parcel.bytes[1..]).unwrap();
         assert_eq!(kept(&config, folder.path()), [], "half written");
         assert!(matches!(checked(&config, None, &parcel.bytes), Err(ImageError::NoKeys)));
