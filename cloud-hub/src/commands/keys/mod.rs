@@ -18,14 +18,14 @@ use super::{Failure, Global, Remote};
 #[derive(Debug, Subcommand)]
 #[command(after_help = "\
 Examples:
-  cloud-hub keys init --out my-keys --line card-fraud    a small fleet, in one command
-  cloud-hub keys status                                  who signs what, what expires when
+  cloud-hub keys init --out my-keys --line card-fraud    a small fleet
+  cloud-hub keys status                                  what expires when
   cloud-hub keys line returns --keys my-keys             one more line
-  cloud-hub keys draft root --life 365d --out carry      then, on each machine with a key:
+  cloud-hub keys draft root --out carry                  and where the keys are:
   cloud-hub keys sign carry/2.root.json --key root-1.key
   cloud-hub keys apply carry/2.root.json
 
-The guide deploy/hub/keys.md tells how to rotate keys and what to do when one leaks.")]
+deploy/hub/keys.md tells how to rotate keys, and what to do when one leaks.")]
 pub enum Keys {
     /// Make all keys of a new repository, and give the hub its first root and targets
     Init(init::Init),

@@ -1,0 +1,124 @@
+//! What the hub says about the repository, and what another implementation says about the hub's files.
+
+use std::fs;
+
+use cloud_hub::publish::roles::{self, RoleName};
+use cloud_hub::publish::{ceremony, warnings};
+use hyper::{Method, StatusCode};
+use serde_json::{Value, json};
+use tributary_wire::{LineName, Micros};
+
+use super::with_a_version;
+use crate::support::TestHub;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tough_reads_and_accepts_what_the_hub_serves() {
+    use tough::schema::{Root, Signed, Snapshot, Targets, Timestamp};
+    let hub = TestHub::without_repository().await;
+    let line = LineName::new("card-fraud").unwrap();
+    ceremony::simple(&hub.hub, [7; 32], std::slice::from_ref(&line)).await.unwrap();
+    with_a_version(&hub).await;
+    hub.ok(Method::POST, "/lines/card-fraud/versions/1/publish", json!({})).await;
+    let (_, standing) = hub.get("/signing").await;
+    let mut files = Vec::new();
+    for role in [
+        RoleName::Root,
+        RoleName::Targets,
+        RoleName::Snapshot,
+        RoleName::Timestamp,
+        "models/card-fraud".parse().unwrap(),
+    ] {
+        let rows = standing["roles"].as_array().unwrap();
+        let row = rows.iter().find(|row| row["role"] == role.as_str()).unwrap();
+        let path = format!("/repository/metadata/{}", role.file_name(row["version"].as_u64().unwrap()));
+        let answer = hub.send(Method::GET, &path, "", "").await;
+        assert_eq!(answer.status, StatusCode::OK, "{path}");
+        files.push(answer.body.to_vec());
+    }
+    let root: Signed<Root> = serde_json::from_slice(&files[0]).unwrap();
+    root.signed.verify_role(&root).unwrap();
+    let targets: Signed<Targets> = serde_json::from_slice(&files[1]).unwrap();
+    root.signed.verify_role(&targets).unwrap();
+    root.signed.verify_role(&serde_json::from_slice::<Signed<Snapshot>>(&files[2]).unwrap()).unwrap();
+    root.signed.verify_role(&serde_json::from_slice::<Signed<Timestamp>>(&files[3]).unwrap()).unwrap();
+    let of_line: Signed<Targets> = serde_json::from_slice(&files[4]).unwrap();
+    targets.signed.delegations.unwrap().verify_role(&of_line, "models/card-fraud").unwrap();
+    assert_eq!(of_line.signed.targets.len(), 1);
+    hub.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn people_hear_before_anything_expires_and_no_more_once_it_is_signed_again() {
+    let hub = TestHub::without_repository().await;
+    let custody = ceremony::simple(&hub.hub, [7; 32], &[]).await.unwrap();
+    let alerts = async || {
+        let (_, page) = hub.get("/alerts?state=open").await;
+        let alert = |alert: &Value| format!("{} {} {}", alert["kind"], alert["subject"], alert["severity"]);
+        let mut open: Vec<String> = page["items"].as_array().unwrap().iter().map(alert).collect();
+        open.sort();
+        open.retain(|alert| alert.contains("metadata-expires"));
+        open.iter().map(|alert| alert.replace('"', "")).collect::<Vec<_>>()
+    };
+    let now = hub.hub.now();
+    let in_days = |days: i64| Micros(now.0 + days * Micros::DAY);
+    warnings::look(&hub.hub, now).await.unwrap();
+    assert!(alerts().await.is_empty());
+    // The hub itself signs on; but if it could not, that shows too.
+    warnings::look(&hub.hub, in_days(300)).await.unwrap();
+    let of_people = async || {
+        let mut open = alerts().await;
+        open.retain(|alert| alert.contains("root") || alert.contains("targets"));
+        open
+    };
+    assert_eq!(of_people().await, ["metadata-expires root warning", "metadata-expires targets warning"]);
+    assert!(alerts().await.contains(&"metadata-expires timestamp critical".to_owned()));
+    warnings::look(&hub.hub, in_days(340)).await.unwrap();
+    assert_eq!(of_people().await, ["metadata-expires root critical", "metadata-expires targets critical"]);
+
+    let targets = cloud_hub::publish::store::newest(hub.hub.catalog.reader(), "targets").await.unwrap().unwrap();
+    let mut next = roles::read_targets(&targets.bytes).unwrap();
+    (next.version, next.expires) = (2, in_days(800));
+    let next = roles::build_targets(&RoleName::Targets, &next).unwrap();
+    let next = roles::sign(&next, std::slice::from_ref(&custody.targets.1)).unwrap();
+    let body = json!({"files": [String::from_utf8(next).unwrap()]});
+    hub.ok(Method::POST, "/signing/files", body).await;
+    warnings::look(&hub.hub, in_days(340)).await.unwrap();
+    assert_eq!(of_people().await, ["metadata-expires root critical"]);
+    warnings::look(&hub.hub, now).await.unwrap();
+    assert!(alerts().await.is_empty());
+    hub.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_api_says_what_is_wrong_and_keeps_secrets() {
+    let hub = TestHub::without_repository().await;
+    assert_eq!(hub.get("/signing").await.1, json!({"roles": []}));
+    let refused = async |path: &str, body: Value, words: &str| {
+        let (status, problem) = hub.json(Method::POST, path, body).await;
+        let detail = problem["detail"].as_str().unwrap_or_default();
+        assert!(status.is_client_error() && detail.contains(words), "{path}: {status} {problem:#}");
+    };
+    refused("/signing/keys", json!({"role": "root"}), "no keys for \"root\"").await;
+    refused("/signing/keys", json!({"role": "models/Bad Name"}), "Bad Name").await;
+    refused("/signing/files", json!({"files": []}), "no file").await;
+    refused("/signing/files", json!({"files": ["{}"]}), "expected").await;
+    let made = hub.ok(Method::POST, "/signing/keys", json!({"role": "models/card-fraud"})).await;
+    let again = hub.ok(Method::POST, "/signing/keys", json!({"role": "models/card-fraud"})).await;
+    let further = hub.ok(Method::POST, "/signing/keys", json!({"role": "models/card-fraud", "further": true})).await;
+    assert_eq!(made, again);
+    assert_ne!(made["id"], further["id"]);
+    hub.line(json!({})).await;
+    let (_, keys) = hub.get("/signing/keys").await;
+    let of_line = keys["items"].as_array().unwrap().iter().filter(|key| key["role"] == "models/card-fraud");
+    assert_eq!(of_line.count(), 2);
+    let secret = fs::read_to_string(hub.hub.data().join("keys/lines/card-fraud.key")).unwrap();
+    assert!(!keys.to_string().contains(secret.lines().nth(1).unwrap()));
+    let stored = hub.send(Method::POST, "/signing/contents", "application/octet-stream", "image").await;
+    let stored: Value = stored.json().unwrap();
+    assert_eq!((&stored["length"], &stored["sha256"]), (&json!(5), &json!(tributary_release::digest(b"image"))));
+    let empty = hub.send(Method::POST, "/signing/contents", "application/octet-stream", "").await;
+    assert_eq!(empty.status, StatusCode::BAD_REQUEST);
+    let (_, entries) = hub.get("/audit?action=key.make").await;
+    assert_eq!(entries["items"].as_array().unwrap().len(), 2);
+    hub.stop().await;
+}
