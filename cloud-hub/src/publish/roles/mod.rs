@@ -26,7 +26,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use tributary_release::{VerifyingKey, digest};
-use tributary_wire::{Micros, Sha256};
+use tributary_wire::Sha256;
 
 pub use build::{build_root, build_targets, sign_delegated, sign_snapshot, sign_timestamp};
 pub use content::{Delegation, RootContent, Target, TargetsContent};

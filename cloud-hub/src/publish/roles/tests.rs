@@ -1,6 +1,7 @@
 use serde_json::json;
 use sigstore_tuf::TrustedMetadataSet;
 use tributary_release::SigningKey;
+use tributary_wire::Micros;
 
 use super::*;
 
