@@ -22,16 +22,15 @@ use tributary_features::ViewError;
 use tributary_process::clock::{Clock, SystemClock};
 use tributary_process::logging::Tail;
 use tributary_process::shutdown::Shutdown;
-use tributary_release::KeyError;
 use tributary_wire::Micros;
 
 use handles::{condition, end, report, rotate_key, shown};
 use hub::HubAccess;
-use parts::{pipeline_config, read_view, updates};
+use parts::{pipeline_config, read_view, trust, updates};
 
 use crate::api::{self, Api, BindError, Sockets, StatusSource};
 use crate::config::{Config, InvalidConfig};
-use crate::identity::{self, Renewal};
+use crate::identity::{self, Renewal, Web};
 use crate::link::{self, Link, LinkStatus};
 use crate::metrics::Metrics;
 use crate::orders;
@@ -39,6 +38,7 @@ use crate::orders::restart::Wanted;
 use crate::serve::{Pipeline, Serving, StartError};
 use crate::sources::{Replay, Serial, SerialConfig, SerialParts};
 use crate::state::{SourceState, Store, StoreError, StoreOptions};
+use crate::trust::{Trust, TrustError};
 use crate::update::{Handle, UpdateError, Updates};
 
 /// Why an agent cannot be built.
@@ -69,9 +69,9 @@ pub enum BuildError {
     /// The pipeline cannot start.
     #[error(transparent)]
     Start(#[from] StartError),
-    /// The trusted keys cannot be read.
-    #[error("trusted keys")]
-    Keys(#[from] KeyError),
+    /// The root of trust is not one.
+    #[error("root of trust")]
+    Trust(#[from] TrustError),
     /// The hub's address is not one.
     #[error("`hub.insecure_plain_http`: {0}")]
     Hub(String),
@@ -91,6 +91,7 @@ pub struct Agent {
     store: Arc<Store>,
     serving: Arc<Serving>,
     pipeline: JoinHandle<()>,
+    trust: Trust,
     updates: Updates,
     handle: Handle,
     sockets: Sockets,
@@ -121,7 +122,8 @@ impl Agent {
         let pipeline = Pipeline::build(store.clone(), pipeline_config)?;
         let serving = pipeline.serving();
         // Committed packages are in place before the first event is served.
-        let (updates, handle) = updates(&config, &hub, &store, &serving, clock.clone()).await?;
+        let trust = trust(&config, &hub, &store).await?;
+        let (updates, handle) = updates(&config, &hub, &trust, &store, &serving, clock.clone()).await?;
         let sockets =
             Sockets::bind(config.listen.tcp, config.listen.unix.as_ref().map(|path| folder.join(path))).await?;
         let sources = serving.shown().sources;
@@ -139,6 +141,7 @@ impl Agent {
             store,
             serving,
             pipeline,
+            trust,
             updates,
             handle,
             sockets,
@@ -191,6 +194,7 @@ impl Agent {
             store,
             serving,
             pipeline,
+            trust,
             updates,
             handle,
             sockets,
@@ -208,7 +212,7 @@ impl Agent {
             replays: replays.iter().map(|(replay, _)| replay.clone()).collect(),
             nodes: nodes.clone(),
             metrics: metrics.clone(),
-            report: report(handle.clone(), link_status.clone(), hub.clone()),
+            report: report(handle.clone(), trust.clone(), link_status.clone(), hub.clone()),
         });
         let (renewal, renewals) = Renewal::channel();
         let parts = orders::Parts {
@@ -240,6 +244,9 @@ impl Agent {
         let mut tasks = JoinSet::new();
         tasks.spawn(updates.run(shutdown.clone()));
         tasks.spawn(link::run(link, shutdown.clone()));
+        if !matches!(hub.web, Web::Nowhere) {
+            tasks.spawn(trust.run(config.update.refresh_every.0, shutdown.clone()));
+        }
         tasks.spawn(orders::run(carrying_out, shutdown.clone()));
         if let Some(identity) = hub.identity {
             tasks.spawn(identity::renew(identity, renewals, shutdown.clone()));

@@ -242,9 +242,9 @@ impl Default for Listen {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Trust {
-    /// File of the public keys that may sign releases and assignments, instead of those that enrolment brought.
-    /// Without either nothing is ever installed.
-    pub keys: Option<PathBuf>,
+    /// File of the signed repository's root (`root.json`), instead of the one that enrolment brought. Without either
+    /// nothing is ever installed.
+    pub root: Option<PathBuf>,
 }
 
 /// Where events come from.

@@ -40,7 +40,7 @@ async fn renew(hub: State, caller: Caller, Json(asked): Json<Renewal>) -> Result
         return Err(Problem::unacceptable("no certificate was shown in the TLS handshake; there is nothing to renew"));
     };
     let issued = hub.identity.renew(&shown, &asked.request, hub.now()).await?;
-    Ok(Json(Enrolled::new(&hub, &issued)))
+    Ok(Json(Enrolled::new(&hub, &issued).await?))
 }
 
 /// A certificate of a device.

@@ -18,6 +18,7 @@ use super::{Json, Page, PageQuery, Path, Problem, Query, State};
 use crate::access::Caller;
 use crate::hub::Hub;
 use crate::identity::{EnrolError, Issued, Refusal, Token, Wanted, to_the_end};
+use crate::publish;
 
 /// Devices that one token may be for.
 const USES_MAX: u32 = 100_000;
@@ -58,8 +59,8 @@ pub(super) struct Enrolled {
     now: i64,
     /// Where the hub listens.
     ports: Ports,
-    /// The public keys that sign releases and assignments: the text of `trust.json`.
-    release_keys: String,
+    /// The root of trust of the signed repository: the text of its newest `root.json`. None while the hub has none.
+    root: Option<String>,
 }
 
 /// Where a hub listens.
@@ -77,9 +78,10 @@ struct Ports {
 
 impl Enrolled {
     /// What a device is told with a certificate.
-    pub(super) fn new(hub: &Hub, issued: &Issued) -> Self {
+    pub(super) async fn new(hub: &Hub, issued: &Issued) -> Result<Self, sqlx::Error> {
         let listens = hub.mqtt_addresses();
-        Self {
+        let root = publish::store::newest(hub.catalog.reader(), "root").await?;
+        Ok(Self {
             device: issued.device.to_string(),
             certificate: issued.certificate.to_pem(),
             authorities: hub.identity.authorities_pem(),
@@ -91,8 +93,8 @@ impl Enrolled {
                 tls: listens.tls.map(|address| address.port()),
                 quic: listens.quic.map(|address| address.port()),
             },
-            release_keys: hub.keys.trust().to_json(),
-        }
+            root: root.and_then(|root| String::from_utf8(root.bytes).ok()),
+        })
     }
 }
 
@@ -135,7 +137,7 @@ async fn enrol(hub: State, caller: Caller, Json(asked): Json<Enrolment>) -> Resu
         if issued.replaced {
             hub.connections.close(&issued.device, "the device was enrolled anew");
         }
-        Ok::<_, EnrolError>(Enrolled::new(&hub, &issued))
+        Enrolled::new(&hub, &issued).await.map_err(|error| EnrolError::Failed(error.into()))
     });
     Ok(Json(done.await?))
 }
@@ -286,7 +288,7 @@ mod tests {
             renew_after: 7,
             now: 5,
             ports: Ports { host: None, https: 8443, tls: Some(8883), quic: None },
-            release_keys: "{}".into(),
+            root: Some("{}".into()),
         };
         let ours = serde_json::to_value(ours).unwrap();
         let theirs: tributary_identity::Enrolled = serde_json::from_value(ours.clone()).unwrap();

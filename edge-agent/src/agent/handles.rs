@@ -6,10 +6,11 @@ use tributary_process::shutdown::Shutdown;
 
 use super::hub::HubAccess;
 use crate::api::{Report, StatusSource};
-use crate::identity::Renewal;
+use crate::identity::{Renewal, Web};
 use crate::link::{Condition, LinkStatus};
 use crate::orders;
 use crate::orders::restart::Wanted;
+use crate::trust::Trust;
 use crate::update::Handle;
 use crate::words::in_words;
 
@@ -44,8 +45,16 @@ pub(super) fn end(restart: Wanted, shutdown: &Shutdown) -> Box<dyn Fn() + Send +
 }
 
 /// What the updater and the link say of themselves.
-pub(super) fn report(handle: Handle, link: Arc<LinkStatus>, hub: HubAccess) -> Box<dyn Fn() -> Report + Send + Sync> {
+pub(super) fn report(
+    handle: Handle,
+    trust: Trust,
+    link: Arc<LinkStatus>,
+    hub: HubAccess,
+) -> Box<dyn Fn() -> Report + Send + Sync> {
     Box::new(move || Report {
+        repository: trust.versions(),
+        // Whoever has not enrolled is told that, and not that a root is missing.
+        repository_problem: trust.problem().filter(|_| hub.why.is_none() && !matches!(hub.web, Web::Nowhere)),
         generation: handle.generation().0,
         lines: handle.lines(),
         asks: handle.asks(),

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use tributary_process::http::Client;
-use tributary_release::VerifyingKeys;
 
 use super::BuildError;
 use crate::config::Config;
@@ -70,11 +69,9 @@ impl HubAccess {
         Ok(Self { identity, way, web, time, why, problem })
     }
 
-    /// The keys that sign releases, as enrolment brought them.
-    pub(super) fn release_keys(&self) -> VerifyingKeys {
-        match &self.identity {
-            Some(identity) => identity.current().release_keys.clone(),
-            None => VerifyingKeys::new([]),
-        }
+    /// The root of trust, as enrolment brought it.
+    pub(super) fn root(&self) -> Option<Vec<u8>> {
+        let root = self.identity.as_ref()?.current().root.clone()?;
+        Some(root.into_bytes())
     }
 }

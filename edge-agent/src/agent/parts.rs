@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use tributary_features::View;
 use tributary_process::clock::Clock;
-use tributary_release::VerifyingKeys;
 
 use super::BuildError;
 use super::hub::HubAccess;
@@ -16,6 +15,7 @@ use crate::metrics::Metrics;
 use crate::packages::PackageFiles;
 use crate::serve::{FleetSource, PipelineConfig, Serving};
 use crate::state::{BatchLimits, Store};
+use crate::trust::{StoredFiles, Trust, WebSource};
 use crate::update::{Handle, Parts, Updates};
 use crate::windows::SnapshotRules;
 
@@ -63,24 +63,31 @@ pub(super) fn stored_fleet(store: Arc<Store>) -> FleetSource {
     Box::new(move |view| link::snapshots::fleet_table(&store, view))
 }
 
+/// What this device believes of the signed repository, from the root that enrolment brought or the settings name.
+pub(super) async fn trust(config: &Config, hub: &HubAccess, store: &Arc<Store>) -> Result<Trust, BuildError> {
+    let root = match &config.trust.root {
+        Some(path) => Some(std::fs::read(path).map_err(|source| BuildError::File { path: path.clone(), source })?),
+        None => hub.root(),
+    };
+    let (source, files) = (WebSource::new(hub.web.clone()), StoredFiles::new(store.clone()));
+    Ok(Trust::open(root.as_deref(), Arc::new(source), Arc::new(files), hub.time.clone()).await?)
+}
+
 pub(super) async fn updates(
     config: &Config,
     hub: &HubAccess,
+    trust: &Trust,
     store: &Arc<Store>,
     serving: &Arc<Serving>,
     clock: Arc<dyn Clock>,
 ) -> Result<(Updates, Handle), BuildError> {
     let folder = config.state_dir.join("packages");
     let files = PackageFiles::open(folder.clone()).map_err(|source| BuildError::File { path: folder, source })?;
-    let keys = match &config.trust.keys {
-        Some(path) => VerifyingKeys::load(path)?,
-        None => hub.release_keys(),
-    };
     let parts = Parts {
         device: config.device.clone(),
         lines: config.lines.clone(),
         config: config.update,
-        keys,
+        trust: trust.clone(),
         hub: hub.web.clone(),
         files,
         capabilities: Arc::new(capabilities::gather(config.limits.package_memory)),

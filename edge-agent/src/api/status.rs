@@ -9,7 +9,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value as Json_, json};
-use tributary_wire::{AuditHead, DeviceId, Health, LineReport, Resources, Unfit};
+use tributary_wire::{AuditHead, DeviceId, Health, LineReport, MetadataVersions, Resources, Unfit};
 
 use super::State;
 use super::problem::Problem;
@@ -39,6 +39,10 @@ pub struct Report {
     pub audit: Option<AuditHead>,
     /// What is wrong with that log.
     pub audit_problem: Option<String>,
+    /// The newest verified metadata of the signed repository.
+    pub repository: Option<MetadataVersions>,
+    /// Why nothing newer is believed.
+    pub repository_problem: Option<String>,
     /// The connection to the hub.
     pub link: LinkView,
     /// The device's certificate.
@@ -84,6 +88,7 @@ impl StatusSource {
         }
         let report = (self.report)();
         problems.extend(report.identity_problem);
+        problems.extend(report.repository_problem);
         problems.extend(report.link.problem);
         problems.extend(report.certificate.and_then(|certificate| certificate.problem));
         let refused = self.metrics.refusals(&REASONS);
@@ -183,6 +188,8 @@ impl StatusSource {
         hub["problem"] = json!(report.problem);
         hub["audit"] = json!(report.audit.map(|head| json!({ "number": head.number, "hash": head.hash })));
         hub["audit_problem"] = json!(report.audit_problem);
+        hub["repository"] = json!(report.repository);
+        hub["repository_problem"] = json!(report.repository_problem);
         hub["certificate"] = json!(certificate);
         hub["not_enrolled"] = json!(report.no_certificate);
         json!({

@@ -163,6 +163,14 @@ fn hub(out: &mut String, hub: &Value) {
         row(out, "audit log", "the newest entry that this device knows of:");
         let _ = writeln!(out, "  {}:{}", text(&hub["audit"]["number"]), text(&hub["audit"]["hash"]));
     }
+    if let Some(version) = hub["repository"]["timestamp"].as_u64() {
+        let part = |name: &str| hub["repository"][name].as_u64().unwrap_or(0);
+        let (root, snapshot) = (part("root"), part("snapshot"));
+        row(out, "releases", &format!("signed metadata: root {root}, snapshot {snapshot}, timestamp {version}"));
+    }
+    if !hub["repository_problem"].is_null() {
+        row(out, "", &text(&hub["repository_problem"]));
+    }
     if !hub["audit_problem"].is_null() {
         row(out, "", &text(&hub["audit_problem"]));
     }

@@ -1,10 +1,9 @@
 //! What the hub answered, checked before any of it counts.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use tributary_identity::{Certificate, CertificateError, Enrolled, KeyError, KeyFile, Ports};
-use tributary_release::VerifyingKeys;
+use tributary_release::chain::{ChainError, check_root};
 use tributary_wire::{DeviceId, Micros};
 
 use super::files::{HubFile, Stored};
@@ -54,9 +53,9 @@ pub enum AnswerError {
     /// Without HTTPS nothing can be renewed or fetched.
     #[error("it names no port for HTTPS")]
     NoPort,
-    /// The keys that sign releases.
-    #[error("its release keys")]
-    ReleaseKeys(#[from] tributary_release::KeyError),
+    /// The root of trust.
+    #[error("its root of trust")]
+    Root(#[from] ChainError),
     /// This device's key.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -101,13 +100,15 @@ pub(super) fn check(
     if answer.ports.https == 0 {
         return Err(AnswerError::NoPort);
     }
-    VerifyingKeys::from_json(&answer.release_keys, Path::new("release keys"))?;
+    if let Some(root) = &answer.root {
+        check_root(root.as_bytes())?;
+    }
     let hub = HubFile {
         called: called.to_owned(),
         ports: sensible(answer.ports.clone()),
         renew_after: within(own, answer.renew_after),
     };
-    Ok(Stored { key, release_keys: answer.release_keys.clone(), authorities, hub, chain })
+    Ok(Stored { key, root: answer.root.clone(), authorities, hub, chain })
 }
 
 /// A port of 0 means none, and a host without a name is none.

@@ -3,7 +3,7 @@
 //! ```text
 //! identity/
 //!   current             the number of the folder that counts
-//!   3/                  key.pem (0600), certificate.pem, authorities.pem, release-keys.json, hub.json
+//!   3/                  key.pem (0600), certificate.pem, authorities.pem, root.json (if the hub had one), hub.json
 //!   pending.pem         a key (0600) that was made and waits for its certificate
 //!   floor               no instant is earlier than this, in microseconds since 1970
 //! ```
@@ -29,7 +29,7 @@ const FLOOR: &str = "floor";
 const KEY: &str = "key.pem";
 const CERTIFICATE: &str = "certificate.pem";
 const AUTHORITIES: &str = "authorities.pem";
-const RELEASE_KEYS: &str = "release-keys.json";
+const ROOT: &str = "root.json";
 const HUB: &str = "hub.json";
 
 /// Why an identity cannot be read or kept.
@@ -98,7 +98,8 @@ pub(super) struct Stored {
     /// The device's own first.
     pub(super) chain: Vec<Certificate>,
     pub(super) authorities: Vec<Certificate>,
-    pub(super) release_keys: String,
+    /// The root of trust of the repository, as enrolment brought it.
+    pub(super) root: Option<String>,
     pub(super) hub: HubFile,
 }
 
@@ -201,7 +202,7 @@ impl Folder {
             key: Arc::new(key),
             chain: certificates(CERTIFICATE)?,
             authorities: certificates(AUTHORITIES)?,
-            release_keys: text(RELEASE_KEYS)?,
+            root: if folder.join(ROOT).exists() { Some(text(ROOT)?) } else { None },
             hub,
         };
         Ok(Some((number, stored)))
@@ -245,7 +246,9 @@ impl Folder {
         self.write(&folder.join(KEY), stored.key.to_pem().as_bytes(), true)?;
         self.write(&folder.join(CERTIFICATE), pem(&stored.chain).as_bytes(), false)?;
         self.write(&folder.join(AUTHORITIES), pem(&stored.authorities).as_bytes(), false)?;
-        self.write(&folder.join(RELEASE_KEYS), stored.release_keys.as_bytes(), false)?;
+        if let Some(root) = &stored.root {
+            self.write(&folder.join(ROOT), root.as_bytes(), false)?;
+        }
         self.write(&folder.join(HUB), hub.as_bytes(), false)?;
         // The folder's own name must be there before anything names it.
         self.disk.sync(&self.path).map_err(|source| FilesError::File { path: self.path.clone(), source })?;

@@ -19,7 +19,6 @@ use tokio::sync::watch;
 use tributary_identity::tls::{ALPN_HTTP, ALPN_MQTT, Shown, TlsError, device_client};
 use tributary_identity::{Certificate, Serial};
 use tributary_process::http::{Client, Endpoint};
-use tributary_release::VerifyingKeys;
 use tributary_wire::{DeviceId, Micros};
 
 pub use answer::AnswerError;
@@ -48,9 +47,6 @@ pub enum IdentityError {
     /// The TLS library takes none of it.
     #[error("identity")]
     Tls(#[from] TlsError),
-    /// The keys that sign releases.
-    #[error("release keys of the identity")]
-    ReleaseKeys(#[from] tributary_release::KeyError),
 }
 
 /// Where the hub listens, each `host:port`.
@@ -76,8 +72,8 @@ pub struct Current {
     pub term: Term,
     /// Where the hub is.
     pub reach: Reach,
-    /// The keys that sign releases and assignments.
-    pub release_keys: VerifyingKeys,
+    /// The root of trust of the signed repository, if the hub had one when this device was enrolled.
+    pub root: Option<String>,
     /// For MQTT.
     pub mqtt: Arc<TlsSettings>,
     /// For the web API.
@@ -116,7 +112,7 @@ impl Current {
                 quic: given(&overrides.quic, ports.quic),
                 tls: given(&overrides.tls, ports.tls),
             },
-            release_keys: VerifyingKeys::from_json(&stored.release_keys, std::path::Path::new("release-keys.json"))?,
+            root: stored.root.clone(),
             mqtt: settings(ALPN_MQTT)?,
             https: settings(ALPN_HTTP)?,
             certificate,

@@ -173,11 +173,9 @@ impl Identity {
         let answer = answer::read(&answer.body)?;
         let called = &current.stored.hub.called;
         let mut stored = answer::check(&answer, &current.device, key, called, self.time.now().max(answer.now))?;
-        if stored.release_keys != current.stored.release_keys {
-            // Whoever has broken into the hub must not be able to put keys into devices.
-            tracing::warn!("the hub names other release keys; a device takes those only when it is enrolled again");
-            stored.release_keys.clone_from(&current.stored.release_keys);
-        }
+        // Whoever has broken into the hub must not be able to put a root of trust into devices; a rightful new one comes
+        // by the chain, signed by the old one.
+        stored.root.clone_from(&current.stored.root);
         let (folder, number) = (self.folder.clone(), current.number);
         let stored = tokio::task::spawn_blocking(move || folder.keep(Some(number), &stored).map(|new| (new, stored)));
         let (number, stored) = stored.await.map_err(std::io::Error::other)??;

@@ -1,11 +1,11 @@
 //! Takes in assignments: checked, stored, then told to every updater.
 
 use edge_agent_core::updater::{Input, Wanted};
-use tributary_release::{AssignmentError, Installed, Standing, open_assignment, verify_assignment};
+use tributary_release::{AssignmentError, Installed, SignatureError, Standing, open_assignment, verify_assignment};
 use tributary_wire::{Assignment, AssignmentV1, AuditHead, LineName, Micros, PackageRef, Role, SignedAssignment};
 
 use super::fetch::blocking;
-use super::{UpdateError, Updates};
+use super::{Message, UpdateError, Updates};
 use crate::words::in_words;
 
 const ASSIGNMENT: &str = "update/assignment";
@@ -30,7 +30,7 @@ impl Updates {
         let store = self.parts.store.clone();
         let Some(bytes) = blocking(move || store.blob_get(ASSIGNMENT)).await?? else { return Ok(()) };
         let Ok(signed) = SignedAssignment::decode(&bytes) else { return Ok(()) };
-        match open_assignment(&self.keys, &signed) {
+        match open_assignment(&self.parts.trust.assignment_keys(), &signed) {
             Ok(opened) => {
                 self.take(&opened).await;
                 self.tell_all(opened.desired()).await;
@@ -41,7 +41,11 @@ impl Updates {
     }
 
     /// An assignment arrived. Whatever is wrong with it is shown in the report, and nothing changes.
-    pub(super) async fn assigned(&mut self, bytes: Vec<u8>) {
+    /// Keys or releases that are not known yet may stand in newer metadata, which is asked for once.
+    pub(super) async fn assigned(&mut self, bytes: Vec<u8>, may_ask: bool) {
+        if may_ask && self.is_behind(&bytes) {
+            return self.ask_for_metadata(bytes);
+        }
         let problem = match self.accept(bytes).await {
             Ok(()) => None,
             Err(Refused::NotValid(AssignmentError::Generation { accepted, found })) if found < accepted => {
@@ -62,6 +66,31 @@ impl Updates {
         }
     }
 
+    /// Whether an assignment is signed by a key that this device does not know, or speaks of newer metadata than it has.
+    fn is_behind(&self, bytes: &[u8]) -> bool {
+        let Ok(signed) = SignedAssignment::decode(bytes) else { return false };
+        match open_assignment(&self.parts.trust.assignment_keys(), &signed) {
+            Err(SignatureError::UnknownKey { .. }) => true,
+            Err(_) => false,
+            Ok(opened) => opened.snapshot() > self.parts.trust.versions().map_or(0, |versions| versions.snapshot),
+        }
+    }
+
+    /// Beside the loop: a slow repository must not keep a trial from being looked at. A newer assignment takes the place
+    /// of one that waits.
+    fn ask_for_metadata(&mut self, bytes: Vec<u8>) {
+        self.refreshing.take().inspect(|task| task.abort());
+        let (trust, again) = (self.parts.trust.clone(), self.again.clone());
+        let asking = tokio::spawn(async move {
+            if let Err(error) = trust.refresh().await {
+                tracing::warn!(error = %in_words(&error), "an assignment speaks of metadata that could not be fetched");
+            }
+            // Nobody listens any more only when the agent stops.
+            let _ = again.send(Message::AssignedAnew(bytes));
+        });
+        self.refreshing = Some(asking.abort_handle());
+    }
+
     async fn accept(&mut self, bytes: Vec<u8>) -> Result<(), Refused> {
         let signed = SignedAssignment::decode(&bytes)?;
         if let Some(again) = self.again(&signed) {
@@ -80,7 +109,7 @@ impl Updates {
             installed: &installed,
             now: self.now().wall,
         };
-        let opened = verify_assignment(&self.keys, &standing, &signed)?;
+        let opened = verify_assignment(&self.parts.trust.assignment_keys(), &standing, &signed)?;
         let assignment = opened.desired();
         if let Some(wish) = assignment.lines.iter().find(|wish| !self.parts.lines.contains(&wish.line)) {
             return Err(Refused::Line { found: wish.line.clone(), serves: self.parts.lines.clone() });
@@ -100,7 +129,7 @@ impl Updates {
     /// The accepted assignment if it came again, perhaps signed anew: same generation, same wishes.
     fn again(&self, signed: &SignedAssignment) -> Option<Assignment> {
         let accepted = self.accepted.as_ref()?.desired();
-        let opened = open_assignment(&self.keys, signed).ok()?;
+        let opened = open_assignment(&self.parts.trust.assignment_keys(), signed).ok()?;
         let again = opened.desired();
         let same =
             (&again.device, again.generation, &again.lines) == (&accepted.device, accepted.generation, &accepted.lines);

@@ -1,25 +1,30 @@
-//! Brings one release onto this device: statement, bytes, every check.
+//! Brings one release onto this device: what is signed, whether it fits, the bytes, every check.
 
 use std::io;
 use std::sync::Arc;
 
+use edge_agent_core::fit::{self, Capabilities};
 use edge_agent_core::updater::FetchFailure;
 use tributary_process::http::ClientError;
-use tributary_release::{ReleaseError, SignedRelease, VerifyingKeys, verify_release};
+use tributary_release::chain::Target;
+use tributary_release::{CUSTOM, PackageCustom, package_path};
 use tributary_wire::{LineName, ReleaseRef};
 
 use crate::identity::Web;
 use crate::packages::{ActivePackage, FileError, OpenError, PackageFiles, Partial};
-
-/// A signed statement has a few hundred bytes.
-const MAX_STATEMENT_BYTES: usize = 4096;
+use crate::trust::{Trust, TrustError};
 
 /// What a fetch works with.
 #[derive(Clone)]
 pub(super) struct Fetcher {
     pub(super) hub: Web,
-    pub(super) keys: Arc<VerifyingKeys>,
+    pub(super) trust: Trust,
+    pub(super) capabilities: Arc<Capabilities>,
     pub(super) files: PackageFiles,
+    /// The lowest version of the snapshot metadata that speaks of what is assigned.
+    pub(super) snapshot: u64,
+    /// Whether the release was committed here before: then its hash says enough, and no network is needed.
+    pub(super) known: bool,
 }
 
 /// Why a release did not get here.
@@ -31,18 +36,30 @@ pub enum FetchError {
     /// The hub did not answer, or not as it should.
     #[error("hub")]
     Hub(#[from] ClientError),
-    /// The statement is not one.
-    #[error("release statement")]
-    Statement(#[from] tributary_wire::DecodeError),
-    /// The statement is too long to be one.
-    #[error("release statement of {found} bytes, at most {MAX_STATEMENT_BYTES} are expected")]
-    LongStatement {
-        /// Its length.
-        found: usize,
+    /// The chain of metadata does not hold, or does not list the release.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    /// The line's role signed something else under this version.
+    #[error("target {path} is {found:?}, the assignment says {expected:?}")]
+    Other {
+        /// Its path in the repository.
+        path: String,
+        /// As assigned.
+        expected: ReleaseRef,
+        /// As signed.
+        found: ReleaseRef,
     },
-    /// Statement or file are not what was assigned.
-    #[error("release")]
-    Release(#[from] ReleaseError),
+    /// The signed metadata does not say what the package is and needs.
+    #[error("target {path} is not described as a package of its line: {problem}")]
+    Undescribed {
+        /// Its path in the repository.
+        path: String,
+        /// What is missing or wrong.
+        problem: String,
+    },
+    /// This device could not run it, so nothing of it was downloaded.
+    #[error("this device cannot run it: {}", .0.join("; "))]
+    Unfit(Vec<String>),
     /// This device's disk.
     #[error("package store")]
     Disk(#[from] io::Error),
@@ -60,9 +77,6 @@ pub enum FetchError {
         /// What is on disk.
         found: u64,
     },
-    /// This device lacks what the package needs; nothing was downloaded.
-    #[error("it does not fit this device: {}", .0.join("; "))]
-    Unfit(Vec<String>),
     /// What came is not what was released, or cannot be kept.
     #[error(transparent)]
     File(#[from] FileError),
@@ -78,16 +92,15 @@ impl FetchError {
     pub(super) fn failure(&self) -> FetchFailure {
         match self {
             Self::NoHub | Self::Hub(_) | Self::Disk(_) | Self::Cut { .. } => FetchFailure::Unreachable,
-            Self::Release(ReleaseError::File { .. }) => FetchFailure::Unreachable,
             Self::File(error) | Self::Open(OpenError::File(error)) => match error.is_damage() {
                 true => FetchFailure::Damaged,
                 false => FetchFailure::Unreachable,
             },
-            Self::Statement(_) | Self::LongStatement { .. } | Self::Release(_) | Self::TooLong { .. } => {
-                FetchFailure::Damaged
-            }
+            // Metadata that is expired, behind or does not hold is the repository's fault, or of whoever sits before it.
+            Self::Trust(error) if error.is_temporary() => FetchFailure::Unreachable,
+            Self::Trust(_) | Self::Other { .. } | Self::TooLong { .. } => FetchFailure::Damaged,
             Self::Unfit(lacks) => FetchFailure::Unfit(lacks.clone()),
-            Self::Open(_) => FetchFailure::Refused,
+            Self::Open(_) | Self::Undescribed { .. } => FetchFailure::Refused,
         }
     }
 }
@@ -96,7 +109,9 @@ impl Fetcher {
     /// Everything between an assignment and a package that may be tried. What is on disk already is not fetched again,
     /// but checked again.
     pub(super) async fn fetch(self, line: LineName, release: ReleaseRef) -> Result<ActivePackage, FetchError> {
-        self.check_statement(&line, &release).await?;
+        if !self.known {
+            self.check_listed(&line, &release).await?;
+        }
         if !self.files.has(&release.sha256) {
             self.download(&release).await?;
         }
@@ -111,23 +126,23 @@ impl Fetcher {
         Ok(opened?)
     }
 
-    async fn check_statement(&self, line: &LineName, release: &ReleaseRef) -> Result<(), FetchError> {
-        let verify = |bytes: &[u8]| -> Result<(), FetchError> {
-            verify_release(&self.keys, line, release, &SignedRelease::decode(bytes)?)?;
-            Ok(())
-        };
-        if self.files.statement(&release.sha256).is_some_and(|kept| verify(&kept).is_ok()) {
-            return Ok(());
+    /// The role of the line must have signed exactly what was assigned, and this device must be able to run it.
+    async fn check_listed(&self, line: &LineName, release: &ReleaseRef) -> Result<(), FetchError> {
+        let path = package_path(line, release.version);
+        let Target { length, sha256, custom, .. } = self.trust.target(&path, self.snapshot).await?;
+        if (length, sha256) != (release.length, release.sha256) {
+            let found = ReleaseRef { version: release.version, length, sha256 };
+            return Err(FetchError::Other { path, expected: release.clone(), found });
         }
-        let path = format!("/api/v1/releases/{line}/{}", release.version);
-        let hub = self.hub.client().ok_or(FetchError::NoHub)?;
-        let answer = hub.send(hyper::Method::GET, &path, "", bytes::Bytes::new()).await?.accepted()?;
-        if answer.body.len() > MAX_STATEMENT_BYTES {
-            return Err(FetchError::LongStatement { found: answer.body.len() });
+        let custom = custom.and_then(|mut custom| Some(custom.get_mut(CUSTOM)?.take()));
+        let says: PackageCustom = serde_json::from_value(custom.unwrap_or_default())
+            .map_err(|error| FetchError::Undescribed { path: path.clone(), problem: error.to_string() })?;
+        if (&says.line, says.version) != (line, release.version) {
+            let problem = format!("it is described as {} version {}", says.line, says.version);
+            return Err(FetchError::Undescribed { path, problem });
         }
-        verify(&answer.body)?;
-        self.files.keep_statement(&release.sha256, &answer.body)?;
-        Ok(())
+        let lacks = fit::check(&says, &self.capabilities);
+        if lacks.is_empty() { Ok(()) } else { Err(FetchError::Unfit(lacks)) }
     }
 
     /// Streams the file to disk: memory holds one chunk, and a restart goes on where the file ends.

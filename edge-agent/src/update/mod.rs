@@ -22,10 +22,12 @@ use edge_agent_core::fit::Capabilities;
 use edge_agent_core::updater::UpdaterSettings;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
+use tokio::task::AbortHandle;
 use tributary_process::clock::Clock;
 use tributary_process::config::HumanDuration;
-use tributary_release::VerifyingKeys;
-use tributary_wire::{Assignment, AuditHead, DeviceId, Generation, LineName, LineReport, Micros, Unfit};
+use tributary_wire::{
+    Assignment, AuditHead, DeviceId, Generation, LineName, LineReport, MetadataVersions, Micros, Unfit,
+};
 
 use audit::AuditWatch;
 pub use fetch::FetchError;
@@ -35,6 +37,7 @@ use crate::identity::{Time, Web};
 use crate::packages::PackageFiles;
 use crate::serve::Serving;
 use crate::state::{Store, StoreError};
+use crate::trust::Trust;
 
 /// How patient updates are.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -52,6 +55,8 @@ pub struct UpdateConfig {
     pub fetch_retry_cap: HumanDuration,
     /// How often a package on trial is looked at.
     pub look_every: HumanDuration,
+    /// How often the signed metadata is brought up to date when nothing else asks for it.
+    pub refresh_every: HumanDuration,
 }
 
 impl Default for UpdateConfig {
@@ -64,6 +69,7 @@ impl Default for UpdateConfig {
             fetch_retry: HumanDuration(settings.fetch_retry),
             fetch_retry_cap: HumanDuration(settings.fetch_retry_cap),
             look_every: HumanDuration(Duration::from_millis(250)),
+            refresh_every: HumanDuration(Duration::from_secs(6 * 3600)),
         }
     }
 }
@@ -89,8 +95,8 @@ pub struct Parts {
     pub lines: Vec<LineName>,
     /// Settings.
     pub config: UpdateConfig,
-    /// Whom to believe. Without keys nothing is ever installed.
-    pub keys: VerifyingKeys,
+    /// Whom to believe.
+    pub trust: Trust,
     /// Where packages are fetched.
     pub hub: Web,
     /// Where packages are kept.
@@ -131,6 +137,8 @@ pub enum UpdateError {
 #[derive(Debug)]
 enum Message {
     Assigned(Vec<u8>),
+    /// One that speaks of a newer repository, after that was asked for.
+    AssignedAnew(Vec<u8>),
     Online(bool),
 }
 
@@ -138,6 +146,7 @@ enum Message {
 struct Shown {
     lines: Vec<LineReport>,
     unfit: Vec<Unfit>,
+    metadata: Option<MetadataVersions>,
     generation: Generation,
     asks: bool,
     problem: Option<String>,
@@ -164,6 +173,11 @@ impl Handle {
     /// The assigned releases that this device cannot run, and what it lacks for each.
     pub fn unfit(&self) -> Vec<Unfit> {
         self.shown().unfit.clone()
+    }
+
+    /// The newest metadata of the signed repository that was verified.
+    pub fn metadata(&self) -> Option<MetadataVersions> {
+        self.shown().metadata
     }
 
     /// The newest accepted assignment; 0: none yet.
@@ -226,7 +240,6 @@ impl Handle {
 /// All updaters of this device.
 pub struct Updates {
     parts: Parts,
-    keys: Arc<VerifyingKeys>,
     lines: Vec<Line>,
     /// The newest accepted assignment.
     generation: Generation,
@@ -237,6 +250,9 @@ pub struct Updates {
     problem: Option<String>,
     online: bool,
     messages: mpsc::UnboundedReceiver<Message>,
+    again: mpsc::UnboundedSender<Message>,
+    /// Asking for newer metadata, for the assignment that came last.
+    refreshing: Option<AbortHandle>,
     done: mpsc::UnboundedReceiver<line::Done>,
     done_sender: mpsc::UnboundedSender<line::Done>,
     shown: Arc<Mutex<Shown>>,
@@ -250,9 +266,9 @@ impl Updates {
         let (done_sender, done) = mpsc::unbounded_channel();
         let shown = Arc::new(Mutex::new(Shown::default()));
         let (changed, changes) = watch::channel(0);
+        let again = message_sender.clone();
         let handle = Handle { messages: message_sender, shown: shown.clone(), changed: changes };
         let mut updates = Self {
-            keys: Arc::new(parts.keys.clone()),
             parts,
             lines: Vec::new(),
             generation: Generation(0),
@@ -261,6 +277,8 @@ impl Updates {
             problem: None,
             online: false,
             messages,
+            again,
+            refreshing: None,
             done,
             done_sender,
             shown,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use edge_agent_core::updater::{Action, Input, Record, ServeFailure, Updater};
 use tributary_process::shutdown::Shutdown;
-use tributary_wire::{LineName, ReleaseRef, Role, Sha256, UpdaterState};
+use tributary_wire::{Assignment, LineName, ReleaseRef, Role, Sha256, UpdaterState};
 
 use super::fetch::{Fetcher, blocking};
 use super::line::{Done, Line, RECORDS, StoredRecord, Work};
@@ -31,7 +31,8 @@ impl Updates {
             tokio::select! {
                 () = shutdown.given() => break,
                 message = self.messages.recv() => match message {
-                    Some(Message::Assigned(bytes)) => self.assigned(bytes).await,
+                    Some(Message::Assigned(bytes)) => self.assigned(bytes, true).await,
+                    Some(Message::AssignedAnew(bytes)) => self.assigned(bytes, false).await,
                     Some(Message::Online(online)) => {
                         for index in 0..self.lines.len() {
                             self.tell(index, Input::Online(online)).await;
@@ -56,6 +57,7 @@ impl Updates {
             }
             self.show();
         }
+        self.refreshing.take().inspect(|task| task.abort());
         for index in 0..self.lines.len() {
             self.lines[index].fetching.take().inspect(|task| task.abort());
             self.tell(index, Input::Stopping).await;
@@ -189,7 +191,17 @@ impl Updates {
     }
 
     fn fetch(&mut self, index: usize, release: ReleaseRef) {
-        let fetcher = Fetcher { hub: self.parts.hub.clone(), keys: self.keys.clone(), files: self.parts.files.clone() };
+        let record = self.lines[index].updater.record();
+        // Checked before it was committed, and its hash is in the durable record.
+        let known = [&record.committed, &record.previous].into_iter().flatten().any(|it| it.sha256 == release.sha256);
+        let fetcher = Fetcher {
+            hub: self.parts.hub.clone(),
+            trust: self.parts.trust.clone(),
+            capabilities: self.parts.capabilities.clone(),
+            files: self.parts.files.clone(),
+            snapshot: self.accepted.as_ref().map_or(0, Assignment::snapshot),
+            known,
+        };
         let done = self.done_sender.clone();
         let line = &mut self.lines[index];
         line.fetching.take().inspect(|task| task.abort());

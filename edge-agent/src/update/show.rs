@@ -11,6 +11,7 @@ impl Updates {
     pub(super) fn show(&self) {
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         shown.lines = self.lines.iter().map(|line| line.updater.report(line.engine)).collect();
+        shown.metadata = self.parts.trust.versions();
         shown.unfit = self.lines.iter().filter_map(|line| line.updater.unfit()).collect();
         shown.generation = self.generation;
         shown.asks = self.lines.iter().any(|line| line.updater.asks());

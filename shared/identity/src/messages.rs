@@ -45,8 +45,9 @@ pub struct Enrolled {
     pub now: Micros,
     /// Where the hub listens.
     pub ports: Ports,
-    /// The public keys that sign releases and assignments: the text of `trust.json`.
-    pub release_keys: String,
+    /// The root of trust of the signed repository: the text of its newest `root.json`. None while the hub has none.
+    #[serde(default)]
+    pub root: Option<String>,
 }
 
 /// Where a hub listens.

@@ -88,7 +88,7 @@ impl Device {
             renew_after: issued.renew_after,
             now: then,
             ports: Default::default(),
-            release_keys: String::new(),
+            root: None,
         });
         device
     }

@@ -23,7 +23,6 @@ use tributary_identity::{
     Authority, Certificate, DeviceClock, EnrolRequest, Enrolled, EnrolmentToken, Ports, RenewRequest,
 };
 use tributary_process::http::Endpoint;
-use tributary_release::{SigningKey, VerifyingKeys};
 use tributary_wire::{DeviceId, Micros};
 
 pub(crate) const DAY: Duration = Duration::from_secs(86_400);
@@ -46,7 +45,7 @@ pub(crate) struct Shelf {
     pub(crate) requests: Vec<String>,
     /// Serials that were shown with them.
     pub(crate) shown: Vec<Option<String>>,
-    pub(crate) release_keys: String,
+    pub(crate) root: String,
 }
 
 /// A running hub.
@@ -89,7 +88,6 @@ impl Hub {
         let server = hub_server(shown.clone(), &believed, clients, ALPN_HTTP).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let release = SigningKey::generate([3; 32]).verifying_key();
         let shelf = Arc::new(Mutex::new(Shelf {
             authority,
             lifetime: 90 * DAY,
@@ -100,7 +98,7 @@ impl Hub {
             spoil: None,
             requests: Vec::new(),
             shown: Vec::new(),
-            release_keys: VerifyingKeys::new([release]).to_json(),
+            root: super::root(1),
         }));
         let router = Router::new()
             .route("/api/v1/enrolments", post(enrol))
@@ -220,7 +218,7 @@ fn answer(shelf: &mut Shelf, device: &DeviceId, request: String, peer: Peer) -> 
         authorities: shelf.authority.certificate().to_pem(),
         now: now(),
         ports: shelf.ports.clone(),
-        release_keys: shelf.release_keys.clone(),
+        root: Some(shelf.root.clone()),
     };
     if let Some(spoil) = shelf.spoil.take() {
         spoil(&mut answer);

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use hub::{DAY, Hub, authority, device, now, shown};
 use tributary_identity::{Authority, DeviceClock, Enrolled, Key, KeyFile, Ports};
 use tributary_process::http::Endpoint;
+use tributary_release::chain::forge::Forge;
 use tributary_wire::{DeviceId, Micros};
 
 use super::answer::{self, AnswerError};
@@ -26,13 +27,16 @@ pub(crate) fn identity(state_dir: &Path, authority: &Authority, id: &DeviceId, p
         hub: HubFile { called: "127.0.0.1".into(), ports, renew_after: Micros(now().0 + 60 * 86_400_000_000) },
         chain: vec![own],
         authorities: vec![authority.certificate().clone()],
-        release_keys: tributary_release::VerifyingKeys::new([
-            tributary_release::SigningKey::generate([3; 32]).verifying_key()
-        ])
-        .to_json(),
+        root: Some(root(1)),
     };
     folder.keep(folder.number().unwrap(), &stored).unwrap();
     open(state_dir)
+}
+
+/// A root of trust with this version.
+pub(crate) fn root(version: u64) -> String {
+    let forge = Forge { root_version: version, ..Forge::default() };
+    String::from_utf8(forge.root_file(&forge.root.keys)).unwrap()
 }
 
 pub(crate) fn open(state_dir: &Path) -> Arc<Identity> {
@@ -77,7 +81,7 @@ async fn an_enrolled_device_has_a_private_key_knows_its_hub_and_is_known_there()
     assert_eq!((&current.device, current.serial()), (&done.device, &done.serial));
     assert_eq!(current.reach.https, hub.address.to_string());
     assert_eq!(current.reach.quic.as_deref(), Some("127.0.0.1:14567"));
-    assert_eq!(current.release_keys.ids().len(), 1);
+    assert_eq!(current.root, Some(root(1)));
     assert!(identity.time().floor() >= Micros(now().0 - 60_000_000), "the hub's time is a floor");
     assert_eq!(identity.web().get::<Option<String>>("/api/v1/who").await.unwrap().as_deref(), Some("edge-1"));
 
@@ -164,7 +168,7 @@ async fn an_answer_that_is_not_for_this_device_and_key_is_refused_and_leaves_not
         ("PEM", Box::new(|answer| answer.authorities = "none".into())),
         ("and is none", Box::new(|answer| answer.authorities = answer.certificate.clone())),
         ("no port", Box::new(|answer| answer.ports.https = 0)),
-        ("release keys", Box::new(|answer| answer.release_keys = "{}".into())),
+        ("root of trust", Box::new(|answer| answer.root = Some("{}".into()))),
         ("set the clock", Box::new(|answer| answer.now = Micros(now().0 + 400 * 86_400_000_000))),
     ];
     for (expected, spoil) in spoils {
@@ -174,7 +178,7 @@ async fn an_answer_that_is_not_for_this_device_and_key_is_refused_and_leaves_not
         assert!(matches!(error, EnrolError::Answer(_)) && words.contains(expected), "{expected}: {words}");
         assert!(Folder::of(state.path()).load().unwrap().is_none());
     }
-    hub.shelf().spoil = Some(Box::new(|answer| answer.release_keys = "x".repeat(answer::MAX_ANSWER_BYTES)));
+    hub.shelf().spoil = Some(Box::new(|answer| answer.root = Some("x".repeat(answer::MAX_ANSWER_BYTES))));
     assert!(matches!(refused(&hub, state.path(), &enrolment(&hub)).await, EnrolError::Hub(_)), "too long");
     // All these attempts were made with one key.
     let requests = hub.shelf().requests.clone();
@@ -252,7 +256,7 @@ fn whatever_a_hub_answers_or_a_disk_holds_is_taken_or_refused_without_a_panic() 
             renew_after: Micros(i64::from(number(1)) << (number(2) % 64)),
             now: Micros(i64::from(number(3)) << (number(4) % 64)),
             ports: Ports { host: Some(text.clone()), https: number(5).into(), tls: Some(0), quic: None },
-            release_keys: text,
+            root: Some(text).filter(|_| number(6) > 100),
         };
         match answer::check(&answer, &device, key.clone(), "hub", answer.now) {
             Ok(stored) => assert!(stored.hub.ports.https != 0 && stored.hub.ports.tls.is_none()),

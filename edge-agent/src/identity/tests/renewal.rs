@@ -80,16 +80,15 @@ async fn the_task_renews_when_it_is_time_and_tells_when_it_cannot() {
 }
 
 #[tokio::test]
-async fn a_hub_that_was_broken_into_cannot_put_release_keys_into_devices() {
+async fn a_hub_that_was_broken_into_cannot_put_a_root_of_trust_into_devices() {
     let (hub, state) = (Hub::start().await, tempfile::tempdir().unwrap());
     enrolled(&hub, state.path()).await;
     let identity = open(state.path());
-    let before = identity.current().release_keys.ids();
-    let other = tributary_release::SigningKey::generate([4; 32]).verifying_key();
-    hub.shelf().release_keys = VerifyingKeys::new([other]).to_json();
+    let before = identity.current().root.clone();
+    hub.shelf().root = super::root(2);
     identity.renew(false).await.unwrap();
-    assert_eq!(identity.current().release_keys.ids(), before);
-    assert_eq!(open(state.path()).current().release_keys.ids(), before);
+    assert_eq!(identity.current().root, before);
+    assert_eq!(open(state.path()).current().root, before);
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! The hub's two download routes, with accidents on demand.
+//! The hub's signed repository and its packages, with accidents on demand.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -10,20 +10,24 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use futures_util::stream::{self, StreamExt};
+use serde_json::json;
 use tokio_rustls::rustls::ServerConfig;
 use tributary_identity::Authority;
 use tributary_identity::tls::{ALPN_HTTP, Clients, hub_server};
 use tributary_process::http::Endpoint;
-use tributary_release::{ReleaseV1, sign_release};
-use tributary_wire::{Micros, ReleaseRef, VersionNumber};
+use tributary_release::chain::forge::{Forge, MemoryRepository};
+use tributary_release::{
+    ASSIGNMENT_KEYS, CUSTOM, PackageCustom, Requirements, SigningKey, VerifyingKeys, ViewRef, line_role, package_path,
+};
+use tributary_wire::{Micros, ReleaseRef};
 
 use super::{key, release};
 use crate::identity::tests::hub::{Tls, shown};
 use crate::testing;
 
-#[derive(Default)]
 struct Shelf {
-    releases: HashMap<u32, Vec<u8>>,
+    forge: Forge,
+    repository: MemoryRepository,
     packages: HashMap<String, Vec<u8>>,
     /// Cut the next downloads after so many bytes each.
     cuts: Vec<usize>,
@@ -51,11 +55,17 @@ impl Hub {
 
     fn serve(secure: Option<ServerConfig>) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let shelf = Arc::new(Mutex::new(Shelf::default()));
+        let mut forge = Forge::with_line(testing::line().as_str(), 20);
+        let keys = VerifyingKeys::new([key().verifying_key()]).to_json().into_bytes();
+        forge.files.insert(ASSIGNMENT_KEYS.into(), (keys, None));
+        let repository = MemoryRepository::default();
+        forge.publish(&repository);
+        let shelf = Shelf { forge, repository, packages: HashMap::new(), cuts: Vec::new(), starts: Vec::new() };
+        let shelf = Arc::new(Mutex::new(shelf));
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
         let router = Router::new()
-            .route("/api/v1/releases/{line}/{version}", get(statement))
+            .route("/api/v1/repository/{*path}", get(file))
             .route("/api/v1/packages/{sha256}", get(package))
             .with_state(shelf.clone());
         runtime.spawn(async move {
@@ -77,12 +87,25 @@ impl Hub {
 
     /// Publishes a package file.
     pub(super) fn publish(&self, version: u32, file: Vec<u8>) -> ReleaseRef {
+        self.publish_needing(version, file, Requirements::default())
+    }
+
+    /// Publishes a package file that says that it needs something.
+    pub(super) fn publish_needing(&self, version: u32, file: Vec<u8>, requires: Requirements) -> ReleaseRef {
         let reference = release(version, &file);
-        let ReleaseRef { version, length, sha256 } = reference.clone();
-        let stated = ReleaseV1 { line: testing::line(), version, length, sha256, published: Micros(0) };
+        let custom = PackageCustom {
+            line: testing::line(),
+            version: reference.version,
+            published: Micros(0),
+            view: ViewRef { name: "view".into(), version: 1 },
+            requires,
+        };
         let mut shelf = self.shelf.lock().unwrap();
-        shelf.releases.insert(version.0, sign_release(&key(), stated).encode());
-        shelf.packages.insert(sha256.to_string(), file);
+        shelf.packages.insert(reference.sha256.to_string(), file.clone());
+        let role = shelf.forge.delegated.get_mut(&line_role(&testing::line())).unwrap();
+        let path = package_path(&testing::line(), reference.version);
+        role.files.insert(path, (file, Some(json!({ CUSTOM: custom }))));
+        shelf.sign();
         reference
     }
 
@@ -94,9 +117,17 @@ impl Hub {
         file[middle] ^= 1;
     }
 
-    /// Replaces the statement of a version.
-    pub(super) fn state(&self, version: VersionNumber, signed: Vec<u8>) {
-        self.shelf.lock().unwrap().releases.insert(version.0, signed);
+    /// From now on the line's role is signed by these keys, though it is not theirs; none: by its own again.
+    pub(super) fn sign_line_with(&self, keys: Option<Vec<SigningKey>>) {
+        let mut shelf = self.shelf.lock().unwrap();
+        shelf.forge.impostors = keys.map(|keys| (line_role(&testing::line()), keys)).into_iter().collect();
+        shelf.sign();
+    }
+
+    /// The root of trust.
+    pub(super) fn root(&self) -> Vec<u8> {
+        let shelf = self.shelf.lock().unwrap();
+        shelf.forge.root_file(&shelf.forge.root.keys)
     }
 
     pub(super) fn cut(&self, after: &[usize]) {
@@ -108,9 +139,19 @@ impl Hub {
     }
 }
 
-async fn statement(State(shelf): State<Arc<Mutex<Shelf>>>, Path((_, version)): Path<(String, u32)>) -> Response {
-    match shelf.lock().unwrap().releases.get(&version) {
-        Some(signed) => signed.clone().into_response(),
+impl Shelf {
+    /// The next version of everything below the root.
+    fn sign(&mut self) {
+        self.forge.next();
+        self.forge.publish_below(&self.repository);
+    }
+}
+
+async fn file(State(shelf): State<Arc<Mutex<Shelf>>>, Path(path): Path<String>) -> Response {
+    // The path comes decoded; names of roles are kept as they are asked for.
+    let name = path.strip_prefix("metadata/").map_or(path.clone(), |name| name.replace('/', "%2F"));
+    match shelf.lock().unwrap().repository.get(&name) {
+        Some(bytes) => bytes.into_response(),
         None => StatusCode::NOT_FOUND.into_response(),
     }
 }

@@ -17,7 +17,7 @@ use tributary_process::http::{Client, Endpoint};
 use tributary_process::shutdown::Shutdown;
 use tributary_release::{
     DecisionRule, GoldenCase, GraphEntry, Lineage, MANIFEST_FORMAT, Manifest, OUTPUT_REFERENCE, OutputBounds, Package,
-    Precision, Probation, Requirements, SigningKey, VerifyingKeys, ViewRef, digest, sign_assignment,
+    Precision, Probation, Requirements, SigningKey, ViewRef, digest, sign_assignment,
 };
 use tributary_stats::Reference;
 use tributary_wire::{
@@ -30,6 +30,7 @@ use crate::identity::{Identity, Time, Web};
 use crate::packages::PackageFiles;
 use crate::serve::{Outcome, Serving};
 use crate::testing::{self, Rig, Running};
+use crate::trust::{StoredFiles, Trust, WebSource};
 
 pub(crate) const PROBATION: Probation = Probation {
     min_predictions: 20,
@@ -162,6 +163,8 @@ impl Device {
         if let Some(identity) = &self.identity {
             parts.hub = Web::Secure(identity.clone());
         }
+        let root = self.hub.root();
+        parts.trust = running.runtime.block_on(trust(Some(&root), parts.hub.clone(), &running, parts.time.clone()));
         let (updates, handle) = running.runtime.block_on(Updates::build(parts)).unwrap();
         let shutdown = Shutdown::new();
         let task = running.runtime.spawn(updates.run(shutdown.clone()));
@@ -171,6 +174,7 @@ impl Device {
 }
 
 pub(crate) fn parts(rig: &Rig, running: &Running, hub: Endpoint) -> Parts {
+    let time = Time::of(tributary_identity::DeviceClock::new(Micros(0)));
     let quick = |millis| HumanDuration(Duration::from_millis(millis));
     Parts {
         device: device_id(),
@@ -182,16 +186,21 @@ pub(crate) fn parts(rig: &Rig, running: &Running, hub: Endpoint) -> Parts {
             look_every: quick(10),
             ..UpdateConfig::default()
         },
-        keys: VerifyingKeys::new([key().verifying_key()]),
+        trust: running.runtime.block_on(trust(None, Web::Nowhere, running, time.clone())),
         hub: Web::Plain(Client::new(hub).with_timeout(Duration::from_secs(5))),
         files: PackageFiles::open(rig.folder.path().join("packages")).unwrap(),
         capabilities: Arc::new(crate::capabilities::gather(None)),
         store: running.store.clone(),
         serving: running.serving.clone(),
         clock: Arc::new(SystemClock::start()) as Arc<dyn Clock>,
-        time: Time::of(tributary_identity::DeviceClock::new(Micros(0))),
+        time,
         seed: 1,
     }
+}
+
+async fn trust(root: Option<&[u8]>, hub: Web, running: &Running, time: Time) -> Trust {
+    let files = Arc::new(StoredFiles::new(running.store.clone()));
+    Trust::open(root, Arc::new(WebSource::new(hub)), files, time).await.unwrap()
 }
 
 async fn traffic(serving: Arc<Serving>, events: Arc<AtomicU64>) {

@@ -1,7 +1,7 @@
-use tributary_release::{Probation, SigningKey, sign_assignment};
+use tributary_release::{Probation, Requirements, SigningKey, sign_assignment};
 use tributary_wire::{Assignment, DeviceId, UpdaterState, VersionNumber};
 
-use super::{Device, Life, PROBATION, assignment, audited, package};
+use super::{Device, Handle, Life, PROBATION, assignment, audited, package};
 
 /// Brings a device to a committed version 1.
 fn committed(device: &Device) -> Life {
@@ -94,22 +94,48 @@ fn a_package_with_one_byte_changed_never_serves_and_is_given_up() {
 }
 
 #[test]
-fn a_release_whose_statement_was_signed_by_a_stranger_is_given_up() {
+fn a_release_that_the_role_of_its_line_has_not_signed_is_not_even_fetched() {
     let device = Device::new();
     let life = device.start();
     let release = device.hub.publish(1, package(1, PROBATION));
-    let stated = tributary_release::ReleaseV1 {
-        line: crate::testing::line(),
-        version: release.version,
-        length: release.length,
-        sha256: release.sha256,
-        published: tributary_wire::Micros(0),
-    };
-    let stranger = SigningKey::generate([9; 32]);
-    device.hub.state(release.version, tributary_release::sign_release(&stranger, stated).encode());
+    device.hub.sign_line_with(Some(vec![SigningKey::generate([9; 32])]));
+    let signed = assignment(1, release, false);
+    life.handle.assigned(signed.encode());
+    let told = |handle: &Handle| handle.lines()[0].error.clone().unwrap_or_default();
+    life.until("the reason", |handle| told(handle).contains("has 0 valid signatures"));
+    assert_eq!(device.hub.starts(), [0; 0]);
+    // Whoever stood between is gone.
+    device.hub.sign_line_with(None);
+    life.assign(&signed);
+    life.until_state(UpdaterState::Committed, Some(1));
+    life.stop();
+}
+
+#[test]
+fn another_package_under_an_assigned_version_is_given_up_unfetched() {
+    let device = Device::new();
+    let life = device.start();
+    let mut release = device.hub.publish(1, package(1, PROBATION));
+    release.sha256.0[0] ^= 1;
     life.handle.assigned(assignment(1, release, false).encode());
     life.until_state(UpdaterState::RolledBack, None);
-    assert_eq!(device.hub.starts(), [0; 0], "its package was not even fetched");
+    assert!(life.handle.lines()[0].undone.as_ref().unwrap().1.contains("the assignment says"));
+    assert_eq!(device.hub.starts(), [0; 0]);
+    life.stop();
+}
+
+#[test]
+fn a_package_that_this_device_cannot_run_is_not_fetched_and_the_reasons_are_told() {
+    let device = Device::new();
+    let life = device.start();
+    let requires =
+        Requirements { operators: vec!["Bernoulli9".into()], agent: "9.0.0".into(), ..Requirements::default() };
+    let release = device.hub.publish_needing(1, package(1, PROBATION), requires);
+    life.handle.assigned(assignment(1, release, false).encode());
+    life.until_state(UpdaterState::RolledBack, None);
+    let (_, why) = life.handle.lines()[0].undone.clone().unwrap();
+    assert!(why.contains("needs agent 9.0.0") && why.contains("lacks the operators Bernoulli9"), "{why}");
+    assert_eq!(device.hub.starts(), [0; 0]);
     life.stop();
 }
 

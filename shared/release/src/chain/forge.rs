@@ -51,6 +51,8 @@ pub struct Forge {
     pub files: BTreeMap<String, (Vec<u8>, Option<Value>)>,
     /// Delegated roles by name.
     pub delegated: BTreeMap<String, Delegated>,
+    /// Who signs a delegated role in place of its rightful keys.
+    pub impostors: BTreeMap<String, Vec<SigningKey>>,
 }
 
 /// A delegated role.
@@ -81,6 +83,7 @@ impl Default for Forge {
             expires: Micros(4_000_000_000_000_000),
             files: BTreeMap::new(),
             delegated: BTreeMap::new(),
+            impostors: BTreeMap::new(),
         }
     }
 }
@@ -165,7 +168,7 @@ impl Forge {
         let mut files = BTreeMap::from([("targets.json".to_owned(), (self.targets_version, targets.clone()))]);
         repository.put(&format!("{}.targets.json", self.targets_version), targets);
         for (name, role) in &self.delegated {
-            let bytes = self.delegated_file(name, &role.signers.keys);
+            let bytes = self.delegated_file(name, self.impostors.get(name).unwrap_or(&role.signers.keys));
             repository.put(&format!("{}.{}.json", role.version, name.replace('/', "%2F")), bytes.clone());
             files.insert(format!("{name}.json"), (role.version, bytes));
             repository.put_targets(&role.files);

@@ -138,6 +138,12 @@ impl std::fmt::Debug for Chain {
     }
 }
 
+/// The version of a root, if it is signed by its own threshold.
+pub fn check_root(root: &[u8]) -> Result<u64, ChainError> {
+    let trusted = TrustedMetadataSet::from_root(root).map_err(|error| ChainError::from_tuf("root", error))?;
+    Ok(trusted.root().version)
+}
+
 impl Chain {
     /// Begins from a root that came over a trusted way. It must be signed by its own threshold; whether it has expired
     /// shows at the first refresh.
@@ -147,9 +153,7 @@ impl Chain {
         files: Arc<dyn MetadataFiles>,
         limits: ChainLimits,
     ) -> Result<Self, ChainError> {
-        let trusted =
-            TrustedMetadataSet::from_root(pinned_root).map_err(|error| ChainError::from_tuf("root", error))?;
-        let versions = MetadataVersions { root: trusted.root().version, ..MetadataVersions::default() };
+        let versions = MetadataVersions { root: check_root(pinned_root)?, ..MetadataVersions::default() };
         Ok(Self { pinned: pinned_root.to_vec(), source, files, limits, current: None, versions })
     }
 

@@ -1,0 +1,249 @@
+//! What this device believes of the signed repository: the chain of metadata from its root of trust, and the keys that
+//! may tell it what to run.
+//!
+//! The root comes with enrolment (or by `trust.root`). Everything after it comes by the chain, is durable before it
+//! counts, and is brought up to date at intervals and whenever an assignment speaks of something newer.
+
+mod files;
+mod source;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rand::Rng;
+use tributary_process::shutdown::Shutdown;
+use tributary_release::chain::{Chain, ChainError, ChainLimits, MetadataFiles, Source, Target};
+use tributary_release::{ASSIGNMENT_KEYS, KeyError, VerifyingKeys};
+use tributary_wire::{MetadataVersions, Micros};
+
+use crate::identity::Time;
+use crate::words::in_words;
+
+pub use files::StoredFiles;
+pub use source::WebSource;
+
+/// Where the keys of assignments are kept, beside the metadata that vouches for them.
+const KEPT_KEYS: &str = "assignment-keys";
+/// First and longest wait after a refresh that failed.
+const RETRY: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(1800));
+/// Metadata that was refreshed less long ago is not asked for again because of one more download.
+const FRESH: Duration = Duration::from_secs(60);
+
+/// Why nothing can be believed.
+#[derive(Debug, thiserror::Error)]
+pub enum TrustError {
+    /// There is no root to begin from.
+    #[error("no root of trust: enrol this device with a hub that has a signed repository, or set `trust.root`")]
+    NoRoot,
+    /// The chain does not hold, or cannot be fetched.
+    #[error("signed repository")]
+    Chain(#[from] ChainError),
+    /// The repository is older than what the hub speaks of.
+    #[error("the repository's snapshot has version {found}, the assignment was signed against {needed}")]
+    Behind {
+        /// As the assignment says.
+        needed: u64,
+        /// As verified.
+        found: u64,
+    },
+    /// The keys of assignments cannot be read, though they are signed.
+    #[error("keys of assignments")]
+    Keys(#[from] KeyError),
+}
+
+impl TrustError {
+    /// Whether trying again later may help, because nothing was proven to be wrong with a release.
+    pub fn is_temporary(&self) -> bool {
+        !matches!(self, Self::Chain(ChainError::NotListed { .. }))
+    }
+}
+
+/// Shared by everyone who has to believe something.
+#[derive(Clone)]
+pub struct Trust(Arc<Shared>);
+
+struct Shared {
+    chain: Option<tokio::sync::Mutex<Chain>>,
+    files: Arc<dyn MetadataFiles>,
+    time: Time,
+    seen: Mutex<Seen>,
+}
+
+/// What the last refresh showed.
+#[derive(Default)]
+struct Seen {
+    keys: VerifyingKeys,
+    versions: Option<MetadataVersions>,
+    expires: Option<Micros>,
+    refreshed: Option<tokio::time::Instant>,
+    problem: Option<String>,
+}
+
+impl std::fmt::Debug for Trust {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Trust").field("versions", &self.versions()).finish_non_exhaustive()
+    }
+}
+
+impl Trust {
+    /// Begins with what is stored. Without a root nothing new is ever believed.
+    pub async fn open(
+        root: Option<&[u8]>,
+        source: Arc<dyn Source>,
+        files: Arc<dyn MetadataFiles>,
+        time: Time,
+    ) -> Result<Self, TrustError> {
+        let chain = root.map(|root| Chain::open(root, source, files.clone(), ChainLimits::default())).transpose()?;
+        let mut seen = Seen::default();
+        // Kept after they were verified, like the record of what is committed: no expiry takes them away.
+        match files.load(KEPT_KEYS) {
+            Ok(Some(bytes)) => seen.keys = keys(&bytes).unwrap_or_default(),
+            Ok(None) => {}
+            Err(error) => seen.problem = Some(format!("stored keys of assignments: {error}")),
+        }
+        let chain = chain.map(tokio::sync::Mutex::new);
+        let trust = Self(Arc::new(Shared { chain, files, time, seen: Mutex::new(seen) }));
+        if let Some(chain) = &trust.0.chain {
+            let mut chain = chain.lock().await;
+            if let Ok(versions) = chain.recall(trust.now()).await {
+                trust.remember(versions, chain.expires());
+            }
+        }
+        Ok(trust)
+    }
+
+    /// Brings the metadata and the keys of assignments up to date.
+    pub async fn refresh(&self) -> Result<MetadataVersions, TrustError> {
+        let chain = self.0.chain.as_ref().ok_or(TrustError::NoRoot)?;
+        let refreshed = self.refresh_locked(&mut *chain.lock().await).await;
+        let mut seen = self.seen();
+        match &refreshed {
+            Ok(_) => (seen.refreshed, seen.problem) = (Some(tokio::time::Instant::now()), None),
+            // A network that is away is the link's to complain about.
+            Err(TrustError::Chain(error)) if error.is_unreachable() => {}
+            Err(error) => seen.problem = Some(format!("the signed repository is not believed: {}", in_words(error))),
+        }
+        refreshed
+    }
+
+    async fn refresh_locked(&self, chain: &mut Chain) -> Result<MetadataVersions, TrustError> {
+        let now = self.now();
+        let versions = chain.refresh(now).await?;
+        self.remember(versions, chain.expires());
+        let held = self.0.files.load(KEPT_KEYS).ok().flatten();
+        let announced = match chain.small_target(ASSIGNMENT_KEYS, held.clone(), now).await {
+            Ok(bytes) => bytes,
+            // A repository that announces none has taken them back.
+            Err(ChainError::NotListed { .. }) => VerifyingKeys::default().to_json().into_bytes(),
+            Err(error) => return Err(error.into()),
+        };
+        let read = keys(&announced)?;
+        if held.as_ref() != Some(&announced) {
+            self.0.files.store(&[(KEPT_KEYS.to_owned(), announced)]).map_err(ChainError::Store)?;
+        }
+        self.seen().keys = read;
+        Ok(versions)
+    }
+
+    /// What the chain says about a target, from metadata at least as new as this snapshot. Fresh metadata is asked for;
+    /// without a network what is stored will do, as long as it is new enough and has not expired.
+    pub async fn target(&self, path: &str, snapshot: u64) -> Result<Target, TrustError> {
+        let chain = self.0.chain.as_ref().ok_or(TrustError::NoRoot)?;
+        let fresh = self.seen().refreshed.is_some_and(|at| at.elapsed() < FRESH);
+        // Only a hub that says how new the metadata must be lets us know that we need not ask.
+        let enough = snapshot > 0 && self.versions().is_some_and(|versions| versions.snapshot >= snapshot);
+        if !(fresh && enough) {
+            match self.refresh().await {
+                Err(TrustError::Chain(error)) if error.is_unreachable() => {
+                    // The reason that the network gave is worth more than that the stored metadata is not enough.
+                    let recalled = chain.lock().await.recall(self.now()).await;
+                    recalled.map_err(|stored| if stored.is_unreachable() { error } else { stored })?;
+                }
+                other => drop(other?),
+            }
+        }
+        let found = self.versions().map_or(0, |versions| versions.snapshot);
+        if found < snapshot {
+            return Err(TrustError::Behind { needed: snapshot, found });
+        }
+        let target = chain.lock().await.target(path, self.now()).await;
+        if target.is_err() {
+            // Whatever it was may be mended by what is newer.
+            self.seen().refreshed = None;
+        }
+        Ok(target?)
+    }
+
+    /// The keys that may sign assignments, as last announced.
+    pub fn assignment_keys(&self) -> VerifyingKeys {
+        self.seen().keys.clone()
+    }
+
+    /// The newest metadata that was verified; none before the first.
+    pub fn versions(&self) -> Option<MetadataVersions> {
+        self.seen().versions
+    }
+
+    /// What keeps this device from believing anything new, if something does.
+    pub fn problem(&self) -> Option<String> {
+        let (now, seen) = (self.now(), self.seen());
+        if self.0.chain.is_none() {
+            return Some(TrustError::NoRoot.to_string());
+        }
+        let expired = seen.expires.filter(|expires| *expires <= now);
+        let stale = expired.map(|expires| {
+            format!("the signed metadata expired at {expires} and was not refreshed: no installation begins")
+        });
+        seen.problem.clone().or(stale)
+    }
+
+    /// Refreshes at intervals until the signal is given.
+    pub async fn run(self, every: Duration, shutdown: Shutdown) {
+        let mut wait = Duration::ZERO;
+        let mut retry = RETRY.0;
+        loop {
+            tokio::select! {
+                () = shutdown.given() => return,
+                () = tokio::time::sleep(wait) => {}
+            }
+            match self.refresh().await {
+                Ok(versions) => {
+                    tracing::debug!(?versions, "signed metadata is up to date");
+                    (wait, retry) = (every, RETRY.0);
+                }
+                Err(TrustError::NoRoot) => return shutdown.given().await,
+                Err(error) => {
+                    tracing::warn!(error = %in_words(&error), "signed metadata was not refreshed");
+                    wait = retry;
+                    retry = (retry * 2).min(RETRY.1);
+                }
+            }
+            // A fleet that was started together does not ask together.
+            wait = wait.mul_f64(rand::rng().random_range(0.75..1.0));
+        }
+    }
+
+    fn remember(&self, versions: MetadataVersions, expires: Option<Micros>) {
+        let mut seen = self.seen();
+        (seen.versions, seen.expires) = (Some(versions), expires);
+    }
+
+    fn now(&self) -> Micros {
+        self.0.time.now()
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.0.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn keys(bytes: &[u8]) -> Result<VerifyingKeys, KeyError> {
+    let text = String::from_utf8_lossy(bytes);
+    if text == VerifyingKeys::default().to_json() {
+        return Ok(VerifyingKeys::default());
+    }
+    VerifyingKeys::from_json(&text, Path::new(ASSIGNMENT_KEYS))
+}

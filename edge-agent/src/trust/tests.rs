@@ -1,0 +1,117 @@
+use tributary_identity::DeviceClock;
+use tributary_release::SigningKey;
+use tributary_release::chain::forge::{Forge, MemoryRepository, Signers};
+
+use super::*;
+
+const NOW: Micros = Micros(1_800_000_000_000_000);
+
+/// A repository that announces the assignment key of this seed.
+fn repository(seed: u8) -> (Forge, Arc<MemoryRepository>) {
+    let mut forge = Forge::with_line("card-fraud", 20);
+    announce(&mut forge, &[seed]);
+    let repository = Arc::new(MemoryRepository::default());
+    forge.publish(&repository);
+    (forge, repository)
+}
+
+fn announce(forge: &mut Forge, seeds: &[u8]) {
+    let keys = VerifyingKeys::new(seeds.iter().map(|seed| key(*seed).verifying_key())).to_json();
+    forge.files.insert(ASSIGNMENT_KEYS.into(), (keys.into_bytes(), None));
+}
+
+fn key(seed: u8) -> SigningKey {
+    SigningKey::generate([seed; 32])
+}
+
+fn time(now: Micros) -> Time {
+    Time::of(DeviceClock::new(now))
+}
+
+async fn open(forge: &Forge, source: &Arc<MemoryRepository>, files: &Arc<MemoryRepository>, now: Micros) -> Trust {
+    let root = forge.root_file(&forge.root.keys);
+    Trust::open(Some(&root), source.clone(), files.clone(), time(now)).await.unwrap()
+}
+
+#[tokio::test]
+async fn assignment_keys_come_by_the_chain_outlive_a_restart_without_network_and_are_revoked_by_it() {
+    let (mut forge, repository) = repository(1);
+    let files = Arc::new(MemoryRepository::default());
+    let trust = open(&forge, &repository, &files, NOW).await;
+    assert!(trust.assignment_keys().ids().is_empty());
+    trust.refresh().await.unwrap();
+    assert!(trust.assignment_keys().get(key(1).id()).is_some());
+    repository.asked();
+    // Years later, with everything expired: what was verified is still who may say what to run.
+    let later = Micros(5_000_000_000_000_000);
+    let trust = open(&forge, &repository, &files, later).await;
+    assert!(trust.assignment_keys().get(key(1).id()).is_some());
+    assert_eq!(repository.asked(), Vec::<String>::new());
+
+    announce(&mut forge, &[2]);
+    forge.next();
+    forge.publish_below(&repository);
+    let trust = open(&forge, &repository, &files, NOW).await;
+    trust.refresh().await.unwrap();
+    assert!(trust.assignment_keys().get(key(1).id()).is_none(), "a stolen key is taken back offline");
+    assert!(trust.assignment_keys().get(key(2).id()).is_some());
+    forge.files.clear();
+    forge.next();
+    forge.publish_below(&repository);
+    trust.refresh().await.unwrap();
+    assert!(trust.assignment_keys().ids().is_empty());
+}
+
+#[tokio::test]
+async fn a_target_is_asked_for_afresh_and_without_network_only_what_is_stored_and_good_will_do() {
+    let (mut forge, repository) = repository(1);
+    let path = "models/card-fraud/v1.tpk";
+    let role = forge.delegated.get_mut("models/card-fraud").unwrap();
+    role.files.insert(path.into(), (b"package".to_vec(), None));
+    forge.next();
+    forge.publish_below(&repository);
+    let files = Arc::new(MemoryRepository::default());
+    let trust = open(&forge, &repository, &files, NOW).await;
+    assert_eq!(trust.target(path, 2).await.unwrap().length, 7);
+    assert!(matches!(trust.target(path, 3).await, Err(TrustError::Behind { needed: 3, found: 2 })));
+
+    let nowhere = Arc::new(WebSource::new(crate::identity::Web::Nowhere));
+    let root = forge.root_file(&forge.root.keys);
+    let offline = |now| Trust::open(Some(&root), nowhere.clone(), files.clone(), time(now));
+    let trust = offline(NOW).await.unwrap();
+    assert_eq!(trust.target(path, 2).await.unwrap().length, 7);
+    assert!(matches!(trust.target(path, 3).await, Err(TrustError::Behind { .. })));
+    assert_eq!(trust.problem(), None);
+    let trust = offline(Micros(5_000_000_000_000_000)).await.unwrap();
+    let error = trust.target(path, 2).await.unwrap_err();
+    assert!(matches!(error, TrustError::Chain(ChainError::Expired { .. })) && error.is_temporary(), "{error}");
+}
+
+#[tokio::test]
+async fn a_repository_that_is_not_believed_is_a_problem_until_it_is_again() {
+    let (mut forge, repository) = repository(1);
+    let trust = open(&forge, &repository, &Arc::default(), NOW).await;
+    trust.refresh().await.unwrap();
+    assert_eq!(trust.problem(), None);
+    let rightful = forge.timestamp.clone();
+    forge.timestamp = Signers::one(99);
+    forge.next();
+    forge.publish_below(&repository);
+    assert!(trust.refresh().await.is_err());
+    assert!(trust.problem().unwrap().contains("timestamp"), "{:?}", trust.problem());
+    forge.timestamp = rightful;
+    forge.publish_below(&repository);
+    trust.refresh().await.unwrap();
+    assert_eq!(trust.problem(), None);
+}
+
+#[tokio::test]
+async fn without_a_root_nothing_is_believed_and_that_is_said() {
+    let (_, repository) = repository(1);
+    let trust = Trust::open(None, repository, Arc::<MemoryRepository>::default(), time(NOW)).await.unwrap();
+    assert!(matches!(trust.refresh().await, Err(TrustError::NoRoot)));
+    assert!(trust.problem().unwrap().contains("trust.root"));
+    let broken =
+        Trust::open(Some(b"{}"), Arc::<MemoryRepository>::default(), Arc::<MemoryRepository>::default(), time(NOW));
+    assert!(matches!(broken.await, Err(TrustError::Chain(ChainError::Malformed { .. }))));
+}
