@@ -115,7 +115,7 @@ impl Model {
                 let release = remote.post(&format!("/lines/{line}/versions/{version}/publish"), &Value::Null).await?;
                 let sentence = match release["state"].as_str() {
                     Some("waiting") => format!(
-                        "version {version} waits: line {line} is attended; `cloud-hub keys draft models/{line}` writes \
+                        "version {version} waits: line {line} is attended; `cloud-hub keys draft {line} --out DIR` writes \
                          what its key has to sign"
                     ),
                     _ => format!("version {version} is published, signed by key {}", text(&release["key_id"])),

@@ -8,12 +8,12 @@ use crate::registry::RegistryError;
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
     /// There is no root yet.
-    #[error("this hub has no signed repository yet; make one with `cloud-hub keys init FOLDER`")]
+    #[error("this hub has no signed repository yet; make one with `cloud-hub keys init --out DIR --line LINE`")]
     NoRepository,
     /// The top-level targets do not speak of the line.
     #[error(
         "the repository has no role models/{line}: the targets key has to delegate to it; \
-         `cloud-hub keys draft targets` writes what is to be signed"
+         `cloud-hub keys draft targets --line {line} --out DIR` writes what is to be signed"
     )]
     NoRole {
         /// Which line.

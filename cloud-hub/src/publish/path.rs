@@ -143,4 +143,17 @@ mod tests {
             assert_eq!(read(wrong), None, "{wrong}");
         }
     }
+
+    #[test]
+    fn any_path_is_read_or_refused_and_never_leads_elsewhere() {
+        bolero::check!().for_each(|bytes: &[u8]| {
+            let found = read(&String::from_utf8_lossy(bytes));
+            if let Some(Wanted::Metadata { role, .. }) = &found {
+                assert!(!role.contains('.'), "{role}");
+            }
+            if let Some(Wanted::Target { path, .. } | Wanted::Patch { name: path, .. }) = &found {
+                assert!(path.split('/').all(|part| !["", ".", ".."].contains(&part)), "{path}");
+            }
+        });
+    }
 }

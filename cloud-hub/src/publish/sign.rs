@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use sqlx::SqliteConnection;
 use tributary_release::{SigningKey, line_role};
-use tributary_wire::{LineName, Micros, Report};
+use tributary_wire::{LineName, MetadataVersions, Micros, Report};
 
 use super::plan::{Config, Held, Plan, Situation, plan};
 use super::roles::{self, FileMeta, Files, RoleName, Signers, Target, TargetsContent};
@@ -150,8 +150,8 @@ async fn look(
     }
     let own = |held: Option<Held>| held.map_or(0, |held| held.version);
     let reported = reported(catalog).await?;
-    situation.reported_snapshot = believed("snapshot", reported.0, own(situation.snapshot));
-    situation.reported_timestamp = believed("timestamp", reported.1, own(situation.timestamp));
+    situation.reported_snapshot = believed("snapshot", reported.snapshot, own(situation.snapshot));
+    situation.reported_timestamp = believed("timestamp", reported.timestamp, own(situation.timestamp));
     Ok(situation)
 }
 
@@ -185,13 +185,16 @@ async fn files(catalog: &mut SqliteConnection) -> Result<Files, PublishError> {
         .collect())
 }
 
-/// The highest versions of snapshot and timestamp that any device trusts, as it last reported.
-async fn reported(catalog: &mut SqliteConnection) -> Result<(u64, u64), sqlx::Error> {
+/// The highest versions that any device trusts, as it last reported; zeros when none says.
+pub async fn reported(catalog: &mut SqliteConnection) -> Result<MetadataVersions, sqlx::Error> {
     let query = "select report from devices where report is not null";
     let reports: Vec<Vec<u8>> = sqlx::query_scalar(query).fetch_all(catalog).await?;
     let trusted = reports.iter().filter_map(|report| Report::decode(report).ok()?.metadata());
-    Ok(trusted.fold((0, 0), |(snapshot, timestamp), trusted| {
-        (snapshot.max(trusted.snapshot), timestamp.max(trusted.timestamp))
+    Ok(trusted.fold(MetadataVersions::default(), |highest, one| MetadataVersions {
+        root: highest.root.max(one.root),
+        timestamp: highest.timestamp.max(one.timestamp),
+        snapshot: highest.snapshot.max(one.snapshot),
+        targets: highest.targets.max(one.targets),
     }))
 }
 

@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 
 use super::lifetimes::{Standing, standing};
 use super::roles::{self, PublicKey, RoleName, Signers};
+use super::sign::reported;
 use super::store::{self, Stored};
 use super::{Keys, PublishError};
 use crate::publish::ceremony::ASSIGNMENTS;
@@ -71,6 +72,7 @@ pub async fn status(catalog: &mut SqliteConnection, keys: &Keys, now: Micros) ->
     let waiting: BTreeMap<String, u64> =
         waiting.into_iter().map(|(line, count)| (format!("models/{line}"), count as u64)).collect();
     let held = keys.all();
+    let trusted = reported(&mut *catalog).await?;
     let row = |(role, signers): (String, Signers)| {
         let here = |key: &PublicKey| held.iter().any(|own| own.verifying_key() == key.key);
         let key = |key: &PublicKey| KeyStatus {
@@ -94,6 +96,13 @@ pub async fn status(catalog: &mut SqliteConnection, keys: &Keys, now: Micros) ->
             role,
         };
         advise(&mut row);
+        let trusted = match row.role.as_str() {
+            "root" => trusted.root,
+            "targets" => trusted.targets,
+            // The hub goes above what devices trust by itself.
+            _ => 0,
+        };
+        behind(&mut row, trusted);
         row
     };
     Ok(listed.into_iter().map(row).collect())
@@ -129,6 +138,17 @@ fn advise(row: &mut RoleStatus) {
     };
 }
 
+/// Only people can bring back what they signed after the backup was made: until then devices refuse all that is new.
+fn behind(row: &mut RoleStatus, trusted: u64) {
+    if row.version.is_some_and(|version| version < trusted) {
+        row.standing = row.standing.max(Standing::Urgent);
+        row.next = format!(
+            "devices trust version {trusted}: this catalog was restored from a backup; apply the missing versions again: \
+             cloud-hub keys apply FILE"
+        );
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -154,5 +174,15 @@ mod tests {
         assert_eq!(lost.standing, Standing::Urgent);
         assert!(lost.next.contains("keys draft targets --renew assignments"));
         assert!(row("timestamp", false, Standing::Expired, 0).next.contains("draft root --renew timestamp"));
+    }
+
+    #[test]
+    fn a_restored_backup_shows_by_what_devices_trust() {
+        let mut root = row("root", false, Standing::Fine, 0);
+        behind(&mut root, 1);
+        assert_eq!((root.standing, root.next.as_str()), (Standing::Fine, ""));
+        behind(&mut root, 3);
+        assert_eq!(root.standing, Standing::Urgent);
+        assert!(root.next.contains("version 3") && root.next.contains("keys apply"), "{}", root.next);
     }
 }

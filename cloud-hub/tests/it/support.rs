@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use cloud_hub::identity::Wanted;
-use cloud_hub::publish::store;
+use cloud_hub::publish::{ceremony, store};
 use cloud_hub::{Config, Hub};
 use hyper::{HeaderMap, Method, StatusCode};
 use serde_json::Value;
@@ -19,9 +19,8 @@ use tributary_identity::tls::{self, Shown};
 use tributary_identity::{Certificate, DeviceClock, EnrolRequest, Key, KeyFile};
 use tributary_process::http::{Client, Response};
 use tributary_process::shutdown::Shutdown;
-use tributary_wire::{Column, DeviceId, Field, FieldType, Micros, Sensitivity, StreamName};
+use tributary_wire::{Column, DeviceId, Field, FieldType, LineName, Micros, Sensitivity, StreamName};
 
-use crate::offline;
 pub use crate::package_file::package;
 
 /// Longest wait for anything.
@@ -55,7 +54,8 @@ impl TestHub {
         let hub = Self::start_bare(folder, change).await;
         let root = store::newest(hub.hub.catalog.reader(), "root").await.unwrap();
         if root.is_none() {
-            offline::unattended(&hub.hub, "card-fraud").await;
+            let line = LineName::new("card-fraud").unwrap();
+            ceremony::simple(&hub.hub, [1; 32], &[line]).await.unwrap();
         }
         hub
     }
