@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use cloud_hub_gateway::{AddressLimits, Limits, Listeners};
+use cloud_hub_gateway::{AddressLimits, FileLimits, Limits, Listeners};
 use serde::{Deserialize, Serialize};
 use tributary_process::config::{ByteSize, HumanDuration};
 use tributary_process::logging::LogConfig;
@@ -97,6 +97,12 @@ pub struct GatewayConfig {
     pub receive_maximum: u16,
     /// Memory for messages that ingest has not taken yet, over all devices.
     pub queue_bytes: ByteSize,
+    /// Files that a device may fetch at once over its QUIC connection, beside its messages.
+    pub files_at_once: u8,
+    /// Bytes of files per second for one device over its QUIC connection.
+    pub file_bytes_per_second: ByteSize,
+    /// A device that takes nothing of such a file for this long loses its stream; it goes on from there later.
+    pub file_stall: HumanDuration,
 }
 
 impl Default for GatewayConfig {
@@ -117,6 +123,9 @@ impl Default for GatewayConfig {
             bytes_per_second: ByteSize(limits.bytes_per_second),
             receive_maximum: limits.receive_maximum,
             queue_bytes: ByteSize(limits.queue_bytes as u64),
+            files_at_once: limits.files.at_once,
+            file_bytes_per_second: ByteSize(limits.files.bytes_per_second),
+            file_stall: HumanDuration(limits.files.stall),
         }
     }
 }
@@ -143,6 +152,11 @@ impl GatewayConfig {
             bytes_per_second: self.bytes_per_second.0,
             receive_maximum: self.receive_maximum,
             queue_bytes: self.queue_bytes.0 as usize,
+            files: FileLimits {
+                at_once: self.files_at_once,
+                bytes_per_second: self.file_bytes_per_second.0,
+                stall: self.file_stall.0,
+            },
             ..Limits::default()
         }
     }

@@ -24,7 +24,7 @@ use crate::config::Config;
 use crate::identity::{self, Identity};
 use crate::ingest::{self, Ingest};
 use crate::orders::{self, Orders};
-use crate::publish::Keys;
+use crate::publish::{Keys, Streams};
 use crate::registry::packages::PackageStore;
 use crate::training::{self, Training};
 use crate::{materialize, monitor, publish, rollout};
@@ -193,6 +193,7 @@ impl Hub {
 
         let mut parts: JoinSet<anyhow::Result<&'static str>> = JoinSet::new();
         let stop = shutdown.child();
+        let gateway = gateway.with_files(Arc::new(Streams(self.clone())));
         let serving = gateway.run(admission, up, events, stop.clone());
         parts.spawn(async move {
             serving.await;

@@ -53,6 +53,7 @@ pub async fn text(hub: &Hub) -> Result<String, sqlx::Error> {
     count("reports", "Reports of devices stored", ingest.reports);
     count("commands_sent", "Commands sent to devices, repeated ones included", hub.orders.sent());
     count("command_results", "Results of commands stored", hub.orders.results());
+    count("gateway_file_bytes", "Bytes of files that devices read over QUIC", hub.connections.tally().file_bytes());
     let gauge = |registry: &mut Registry, name: &str, help: &str, value: i64| {
         let gauge: Gauge = Gauge::default();
         gauge.set(value);

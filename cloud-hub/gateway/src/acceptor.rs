@@ -1,5 +1,6 @@
 //! The ports, and what runs behind them.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use tributary_process::shutdown::Shutdown;
 use crate::clients::Clients;
 use crate::connections::Connections;
 use crate::door::Door;
+use crate::files::{Files, NoFiles};
 use crate::session::Rim;
 use crate::{Admission, Event, Limits, ResetKey, Upward, quic, tcp};
 
@@ -79,7 +81,6 @@ pub enum BindError {
 }
 
 /// An acceptor that has its ports but serves nobody yet.
-#[derive(Debug)]
 pub struct Gateway {
     limits: Limits,
     quic: Option<Endpoint>,
@@ -87,6 +88,13 @@ pub struct Gateway {
     plain: Option<TcpListener>,
     addresses: Addresses,
     connections: Connections,
+    files: Arc<dyn Files>,
+}
+
+impl fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gateway").field("addresses", &self.addresses).finish_non_exhaustive()
+    }
 }
 
 impl Gateway {
@@ -96,8 +104,8 @@ impl Gateway {
             return Err(BindError::Nowhere);
         }
         let connections = Connections::new(Clients::start()?);
-        let addresses = Addresses::default();
-        let mut gateway = Self { limits, quic: None, tls: None, plain: None, addresses, connections };
+        let (addresses, files): (_, Arc<dyn Files>) = (Addresses::default(), Arc::new(NoFiles));
+        let mut gateway = Self { limits, quic: None, tls: None, plain: None, addresses, connections, files };
         if let Some(address) = listeners.insecure_plain_on_loopback {
             if !address.ip().is_loopback() {
                 return Err(BindError::NotLoopback { found: address });
@@ -132,6 +140,13 @@ impl Gateway {
         self.connections.clone()
     }
 
+    /// Lets devices that come over QUIC read these files; without this there are none for them.
+    #[must_use]
+    pub fn with_files(mut self, files: Arc<dyn Files>) -> Self {
+        self.files = files;
+        self
+    }
+
     /// Serves until `shutdown` is given; then every peer is told and gets a moment to go.
     pub async fn run(
         self,
@@ -147,6 +162,7 @@ impl Gateway {
             limits: self.limits,
             connections: self.connections,
             admission,
+            files: self.files,
             up,
             events,
             shutdown,

@@ -14,10 +14,12 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, timeout};
 use tributary_process::shutdown::Shutdown;
 use tributary_wire::DeviceId;
+use tributary_wire::file::{FileRequest, MAX_FILE_MESSAGE_BYTES};
 
 use crate::clients::Clients;
 use crate::connections::Connections;
 use crate::door::Door;
+use crate::files::{self, Fault, NoFiles};
 use crate::packets::{Ending, Packets};
 use crate::session::{self, Arrival, Rim};
 use crate::{Admission, Limits, Peer, Refused, Rights, Topics, Transport};
@@ -103,6 +105,24 @@ fn any_packets_are_read_or_refused() {
     });
 }
 
+#[test]
+fn any_bytes_on_a_files_stream_are_a_request_or_refused() {
+    let runtime = AssertUnwindSafe(runtime());
+    let valid = FileRequest::V1 { path: "metadata/timestamp.json".into(), start: 300 }.encode();
+    bolero::check!().with_type::<(bool, Vec<(u8, u8)>, Vec<u8>)>().for_each(|(whole, changes, own)| {
+        let mut bytes = if *whole { [&(valid.len() as u16).to_le_bytes()[..], &valid].concat() } else { own.clone() };
+        for (place, byte) in changes.iter().filter(|_| *whole) {
+            let place = usize::from(*place) % bytes.len();
+            bytes[place] = *byte;
+        }
+        match runtime.block_on(files::read_request(&bytes[..])) {
+            Ok(FileRequest::V1 { path, .. }) => assert!(path.len() < MAX_FILE_MESSAGE_BYTES),
+            Err(Fault::Closed | Fault::Long { .. } | Fault::Unreadable(_)) => {}
+            Err(other) => panic!("{other}"),
+        }
+    });
+}
+
 /// What was read can be looked at.
 fn packet_size(packet: &rumqttd::protocol::Packet) -> u8 {
     format!("{packet:?}").len() as u8
@@ -146,6 +166,7 @@ fn rim() -> Rim {
         limits,
         connections: Connections::new(Clients::start().unwrap()),
         admission: Arc::new(Everybody),
+        files: Arc::new(NoFiles),
         up,
         events,
         shutdown: Shutdown::new(),
@@ -173,7 +194,8 @@ fn any_session_comes_to_an_end() {
                 }
             };
             let deadline = Instant::now() + rim.limits.handshake;
-            let arrival = Arrival { address, transport: Transport::Plain, certificate: None, deadline, ticket };
+            let (transport, certificate, seated) = (Transport::Plain, None, None);
+            let arrival = Arrival { address, transport, certificate, deadline, ticket, seated };
             let stream = tokio::io::join(&bytes[..], tokio::io::sink());
             let served = timeout(Duration::from_secs(30), session::serve(stream, arrival, &rim)).await;
             assert!(served.is_ok(), "a session waits though its peer has closed");

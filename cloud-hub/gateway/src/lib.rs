@@ -15,6 +15,7 @@ mod clients;
 mod connections;
 mod device;
 mod door;
+mod files;
 mod frame;
 #[cfg(test)]
 mod fuzz;
@@ -37,6 +38,7 @@ use tributary_wire::{DeviceId, MAX_MESSAGE_BYTES};
 pub use acceptor::{Addresses, BindError, Gateway, Listeners, TlsSettings};
 pub use admission::{Admission, FollowsHub, Peer, Refused, Rights, Topics, Transport};
 pub use connections::{Connections, SendError};
+pub use files::{Files, OpenFile, Opened};
 pub use reset::ResetKey;
 pub use tally::{Refusal, Tally};
 
@@ -67,6 +69,8 @@ pub struct Limits {
     pub receive_maximum: u16,
     /// Memory for messages that nobody has taken from the queue yet, over all devices.
     pub queue_bytes: usize,
+    /// What a device may ask for beside its messages.
+    pub files: FileLimits,
 }
 
 impl Default for Limits {
@@ -88,7 +92,26 @@ impl Default for Limits {
             receive_maximum: 256,
             // Several of the largest messages at once.
             queue_bytes: 64 << 20,
+            files: FileLimits::default(),
         }
+    }
+}
+
+/// What a device may ask for on further streams of its QUIC connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileLimits {
+    /// Files at once; a device that wants more waits until one has ended.
+    pub at_once: u8,
+    /// Bytes of files per second, over all that one device reads, averaged over a second.
+    pub bytes_per_second: u64,
+    /// A device that takes nothing of a file for this long loses its stream; it may ask again from where it was.
+    pub stall: Duration,
+}
+
+impl Default for FileLimits {
+    fn default() -> Self {
+        // A device that keeps to a small budget takes a piece only now and then.
+        Self { at_once: 4, bytes_per_second: 32 << 20, stall: Duration::from_secs(60) }
     }
 }
 

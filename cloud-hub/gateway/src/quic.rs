@@ -1,4 +1,4 @@
-//! Connections over QUIC: one stream, opened by the client, carries MQTT.
+//! Connections over QUIC: the first stream that the client opens carries MQTT, further ones of a device files.
 
 use std::any::Any;
 use std::io;
@@ -12,6 +12,7 @@ use quinn::{
     TokioRuntime, VarInt,
 };
 use rustls::pki_types::CertificateDer;
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 use tributary_identity::Certificate;
@@ -19,7 +20,7 @@ use tributary_identity::Certificate;
 use crate::door::Ticket;
 use crate::session::{self, Arrival, Rim};
 use crate::tally::Refusal;
-use crate::{Limits, ResetKey, Transport, acceptor, reset};
+use crate::{Limits, ResetKey, Transport, acceptor, files, reset};
 
 /// A peer that is silent for longer is gone; both ends' limits count, the shorter one holds.
 const IDLE: Duration = Duration::from_secs(60);
@@ -27,8 +28,9 @@ const IDLE: Duration = Duration::from_secs(60);
 const KEEP_ALIVE: Duration = Duration::from_secs(25);
 /// What a peer may send ahead of what is read: a full packet, or 16 MB/s over 60 ms.
 const RECEIVE_WINDOW: u32 = 1 << 20;
-/// What waits for a peer's acknowledgement.
-const SEND_WINDOW: u64 = 1 << 20;
+/// What waits for a peer's acknowledgement, over all streams: MQTT must have room beside files that a device has let come
+/// but not taken.
+const SEND_WINDOW: u64 = 2 << 20;
 /// Packets of one connection, and of all, that are kept until it is their turn to be accepted.
 const WAITING_BYTES: (u64, u64) = (16 << 10, 16 << 20);
 /// Resets come no faster than this: a fleet should learn within seconds that the hub was killed.
@@ -51,7 +53,7 @@ pub(crate) fn bind(
     config.incoming_buffer_size(WAITING_BYTES.0).incoming_buffer_size_total(WAITING_BYTES.1);
     let mut transport = quinn::TransportConfig::default();
     transport
-        .max_concurrent_bidi_streams(1_u8.into())
+        .max_concurrent_bidi_streams((1 + u32::from(limits.files.at_once)).into())
         .max_concurrent_uni_streams(0_u8.into())
         .datagram_receive_buffer_size(None)
         .stream_receive_window(RECEIVE_WINDOW.into())
@@ -112,7 +114,7 @@ pub(crate) async fn serve(endpoint: Endpoint, rim: &Arc<Rim>) {
     let _ = timeout(LAST_PACKET, endpoint.wait_idle()).await;
 }
 
-async fn one(connecting: Connecting, address: SocketAddr, ticket: Ticket, rim: &Rim) {
+async fn one(connecting: Connecting, address: SocketAddr, ticket: Ticket, rim: &Arc<Rim>) {
     let deadline = Instant::now() + rim.limits.handshake;
     let tally = rim.connections.tally();
     let (connection, send, recv) = match timeout_at(deadline, Box::pin(shake_hands(connecting))).await {
@@ -125,9 +127,15 @@ async fn one(connecting: Connecting, address: SocketAddr, ticket: Ticket, rim: &
         Err(error) => return tally.refused(Refusal::Certificate, &address, &error),
     };
     let address = connection.remote_address();
-    let arrival = Arrival { address, transport: Transport::Quic, certificate, deadline, ticket };
+    let (seat, seated) = oneshot::channel();
+    let arrival = Arrival { address, transport: Transport::Quic, certificate, deadline, ticket, seated: Some(seat) };
     let stopped = send.stopped();
-    session::serve(tokio::io::join(recv, send), arrival, rim).await;
+    // Files end with the session: a device that must go takes nothing more along.
+    tokio::select! {
+        biased;
+        () = session::serve(tokio::io::join(recv, send), arrival, rim) => {}
+        () = Box::pin(files::serve(connection.clone(), seated, rim)) => {}
+    }
     // Closing the connection throws away what is still on its way.
     let _ = timeout(LAST_PACKET, stopped).await;
     connection.close(VarInt::from_u32(0), b"");

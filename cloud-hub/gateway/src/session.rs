@@ -9,10 +9,11 @@ use rumqttd::protocol::{
     LastWillProperties, Login, Packet,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 use tributary_identity::Certificate;
 use tributary_process::shutdown::Shutdown;
+use tributary_wire::DeviceId;
 
 use crate::clients;
 use crate::connections::Connections;
@@ -20,7 +21,7 @@ use crate::device::Device;
 use crate::door::{Door, Ticket};
 use crate::packets::{self, Ending, Packets};
 use crate::tally::Refusal;
-use crate::{Admission, Event, Limits, Peer, Refused, Rights, Transport, Upward};
+use crate::{Admission, Event, Files, Limits, Peer, Refused, Rights, Transport, Upward};
 
 /// What every session needs.
 pub(crate) struct Rim {
@@ -30,6 +31,7 @@ pub(crate) struct Rim {
     pub queue: Arc<Semaphore>,
     pub connections: Connections,
     pub admission: Arc<dyn Admission>,
+    pub files: Arc<dyn Files>,
     pub up: mpsc::Sender<Upward>,
     pub events: mpsc::Sender<Event>,
     pub shutdown: Shutdown,
@@ -43,12 +45,14 @@ pub(crate) struct Arrival {
     /// Until when it has to be let in.
     pub deadline: Instant,
     pub ticket: Ticket,
+    /// Is told which device got its place on this connection, if one does.
+    pub seated: Option<oneshot::Sender<DeviceId>>,
 }
 
 /// Serves one peer until either side ends it.
 pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, arrival: Arrival, rim: &Rim) {
     let mut packets = Packets::new(stream, rim.limits.packet_bytes, rim.limits.write_timeout);
-    let Arrival { address, transport, certificate, deadline, mut ticket } = arrival;
+    let Arrival { address, transport, certificate, deadline, mut ticket, seated } = arrival;
     let tally = rim.connections.tally();
     let greeting = Box::pin(greet(&mut packets, address, transport, certificate, rim));
     let mut who = address.to_string();
@@ -56,7 +60,7 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, arrival:
         Ok(Ok(greeting)) => {
             // Whoever reads of its faults should not have to look up an address.
             who = format!("{} at {address}", packets::shown(greeting.connect.client_id.as_bytes()));
-            seat(greeting, transport, &mut ticket, &mut packets, rim).await
+            seat(greeting, transport, &mut ticket, seated, &mut packets, rim).await
         }
         Ok(Err(ending)) => ending,
         Err(_) => return tally.refused(Refusal::HandshakeTimeout, &address, &"no CONNECT in time"),
@@ -151,6 +155,7 @@ async fn seat<S: AsyncRead + AsyncWrite + Unpin>(
     greeting: Box<Greeting>,
     transport: Transport,
     ticket: &mut Ticket,
+    seated: Option<oneshot::Sender<DeviceId>>,
     packets: &mut Packets<S>,
     rim: &Rim,
 ) -> Ending {
@@ -179,6 +184,7 @@ async fn seat<S: AsyncRead + AsyncWrite + Unpin>(
             }
             packets.put(packets::conn_ack(ConnectReturnCode::Success, false, offer(keep_alive, rim)));
             drop(greeting);
+            seated.map(|seated| seated.send(device));
             Box::pin(session.run(leave, packets, rim)).await
         }
     }

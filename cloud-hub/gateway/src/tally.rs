@@ -135,6 +135,7 @@ const PERIOD: Duration = Duration::from_secs(10);
 pub struct Tally {
     counts: [AtomicU64; Refusal::ALL.len()],
     lines: Mutex<[Lines; Refusal::ALL.len()]>,
+    file_bytes: AtomicU64,
 }
 
 /// What was logged of one reason in the running period.
@@ -171,6 +172,15 @@ impl Tally {
         }
         lines.left_out += 1;
         None
+    }
+
+    pub(crate) fn count_file_bytes(&self, more: u64) {
+        self.file_bytes.fetch_add(more, Ordering::Relaxed);
+    }
+
+    /// Bytes of files that went out on streams beside MQTT.
+    pub fn file_bytes(&self) -> u64 {
+        self.file_bytes.load(Ordering::Relaxed)
     }
 
     /// How often something was refused for this reason.

@@ -63,7 +63,7 @@ pub(crate) async fn serve(listener: TcpListener, tls: Option<Arc<ServerConfig>>,
 
 async fn one(stream: TcpStream, address: SocketAddr, tls: Option<Arc<ServerConfig>>, ticket: Ticket, rim: &Rim) {
     let deadline = Instant::now() + rim.limits.handshake;
-    let arrival = Arrival { address, transport: Transport::Plain, certificate: None, deadline, ticket };
+    let arrival = Arrival { address, transport: Transport::Plain, certificate: None, deadline, ticket, seated: None };
     let Some(tls) = tls else { return Box::pin(session::serve(stream, arrival, rim)).await };
     let tally = rim.connections.tally();
     // Its own allocation: a session should not keep the room of its handshake.

@@ -25,6 +25,7 @@ pub mod ceremony;
 pub mod lifetimes;
 pub mod status;
 pub mod warnings;
+mod streams;
 
 pub use apply::{Applied, ApplyError, Applying, RoleVersion, apply};
 pub use error::PublishError;
@@ -32,6 +33,7 @@ pub use keys::{Keys, Purpose};
 pub use plan::Config;
 pub use releases::{Release, find, list};
 pub use run::{announce, run};
+pub use streams::Streams;
 
 use serde_json::{Value, json};
 use sqlx::SqliteConnection;

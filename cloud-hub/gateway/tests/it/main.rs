@@ -2,6 +2,7 @@
 
 mod clients;
 mod door;
+mod files;
 mod malformed;
 mod rights;
 mod support;

@@ -39,6 +39,8 @@ pub struct Hub {
     pub events: mpsc::Receiver<Event>,
     pub door: Arc<Door>,
     pub authority: Arc<Authority>,
+    /// Shared by the shelf and every open file.
+    pub open_files: Arc<()>,
     shutdown: Shutdown,
 }
 
@@ -159,8 +161,10 @@ pub async fn hub(limits: Limits) -> Hub {
     let (up_sender, up) = mpsc::channel(8);
     let (event_sender, events) = mpsc::channel(64);
     let (shutdown, door) = (Shutdown::new(), Arc::new(Door::default()));
+    let open_files = Arc::new(());
+    let gateway = gateway.with_files(Arc::new(crate::files::Shelf(open_files.clone())));
     tokio::spawn(gateway.run(door.clone(), up_sender, event_sender, shutdown.clone()));
-    Hub { addresses, connections, up, events, door, authority, shutdown }
+    Hub { addresses, connections, up, events, door, authority, open_files, shutdown }
 }
 
 pub trait Io: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
