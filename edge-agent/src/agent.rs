@@ -26,12 +26,13 @@ use tributary_wire::Micros;
 
 use handles::{condition, end, report, rotate_key, shown};
 use hub::HubAccess;
-use parts::{pipeline_config, read_view, trust, updates};
+use parts::{origins, pipeline_config, read_view, trust, updates};
 
 use crate::api::{self, Api, BindError, Sockets, StatusSource};
 use crate::config::{Config, InvalidConfig};
+use crate::download::{MirrorError, Origins};
 use crate::identity::{self, Renewal, Web};
-use crate::link::{self, Link, LinkStatus};
+use crate::link::{self, FileStreams, Link, LinkStatus};
 use crate::metrics::Metrics;
 use crate::orders;
 use crate::orders::restart::Wanted;
@@ -75,6 +76,9 @@ pub enum BuildError {
     /// The hub's address is not one.
     #[error("`hub.insecure_plain_http`: {0}")]
     Hub(String),
+    /// The mirrors cannot be used.
+    #[error(transparent)]
+    Mirrors(#[from] MirrorError),
     /// The packages that were in place cannot be put back.
     #[error("packages")]
     Update(#[from] UpdateError),
@@ -94,6 +98,8 @@ pub struct Agent {
     trust: Trust,
     updates: Updates,
     handle: Handle,
+    streams: FileStreams,
+    origins: Origins,
     sockets: Sockets,
     metrics: Arc<Metrics>,
     replays: Vec<(Replay, Option<SourceState>)>,
@@ -121,9 +127,11 @@ impl Agent {
         let pipeline_config = pipeline_config(&config, view, &store, clock.clone(), &metrics);
         let pipeline = Pipeline::build(store.clone(), pipeline_config)?;
         let serving = pipeline.serving();
+        let streams = FileStreams::default();
+        let origins = origins(&config, &hub, &streams, clock.clone(), &metrics)?;
         // Committed packages are in place before the first event is served.
-        let trust = trust(&config, &hub, &store).await?;
-        let (updates, handle) = updates(&config, &hub, &trust, &store, &serving, clock.clone()).await?;
+        let trust = trust(&config, &hub, &origins, &store).await?;
+        let (updates, handle) = updates(&config, &hub, &trust, &origins, &store, &serving, clock.clone()).await?;
         let sockets =
             Sockets::bind(config.listen.tcp, config.listen.unix.as_ref().map(|path| folder.join(path))).await?;
         let sources = serving.shown().sources;
@@ -144,6 +152,8 @@ impl Agent {
             trust,
             updates,
             handle,
+            streams,
+            origins,
             sockets,
             metrics,
             replays,
@@ -197,6 +207,8 @@ impl Agent {
             trust,
             updates,
             handle,
+            streams,
+            origins,
             sockets,
             metrics,
             replays,
@@ -212,7 +224,7 @@ impl Agent {
             replays: replays.iter().map(|(replay, _)| replay.clone()).collect(),
             nodes: nodes.clone(),
             metrics: metrics.clone(),
-            report: report(handle.clone(), trust.clone(), link_status.clone(), hub.clone()),
+            report: report(handle.clone(), trust.clone(), link_status.clone(), origins.status(), hub.clone()),
         });
         let (renewal, renewals) = Renewal::channel();
         let parts = orders::Parts {
@@ -237,6 +249,7 @@ impl Agent {
             updates: handle,
             orders,
             condition: condition(status.clone(), config.labels.into_iter().collect()),
+            files: streams,
             status: link_status,
             clock: clock.clone(),
             seed: rand::random(),

@@ -1,5 +1,6 @@
 //! All settings of the agent. Defaults stand here, beside what they mean; an unknown key is an error.
 
+mod download;
 mod hub;
 mod state;
 
@@ -17,6 +18,7 @@ pub use hub::Hub;
 pub(crate) use hub::host_and_port;
 pub use state::{Outbox, State};
 
+use crate::download::DownloadConfig;
 use crate::link::LinkConfig;
 use crate::orders::OrdersConfig;
 use crate::sources::{ReplayConfig, SerialConfig, TimeDomain, TimeRules};
@@ -54,6 +56,8 @@ pub struct Config {
     pub outbox: Outbox,
     /// How the connection to the hub is kept.
     pub link: LinkConfig,
+    /// How metadata and packages are fetched.
+    pub download: DownloadConfig,
     /// How packages are changed.
     pub update: UpdateConfig,
     /// Which commands of the hub are carried out.
@@ -83,6 +87,7 @@ impl Default for Config {
             state: State::default(),
             outbox: Outbox::default(),
             link: LinkConfig::default(),
+            download: DownloadConfig::default(),
             update: UpdateConfig::default(),
             commands: OrdersConfig::default(),
             sketch_window: HumanDuration(Duration::from_secs(86_400)),
@@ -153,6 +158,17 @@ pub enum InvalidConfig {
         /// What is wrong.
         problem: &'static str,
     },
+    /// Hours or a time zone that are none.
+    #[error("`download.budget`: {0}")]
+    Hours(#[from] edge_agent_core::download::HoursError),
+    /// Not an address.
+    #[error("`{key}` has {found:?}, expected an address such as https://mirror.example/repository")]
+    Mirror {
+        /// Which setting.
+        key: &'static str,
+        /// As set.
+        found: String,
+    },
     /// A number that would stop all work.
     #[error("`{key}` is 0; at least 1 is needed")]
     Zero {
@@ -174,6 +190,7 @@ impl Config {
             return Err(InvalidConfig::NotLoopback { found });
         }
         self.hub.check()?;
+        download::check(&self.download)?;
         let counts = [
             ("limits.events_per_request", self.limits.events_per_request),
             ("limits.queue_events", self.limits.queue_events),
@@ -181,6 +198,9 @@ impl Config {
             ("link.quic_timeout", self.link.quic_timeout.0.as_millis() as usize),
             ("link.quic_idle", self.link.quic_idle.0.as_millis() as usize),
             ("link.probe", self.link.probe.0.as_millis() as usize),
+            ("download.patience", self.download.patience.0.as_millis() as usize),
+            ("download.metadata_patience", self.download.metadata_patience.0.as_millis() as usize),
+            ("download.slowest_over", self.download.slowest_over.0.as_millis() as usize),
             ("sketch_window", self.sketch_window.0.as_micros() as usize),
         ];
         self.check_nodes()?;

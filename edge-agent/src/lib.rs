@@ -10,6 +10,7 @@ pub mod state;
 pub mod windows;
 pub mod packages;
 pub mod serve;
+pub mod download;
 pub mod trust;
 pub mod update;
 pub mod orders;

@@ -81,6 +81,37 @@ impl LinkMetrics {
     }
 }
 
+/// Label `origin`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OriginLabel {
+    /// `quic`, `https` or `mirror`.
+    pub origin: &'static str,
+}
+
+/// What downloads count.
+#[derive(Debug, Clone, Default)]
+pub struct DownloadMetrics {
+    bytes: Family<OriginLabel, Counter>,
+    failures: Family<OriginLabel, Counter>,
+}
+
+impl DownloadMetrics {
+    fn register(&self, registry: &mut Registry) {
+        registry.register("download_bytes", "Bytes of packages and patches that came", self.bytes.clone());
+        registry.register("download_failures", "Files that did not come, or were wrong", self.failures.clone());
+    }
+
+    /// So many bytes came.
+    pub fn received(&self, origin: &'static str, bytes: u64) {
+        self.bytes.get_or_create(&OriginLabel { origin }).inc_by(bytes);
+    }
+
+    /// A file did not come, or was wrong.
+    pub fn failed(&self, origin: &'static str) {
+        self.failures.get_or_create(&OriginLabel { origin }).inc();
+    }
+}
+
 /// The agent's metrics. Names carry the prefix `edge_agent_`; counters get `_total`.
 #[derive(Debug)]
 pub struct Metrics {
@@ -105,6 +136,8 @@ pub struct Metrics {
     pub dropped: Counter,
     /// The connection to the hub.
     pub link: LinkMetrics,
+    /// Files from the repository.
+    pub download: DownloadMetrics,
     /// When the device's certificate ends, in seconds since 1970; 0 without one.
     pub certificate_end: Gauge,
     /// Batches in the outbox.
@@ -141,6 +174,7 @@ impl Default for Metrics {
             commit_failures: Counter::default(),
             dropped: Counter::default(),
             link: LinkMetrics::default(),
+            download: DownloadMetrics::default(),
             certificate_end: Gauge::<i64, AtomicI64>::default(),
             outbox_batches: Gauge::<i64, AtomicI64>::default(),
             outbox_bytes: Gauge::<i64, AtomicI64>::default(),
@@ -176,6 +210,7 @@ impl Metrics {
         registry.register("queue_events", "Events that wait for the writer", self.queue_events.clone());
         registry.register("window_entities", "Entities held in the windows", self.window_entities.clone());
         self.link.register(&mut registry);
+        self.download.register(&mut registry);
         registry.register(
             "certificate_end_timestamp_seconds",
             "When the device's certificate ends; 0 without one",

@@ -1,13 +1,15 @@
 //! What the device decides. No I/O, no clock, no threads: `now` is passed in, chance is a seed.
 //!
 //! [`outbox::Outbox`] says which batch to publish next and what a receipt frees, [`backoff::Backoff`] how long to wait
-//! before the next attempt to connect, [`challengers::Challengers`] which package answers
-//! whom, [`fit::check`] whether a package can run here, [`node::Station`] how a sensor node is answered, [`updater::Updater`] how a model line moves from one package to another
+//! before the next attempt to connect, [`challengers::Challengers`] which package answers whom, [`download::Ranking`] from
+//! whom a file is fetched, [`fit::check`] whether a package can run here, [`node::Station`] how a sensor node is answered,
+//! [`updater::Updater`] how a model line moves from one package to another
 //! and back. Each is driven by a shell that carries out what it says.
 
 pub mod backoff;
 mod chance;
 pub mod challengers;
+pub mod download;
 pub mod fit;
 pub mod node;
 pub mod outbox;

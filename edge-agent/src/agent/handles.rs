@@ -6,6 +6,7 @@ use tributary_process::shutdown::Shutdown;
 
 use super::hub::HubAccess;
 use crate::api::{Report, StatusSource};
+use crate::download::DownloadStatus;
 use crate::identity::{Renewal, Web};
 use crate::link::{Condition, LinkStatus};
 use crate::orders;
@@ -49,6 +50,7 @@ pub(super) fn report(
     handle: Handle,
     trust: Trust,
     link: Arc<LinkStatus>,
+    downloads: DownloadStatus,
     hub: HubAccess,
 ) -> Box<dyn Fn() -> Report + Send + Sync> {
     Box::new(move || Report {
@@ -64,6 +66,7 @@ pub(super) fn report(
         audit: handle.audit(),
         audit_problem: handle.audit_problem(),
         link: link.view(),
+        download: downloads.view(),
         certificate: hub.identity.as_ref().map(|identity| identity.view()),
         no_certificate: hub.why.clone(),
         identity_problem: hub.problem.clone(),

@@ -9,13 +9,14 @@ use tributary_process::clock::Clock;
 use super::BuildError;
 use super::hub::HubAccess;
 use crate::capabilities;
-use crate::config::Config;
-use crate::link;
+use crate::config::{Config, InvalidConfig};
+use crate::download::{self, Origins};
+use crate::link::{self, FileStreams};
 use crate::metrics::Metrics;
 use crate::packages::PackageFiles;
 use crate::serve::{FleetSource, PipelineConfig, Serving};
 use crate::state::{BatchLimits, Store};
-use crate::trust::{StoredFiles, Trust, WebSource};
+use crate::trust::{StoredFiles, Trust};
 use crate::update::{Handle, Parts, Updates};
 use crate::windows::SnapshotRules;
 
@@ -63,20 +64,47 @@ pub(super) fn stored_fleet(store: Arc<Store>) -> FleetSource {
     Box::new(move |view| link::snapshots::fleet_table(&store, view))
 }
 
+/// Where files come from, in the order in which it is asked.
+pub(super) fn origins(
+    config: &Config,
+    hub: &HubAccess,
+    streams: &FileStreams,
+    clock: Arc<dyn Clock>,
+    metrics: &Metrics,
+) -> Result<Origins, BuildError> {
+    let hours = config.download.budget.hours().map_err(InvalidConfig::from)?;
+    let parts = download::Parts {
+        config: config.download.clone(),
+        web: hub.web.clone(),
+        streams: streams.clone(),
+        time: hub.time.clone(),
+        clock,
+        metrics: metrics.download.clone(),
+        seed: rand::random(),
+    };
+    Ok(Origins::new(parts, hours)?)
+}
+
 /// What this device believes of the signed repository, from the root that enrolment brought or the settings name.
-pub(super) async fn trust(config: &Config, hub: &HubAccess, store: &Arc<Store>) -> Result<Trust, BuildError> {
+pub(super) async fn trust(
+    config: &Config,
+    hub: &HubAccess,
+    origins: &Origins,
+    store: &Arc<Store>,
+) -> Result<Trust, BuildError> {
     let root = match &config.trust.root {
         Some(path) => Some(std::fs::read(path).map_err(|source| BuildError::File { path: path.clone(), source })?),
         None => hub.root(),
     };
-    let (source, files) = (WebSource::new(hub.web.clone()), StoredFiles::new(store.clone()));
-    Ok(Trust::open(root.as_deref(), Arc::new(source), Arc::new(files), hub.time.clone()).await?)
+    let (source, files) = (Arc::new(origins.clone()), Arc::new(StoredFiles::new(store.clone())));
+    Ok(Trust::open(root.as_deref(), source, files, hub.time.clone()).await?)
 }
 
 pub(super) async fn updates(
     config: &Config,
     hub: &HubAccess,
     trust: &Trust,
+    origins: &Origins,
     store: &Arc<Store>,
     serving: &Arc<Serving>,
     clock: Arc<dyn Clock>,
@@ -88,7 +116,7 @@ pub(super) async fn updates(
         lines: config.lines.clone(),
         config: config.update,
         trust: trust.clone(),
-        hub: hub.web.clone(),
+        origins: origins.clone(),
         files,
         capabilities: Arc::new(capabilities::gather(config.limits.package_memory)),
         store: store.clone(),

@@ -13,6 +13,7 @@ use tributary_wire::{AuditHead, DeviceId, Health, LineReport, MetadataVersions, 
 
 use super::State;
 use super::problem::Problem;
+use crate::download::DownloadView;
 use crate::identity::CertificateView;
 use crate::link::LinkView;
 use crate::metrics::Metrics;
@@ -45,6 +46,8 @@ pub struct Report {
     pub repository_problem: Option<String>,
     /// The connection to the hub.
     pub link: LinkView,
+    /// Files on their way.
+    pub download: DownloadView,
     /// The device's certificate.
     pub certificate: Option<CertificateView>,
     /// Why there is none, and what would change that.
@@ -202,6 +205,7 @@ impl StatusSource {
             "lines": lines,
             "unfit": unfit,
             "flags": report.flags,
+            "download": report.download,
             "view": { "name": shown.view.0, "version": shown.view.1 },
             "fleet": shown.fleet.as_ref().map(|(number, taken)| json!({"snapshot": number, "taken": rfc3339(taken)})),
             "events": {

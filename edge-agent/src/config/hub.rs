@@ -49,7 +49,11 @@ impl Hub {
 }
 
 /// Plain means that anybody on the way may read and change what is said, so there must be no way.
-fn plain_on_loopback(key: &'static str, found: &str, authority: Option<&String>) -> Result<(), InvalidConfig> {
+pub(super) fn plain_on_loopback(
+    key: &'static str,
+    found: &str,
+    authority: Option<&String>,
+) -> Result<(), InvalidConfig> {
     let refused = || InvalidConfig::PlainNotLoopback { key, found: found.to_owned() };
     let (host, _) = authority.and_then(|authority| host_and_port(authority)).ok_or_else(refused)?;
     let bare = host.trim_start_matches('[').trim_end_matches(']');

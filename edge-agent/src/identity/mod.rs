@@ -178,6 +178,12 @@ impl Identity {
         &self.status
     }
 
+    /// For servers that have a certificate of the hub's authorities but are none of its business: shows nothing.
+    pub fn mirror_settings(&self) -> Result<Arc<TlsSettings>, TlsError> {
+        let current = self.current();
+        device_client(&current.stored.authorities, None, ALPN_HTTP, self.time.clock()).map(Arc::new)
+    }
+
     /// A client of the hub's web API that shows this device's certificate.
     pub fn web(&self) -> Client {
         let current = self.current();

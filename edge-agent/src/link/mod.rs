@@ -12,6 +12,7 @@ mod report;
 mod session;
 pub mod snapshots;
 mod status;
+mod streams;
 mod transports;
 #[cfg(test)]
 mod tests;
@@ -41,6 +42,7 @@ pub use quic::QuicError;
 #[cfg(feature = "simulation")]
 pub use session::choose;
 pub use status::{LinkStatus, LinkView};
+pub use streams::{FileStream, FileStreams, StreamError};
 
 /// How the connection is kept.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -141,6 +143,8 @@ pub struct Link {
     pub orders: crate::orders::Handle,
     /// How the device is.
     pub condition: Arc<dyn Fn() -> Condition + Send + Sync>,
+    /// Gets the connection, for files beside MQTT.
+    pub files: FileStreams,
     /// What this link shows of itself.
     pub status: Arc<LinkStatus>,
     /// The time.
@@ -165,7 +169,7 @@ pub async fn run(link: Link, shutdown: Shutdown) {
     let outbox = Arc::new(Mutex::new(Outbox::new(link.store.incarnation(), settings, link.seed)));
     let mut backoff = Backoff::new(config.reconnect.0, config.reconnect_cap.0, link.seed.rotate_left(32));
     let seed = link.seed.rotate_left(16);
-    let mut transports = Transports::new(link.way.clone(), config, link.status.clone(), link.clock.clone(), seed);
+    let mut transports = Transports::new(&link, seed);
     let mut snapshots = snapshots::Snapshots::default();
     while !shutdown.is_given() {
         let began = link.clock.monotonic();

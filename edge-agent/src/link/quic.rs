@@ -1,4 +1,5 @@
-//! MQTT over QUIC: one connection, one bidirectional stream that the device opens. The only module that names quinn.
+//! MQTT over QUIC: one connection, whose first stream carries MQTT; further ones bring files. The only module that names
+//! quinn.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -7,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use edge_agent_core::transport::End;
 use quinn::crypto::rustls::{NoInitialCipherSuite, QuicClientConfig};
 use quinn::{ClientConfig, ConnectError, ConnectionError, Endpoint, RecvStream, SendStream, TransportConfig, VarInt};
@@ -16,8 +18,10 @@ use crate::identity::TlsSettings;
 
 /// Keep-alives in an idle time-out: two may be lost.
 const KEEP_ALIVES: u32 = 3;
-/// What the hub may send before this side has read it: one message of the largest kind, and room for acknowledgements.
-const RECEIVE_WINDOW: u32 = 4 << 20;
+/// What the hub may send on one stream before this side has read it: 8 MB/s over 60 ms.
+const STREAM_WINDOW: u32 = 512 << 10;
+/// The same over all streams: files that wait for their budget or a disk, at most two at once, must leave MQTT its own.
+const RECEIVE_WINDOW: u32 = 4 * STREAM_WINDOW;
 /// What this side keeps until the hub has acknowledged it.
 const SEND_WINDOW: u64 = 4 << 20;
 /// Time for the last bytes of a connection that is given up.
@@ -76,7 +80,7 @@ impl Quic {
         transport.max_concurrent_bidi_streams(VarInt::from_u32(0));
         transport.max_concurrent_uni_streams(VarInt::from_u32(0));
         transport.datagram_receive_buffer_size(None);
-        transport.stream_receive_window(VarInt::from_u32(RECEIVE_WINDOW));
+        transport.stream_receive_window(VarInt::from_u32(STREAM_WINDOW));
         transport.receive_window(VarInt::from_u32(RECEIVE_WINDOW));
         transport.send_window(SEND_WINDOW);
         transport
@@ -168,11 +172,28 @@ impl Drop for Stream {
     }
 }
 
-/// Knows how a connection ended.
-#[derive(Debug)]
+/// Knows how a connection ended, and opens further streams while it stands.
+#[derive(Debug, Clone)]
 pub(super) struct Lifeline(quinn::Connection);
 
+/// What comes on a further stream. Dropped before its end, it tells the hub to stop.
+#[derive(Debug)]
+pub(super) struct Incoming(RecvStream);
+
 impl Lifeline {
+    /// Whether it still stands.
+    pub(super) fn is_open(&self) -> bool {
+        self.0.close_reason().is_none()
+    }
+
+    /// Says one thing on a new stream, and nothing more.
+    pub(super) async fn ask(&self, request: &[u8]) -> io::Result<Incoming> {
+        let (mut send, receive) = self.0.open_bi().await?;
+        send.write_all(request).await?;
+        send.finish().map_err(io::Error::other)?;
+        Ok(Incoming(receive))
+    }
+
     /// How it ended, if the other side or silence ended it.
     pub(super) fn end(&self) -> Option<End> {
         match self.0.close_reason()? {
@@ -180,5 +201,18 @@ impl Lifeline {
             ConnectionError::LocallyClosed => None,
             _ => Some(End::Closed),
         }
+    }
+}
+
+impl Incoming {
+    /// Exactly so many bytes.
+    pub(super) async fn read_exact(&mut self, bytes: &mut [u8]) -> io::Result<()> {
+        self.0.read_exact(bytes).await.map_err(io::Error::other)
+    }
+
+    /// What comes next, at most so many bytes; `None` at the end.
+    pub(super) async fn piece(&mut self, most: usize) -> io::Result<Option<Bytes>> {
+        let chunk = self.0.read_chunk(most, true).await.map_err(io::Error::other)?;
+        Ok(chunk.map(|chunk| chunk.bytes))
     }
 }

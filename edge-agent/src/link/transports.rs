@@ -10,7 +10,7 @@ use tributary_process::clock::Clock;
 use super::connection::LinkError;
 use super::dial::{self, Bytes, DialError};
 use super::quic::{Lifeline, Quic, Stream};
-use super::{LinkConfig, LinkStatus, Way};
+use super::{FileStreams, Link, LinkConfig, LinkStatus, Way};
 use crate::identity::{Current, Identity};
 use crate::words::in_words;
 
@@ -27,16 +27,18 @@ pub(super) struct Transports {
     probe: Option<JoinHandle<Result<Stream, DialError>>>,
     /// The one that worked, for the next attempt.
     ready: Option<Stream>,
+    files: FileStreams,
     status: Arc<LinkStatus>,
     clock: Arc<dyn Clock>,
 }
 
 impl Transports {
-    pub(super) fn new(way: Way, config: LinkConfig, status: Arc<LinkStatus>, clock: Arc<dyn Clock>, seed: u64) -> Self {
+    pub(super) fn new(link: &Link, seed: u64) -> Self {
+        let config = link.config;
         let settings =
             TransportSettings { probe: config.probe.0, probe_cap: config.probe_cap.0, holds: config.quic_holds.0 };
         Self {
-            way,
+            way: link.way.clone(),
             config,
             choice: Choice::new(true, true, settings, seed),
             quic: Arc::new(Quic::new(config.quic_idle.0)),
@@ -44,8 +46,9 @@ impl Transports {
             lifeline: None,
             probe: None,
             ready: None,
-            status,
-            clock,
+            files: link.files.clone(),
+            status: link.status.clone(),
+            clock: link.clock.clone(),
         }
     }
 
@@ -111,6 +114,7 @@ impl Transports {
         if let Some(over) = self.over {
             self.choice.connected(now, over);
         }
+        self.files.over(self.lifeline.clone());
         self.status.connected(self.name(), self.clock.wall());
         self.show_probe();
     }
@@ -118,6 +122,7 @@ impl Transports {
     /// The attempt failed or the connection ended; when to make the next attempt.
     pub(super) fn ended(&mut self, error: &LinkError) -> Next {
         self.probe.take().inspect(JoinHandle::abort);
+        self.files.over(None);
         let stood = self.choice.in_use().is_some();
         let own = matches!(error, LinkError::Moving | LinkError::NewCertificate);
         let Some(over) = self.over else {

@@ -5,7 +5,6 @@
 //! counts, and is brought up to date at intervals and whenever an assignment speaks of something newer.
 
 mod files;
-mod source;
 #[cfg(test)]
 mod tests;
 
@@ -23,7 +22,6 @@ use crate::identity::Time;
 use crate::words::in_words;
 
 pub use files::StoredFiles;
-pub use source::WebSource;
 
 /// Where the keys of assignments are kept, beside the metadata that vouches for them.
 const KEPT_KEYS: &str = "assignment-keys";

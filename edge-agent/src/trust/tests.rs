@@ -75,7 +75,7 @@ async fn a_target_is_asked_for_afresh_and_without_network_only_what_is_stored_an
     assert_eq!(trust.target(path, 2).await.unwrap().length, 7);
     assert!(matches!(trust.target(path, 3).await, Err(TrustError::Behind { needed: 3, found: 2 })));
 
-    let nowhere = Arc::new(WebSource::new(crate::identity::Web::Nowhere));
+    let nowhere = Arc::new(crate::update::tests::origins(crate::identity::Web::Nowhere));
     let root = forge.root_file(&forge.root.keys);
     let offline = |now| Trust::open(Some(&root), nowhere.clone(), files.clone(), time(now));
     let trust = offline(NOW).await.unwrap();

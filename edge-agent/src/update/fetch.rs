@@ -5,21 +5,20 @@ use std::sync::Arc;
 
 use edge_agent_core::fit::{self, Capabilities};
 use edge_agent_core::updater::FetchFailure;
-use tributary_process::http::ClientError;
 use tributary_release::chain::Target;
 use tributary_release::{CUSTOM, PackageCustom, package_path};
 use tributary_wire::{LineName, ReleaseRef};
 
-use crate::identity::Web;
-use crate::packages::{ActivePackage, FileError, OpenError, PackageFiles, Partial};
+use crate::download::{DownloadError, Origins};
+use crate::packages::{ActivePackage, OpenError, PackageFiles};
 use crate::trust::{Trust, TrustError};
 
 /// What a fetch works with.
 #[derive(Clone)]
 pub(super) struct Fetcher {
-    pub(super) hub: Web,
     pub(super) trust: Trust,
     pub(super) capabilities: Arc<Capabilities>,
+    pub(super) origins: Origins,
     pub(super) files: PackageFiles,
     /// The lowest version of the snapshot metadata that speaks of what is assigned.
     pub(super) snapshot: u64,
@@ -30,12 +29,6 @@ pub(super) struct Fetcher {
 /// Why a release did not get here.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
-    /// Nobody to ask.
-    #[error("no hub is known")]
-    NoHub,
-    /// The hub did not answer, or not as it should.
-    #[error("hub")]
-    Hub(#[from] ClientError),
     /// The chain of metadata does not hold, or does not list the release.
     #[error(transparent)]
     Trust(#[from] TrustError),
@@ -63,23 +56,9 @@ pub enum FetchError {
     /// This device's disk.
     #[error("package store")]
     Disk(#[from] io::Error),
-    /// The hub sent more than was released.
-    #[error("the hub sent more than the {expected} bytes released")]
-    TooLong {
-        /// As released.
-        expected: u64,
-    },
-    /// The hub stopped sending; what came is kept.
-    #[error("the hub stopped after {found} of {expected} bytes")]
-    Cut {
-        /// As released.
-        expected: u64,
-        /// What is on disk.
-        found: u64,
-    },
-    /// What came is not what was released, or cannot be kept.
+    /// Nobody gave the package as it was released.
     #[error(transparent)]
-    File(#[from] FileError),
+    Download(#[from] DownloadError),
     /// The package must not run here.
     #[error("package")]
     Open(#[from] OpenError),
@@ -91,14 +70,17 @@ impl FetchError {
     /// not work is refused at once.
     pub(super) fn failure(&self) -> FetchFailure {
         match self {
-            Self::NoHub | Self::Hub(_) | Self::Disk(_) | Self::Cut { .. } => FetchFailure::Unreachable,
-            Self::File(error) | Self::Open(OpenError::File(error)) => match error.is_damage() {
-                true => FetchFailure::Damaged,
-                false => FetchFailure::Unreachable,
-            },
+            Self::Disk(_) => FetchFailure::Unreachable,
+            Self::Download(DownloadError::File(error)) | Self::Open(OpenError::File(error)) => {
+                match error.is_damage() {
+                    true => FetchFailure::Damaged,
+                    false => FetchFailure::Unreachable,
+                }
+            }
+            Self::Download(_) => FetchFailure::Unreachable,
             // Metadata that is expired, behind or does not hold is the repository's fault, or of whoever sits before it.
             Self::Trust(error) if error.is_temporary() => FetchFailure::Unreachable,
-            Self::Trust(_) | Self::Other { .. } | Self::TooLong { .. } => FetchFailure::Damaged,
+            Self::Trust(_) | Self::Other { .. } => FetchFailure::Damaged,
             Self::Unfit(lacks) => FetchFailure::Unfit(lacks.clone()),
             Self::Open(_) | Self::Undescribed { .. } => FetchFailure::Refused,
         }
@@ -113,7 +95,7 @@ impl Fetcher {
             self.check_listed(&line, &release).await?;
         }
         if !self.files.has(&release.sha256) {
-            self.download(&release).await?;
+            self.origins.package(&self.files, &line, &release).await?;
         }
         let files = self.files.clone();
         let opened = {
@@ -144,35 +126,6 @@ impl Fetcher {
         let lacks = fit::check(&says, &self.capabilities);
         if lacks.is_empty() { Ok(()) } else { Err(FetchError::Unfit(lacks)) }
     }
-
-    /// Streams the file to disk: memory holds one chunk, and a restart goes on where the file ends.
-    async fn download(&self, release: &ReleaseRef) -> Result<(), FetchError> {
-        let mut partial = self.files.partial(release)?;
-        if partial.written() < release.length {
-            let path = format!("/api/v1/packages/{}", release.sha256);
-            let hub = self.hub.client().ok_or(FetchError::NoHub)?;
-            let mut download = hub.download(&path, partial.written()).await?;
-            if download.start != partial.written() {
-                partial.restart()?;
-            }
-            while let Some(chunk) = download.chunk().await? {
-                if partial.written() + chunk.len() as u64 > release.length {
-                    partial.restart()?;
-                    return Err(FetchError::TooLong { expected: release.length });
-                }
-                partial.write(&chunk)?;
-            }
-        }
-        if partial.written() < release.length {
-            return Err(FetchError::Cut { expected: release.length, found: partial.written() });
-        }
-        finish(partial).await
-    }
-}
-
-async fn finish(partial: Partial) -> Result<(), FetchError> {
-    blocking(move || partial.finish()).await??;
-    Ok(())
 }
 
 /// Runs what reads whole files beside the runtime.

@@ -33,7 +33,8 @@ use audit::AuditWatch;
 pub use fetch::FetchError;
 use line::Line;
 
-use crate::identity::{Time, Web};
+use crate::download::Origins;
+use crate::identity::Time;
 use crate::packages::PackageFiles;
 use crate::serve::Serving;
 use crate::state::{Store, StoreError};
@@ -98,7 +99,7 @@ pub struct Parts {
     /// Whom to believe.
     pub trust: Trust,
     /// Where packages are fetched.
-    pub hub: Web,
+    pub origins: Origins,
     /// Where packages are kept.
     pub files: PackageFiles,
     /// What this device can run.

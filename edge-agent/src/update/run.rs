@@ -195,7 +195,7 @@ impl Updates {
         // Checked before it was committed, and its hash is in the durable record.
         let known = [&record.committed, &record.previous].into_iter().flatten().any(|it| it.sha256 == release.sha256);
         let fetcher = Fetcher {
-            hub: self.parts.hub.clone(),
+            origins: self.parts.origins.clone(),
             trust: self.parts.trust.clone(),
             capabilities: self.parts.capabilities.clone(),
             files: self.parts.files.clone(),

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 pub use hyper::header::AUTHORIZATION;
-use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
@@ -232,9 +232,15 @@ impl Client {
 
     /// Starts a download from byte `start` on. The time-out covers the wait for the head, and then for each chunk.
     pub async fn download(&self, path: &str, start: u64) -> Result<Download, ClientError> {
+        self.resume(path, start, None).await
+    }
+
+    /// Likewise, but with an entity tag only a file of this tag is continued; of another one everything comes.
+    pub async fn resume(&self, path: &str, start: u64, if_tag: Option<&str>) -> Result<Download, ClientError> {
         let range = format!("bytes={start}-");
-        let ranges: &[(&str, &str)] = if start > 0 { &[("range", &range)] } else { &[] };
-        let exchange = self.exchange(Method::GET, path, "", Bytes::new(), ranges);
+        let mut extra: Vec<(&str, &str)> = if start > 0 { vec![("range", &range)] } else { Vec::new() };
+        extra.extend(if_tag.filter(|_| start > 0).map(|tag| ("if-range", tag)));
+        let exchange = self.exchange(Method::GET, path, "", Bytes::new(), &extra);
         let (status, headers, body) = self.within_timeout(exchange).await?;
         if !status.is_success() {
             let body = self.within_timeout(async { Ok(Limited::new(body, 1 << 16).collect().await) }).await?;
@@ -242,9 +248,22 @@ impl Client {
             let response = Response { endpoint: self.endpoint.clone(), status, headers, body };
             return Err(response.accepted().err().unwrap_or_else(|| self.malformed("neither success nor refusal")));
         }
+        let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
         // A server may ignore the range and send everything.
-        let start = if status == StatusCode::PARTIAL_CONTENT { start } else { 0 };
-        Ok(Download { client: self.clone(), start, headers, body })
+        let (start, length) = if status == StatusCode::PARTIAL_CONTENT {
+            let sent = text(CONTENT_RANGE).and_then(sent_range);
+            match sent.filter(|(first, _)| *first == start) {
+                Some(sent) => sent,
+                None => {
+                    let found = text(CONTENT_RANGE).unwrap_or("none");
+                    let problem = format!("the range is {found:?}, asked for was {range:?}");
+                    return Err(self.malformed(&problem));
+                }
+            }
+        } else {
+            (0, text(CONTENT_LENGTH).and_then(|length| length.parse().ok()))
+        };
+        Ok(Download { client: self.clone(), start, length, headers, body })
     }
 
     fn malformed(&self, problem: &str) -> ClientError {
@@ -335,6 +354,8 @@ pub struct Download {
     client: Client,
     /// Offset of the first byte that comes.
     pub start: u64,
+    /// Length of the whole file, if the server says so.
+    pub length: Option<u64>,
     /// Headers of the answer.
     pub headers: HeaderMap,
     body: Incoming,
@@ -359,6 +380,12 @@ impl Download {
         };
         client.within_timeout(next).await
     }
+}
+
+/// First byte and whole length of `bytes 5-9/10`.
+fn sent_range(text: &str) -> Option<(u64, Option<u64>)> {
+    let (range, length) = text.strip_prefix("bytes ")?.split_once('/')?;
+    Some((range.split_once('-')?.0.parse().ok()?, length.parse().ok()))
 }
 
 #[cfg(test)]
@@ -397,6 +424,19 @@ mod tests {
         assert!(matches!(client.get::<()>("/").await, Err(ClientError::TimedOut { .. })));
         drop(listener);
         assert!(matches!(client.get::<()>("/").await, Err(ClientError::Unreachable { .. })));
+    }
+
+    #[tokio::test]
+    async fn a_range_that_was_not_asked_for_is_not_taken_for_the_rest() {
+        let part = "HTTP/1.1 206 Partial Content\r\ncontent-length: 2\r\ncontent-range: bytes 3-4/5\r\n\r\nde";
+        let mut download = answering(part).await.resume("/", 3, Some("\"tag\"")).await.unwrap();
+        assert_eq!((download.start, download.length), (3, Some(5)));
+        assert_eq!(download.chunk().await.unwrap().as_deref(), Some(&b"de"[..]));
+        let error = answering(part).await.download("/", 2).await.unwrap_err();
+        assert!(error.to_string().contains("bytes 3-4/5"), "{error}");
+        let whole = answering("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nab").await.download("/", 1).await;
+        let whole = whole.unwrap();
+        assert_eq!((whole.start, whole.length), (0, Some(2)));
     }
 
     #[test]

@@ -47,6 +47,7 @@ impl Device {
         let (updates, handle) = runtime.block_on(Updates::build(parts(&rig, &running, nowhere))).unwrap();
         let quick = |millis| HumanDuration(Duration::from_millis(millis));
         let link = Link {
+            files: super::FileStreams::default(),
             orders: crate::orders::Handle::nobody(),
             device: device_id(),
             way,

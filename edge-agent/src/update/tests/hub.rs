@@ -66,7 +66,7 @@ impl Hub {
         let address = listener.local_addr().unwrap();
         let router = Router::new()
             .route("/api/v1/repository/{*path}", get(file))
-            .route("/api/v1/packages/{sha256}", get(package))
+            .route("/api/v1/repository/targets/models/{line}/{file}", get(package))
             .with_state(shelf.clone());
         runtime.spawn(async move {
             match secure {
@@ -156,7 +156,12 @@ async fn file(State(shelf): State<Arc<Mutex<Shelf>>>, Path(path): Path<String>) 
     }
 }
 
-async fn package(State(shelf): State<Arc<Mutex<Shelf>>>, Path(sha256): Path<String>, headers: HeaderMap) -> Response {
+async fn package(
+    State(shelf): State<Arc<Mutex<Shelf>>>,
+    Path((_, file)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Response {
+    let sha256 = file.split('.').next().unwrap().to_owned();
     let mut shelf = shelf.lock().unwrap();
     let Some(file) = shelf.packages.get(&sha256).cloned() else { return StatusCode::NOT_FOUND.into_response() };
     let range = headers.get(header::RANGE).and_then(|range| range.to_str().ok());
@@ -164,8 +169,9 @@ async fn package(State(shelf): State<Arc<Mutex<Shelf>>>, Path(sha256): Path<Stri
     shelf.starts.push(start);
     let rest = file[start..].to_vec();
     let status = if start > 0 { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK };
+    let range = [(header::CONTENT_RANGE, format!("bytes {start}-{}/{}", file.len() - 1, file.len()))];
     if shelf.cuts.is_empty() {
-        return (status, rest).into_response();
+        return (status, range, rest).into_response();
     }
     let sent = rest[..shelf.cuts.remove(0)].to_vec();
     // What was sent leaves while the body has nothing more to give; then the connection breaks.
@@ -173,5 +179,5 @@ async fn package(State(shelf): State<Arc<Mutex<Shelf>>>, Path(sha256): Path<Stri
         tokio::task::yield_now().await;
         Err(std::io::Error::other("cut"))
     }));
-    (status, Body::from_stream(pieces)).into_response()
+    (status, range, Body::from_stream(pieces)).into_response()
 }

@@ -26,11 +26,14 @@ use tributary_wire::{
 };
 
 use super::{Handle, Parts, UpdateConfig, Updates};
+use crate::download::{self, DownloadConfig, Origins};
 use crate::identity::{Identity, Time, Web};
+use crate::link::FileStreams;
+use crate::metrics::DownloadMetrics;
 use crate::packages::PackageFiles;
 use crate::serve::{Outcome, Serving};
 use crate::testing::{self, Rig, Running};
-use crate::trust::{StoredFiles, Trust, WebSource};
+use crate::trust::{StoredFiles, Trust};
 
 pub(crate) const PROBATION: Probation = Probation {
     min_predictions: 20,
@@ -161,10 +164,10 @@ impl Device {
         let running = self.rig.start();
         let mut parts = parts(&self.rig, &running, self.hub.endpoint());
         if let Some(identity) = &self.identity {
-            parts.hub = Web::Secure(identity.clone());
+            parts.origins = origins(Web::Secure(identity.clone()));
         }
         let root = self.hub.root();
-        parts.trust = running.runtime.block_on(trust(Some(&root), parts.hub.clone(), &running, parts.time.clone()));
+        parts.trust = running.runtime.block_on(trust(Some(&root), &parts.origins, &running, parts.time.clone()));
         let (updates, handle) = running.runtime.block_on(Updates::build(parts)).unwrap();
         let shutdown = Shutdown::new();
         let task = running.runtime.spawn(updates.run(shutdown.clone()));
@@ -173,9 +176,26 @@ impl Device {
     }
 }
 
+/// With the usual settings.
+pub(crate) fn origins(web: Web) -> Origins {
+    let config = DownloadConfig::default();
+    let hours = config.budget.hours().unwrap();
+    let parts = download::Parts {
+        config,
+        web,
+        streams: FileStreams::default(),
+        time: Time::of(tributary_identity::DeviceClock::new(Micros(0))),
+        clock: Arc::new(SystemClock::start()),
+        metrics: DownloadMetrics::default(),
+        seed: 1,
+    };
+    Origins::new(parts, hours).unwrap()
+}
+
 pub(crate) fn parts(rig: &Rig, running: &Running, hub: Endpoint) -> Parts {
     let time = Time::of(tributary_identity::DeviceClock::new(Micros(0)));
     let quick = |millis| HumanDuration(Duration::from_millis(millis));
+    let origins = origins(Web::Plain(Client::new(hub).with_timeout(Duration::from_secs(5))));
     Parts {
         device: device_id(),
         lines: vec![testing::line()],
@@ -186,8 +206,8 @@ pub(crate) fn parts(rig: &Rig, running: &Running, hub: Endpoint) -> Parts {
             look_every: quick(10),
             ..UpdateConfig::default()
         },
-        trust: running.runtime.block_on(trust(None, Web::Nowhere, running, time.clone())),
-        hub: Web::Plain(Client::new(hub).with_timeout(Duration::from_secs(5))),
+        trust: running.runtime.block_on(trust(None, &origins, running, time.clone())),
+        origins,
         files: PackageFiles::open(rig.folder.path().join("packages")).unwrap(),
         capabilities: Arc::new(crate::capabilities::gather(None)),
         store: running.store.clone(),
@@ -198,9 +218,9 @@ pub(crate) fn parts(rig: &Rig, running: &Running, hub: Endpoint) -> Parts {
     }
 }
 
-async fn trust(root: Option<&[u8]>, hub: Web, running: &Running, time: Time) -> Trust {
+async fn trust(root: Option<&[u8]>, origins: &Origins, running: &Running, time: Time) -> Trust {
     let files = Arc::new(StoredFiles::new(running.store.clone()));
-    Trust::open(root, Arc::new(WebSource::new(hub)), files, time).await.unwrap()
+    Trust::open(root, Arc::new(origins.clone()), files, time).await.unwrap()
 }
 
 async fn traffic(serving: Arc<Serving>, events: Arc<AtomicU64>) {
