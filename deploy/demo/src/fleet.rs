@@ -22,6 +22,9 @@ use crate::wait;
 /// The model line of the demo.
 pub const LINE: &str = "card-fraud";
 
+/// The folder of the keys that would lie with people, not with the hub.
+pub const OFFLINE_KEYS: &str = "offline-keys";
+
 /// A program that can be started, killed and started again. It is killed when this is dropped.
 #[derive(Debug)]
 pub struct Program {
@@ -195,6 +198,8 @@ impl Fleet {
         let api = operator(&mut hub, &data_dir, &url).await?;
         let mut fleet = Self { folder: folder.into(), hub, agents: Vec::new(), api, locals: Vec::new() };
         fleet.hub_answers(Duration::from_secs(60)).await?;
+        // Before anybody enrols: enrolment brings the root of trust.
+        fleet.sign_first_keys(&wish.executable)?;
         let token = fleet.enrolment_token(wish.agents).await?;
         let nowhere = format!("127.0.0.1:{}", free_port()?);
         for index in 0..wish.agents {
@@ -223,6 +228,16 @@ impl Fleet {
         }
         fleet.agents_answer(Duration::from_secs(60)).await?;
         Ok(fleet)
+    }
+
+    /// Makes the offline keys and the first signed files of the repository, as the person who owns the fleet does.
+    fn sign_first_keys(&self, executable: &Path) -> Result<()> {
+        let mut command = Command::new(executable);
+        command.args(["hub", "keys", "init", "--line", LINE, "--out"]).arg(self.folder.join(OFFLINE_KEYS));
+        let output = command.envs(self.access()).output().context("starting the ceremony of keys")?;
+        let words = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "`keys init` ended with {}:\n{}", output.status, words.trim());
+        Ok(())
     }
 
     /// Asks the hub for an enrolment token, good for so many devices and an hour.

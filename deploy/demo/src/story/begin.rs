@@ -39,6 +39,7 @@ pub async fn start(display: &mut Display, options: &Options, folder: &Path) -> R
         ensure!(transport == "quic", "an agent speaks over {transport} with its hub on this machine, expected quic");
     }
     display.fact(format!("a hub with its own certificate authority; web API at {}", fleet.api.endpoint()));
+    display.fact("a signed repository: root keys, 2 of 3, made offline; they say who signs which model line");
     display.fact(format!("{AGENTS} agents, enrolled with one token, certified, connected by MQTT 5 over QUIC"));
     Ok(fleet)
 }
@@ -146,7 +147,7 @@ impl Story {
         let rollout = self.roll_out(1, CHANGE_DAY - 7).await?;
         let bytes = self.summary.bytes_shipped.get(&1).copied().unwrap_or(0);
         self.display.fact(format!(
-            "rollout {}: {} bytes fetched, checked against signature and hash, golden cases run, tried, committed on {} agents",
+            "rollout {}: {} bytes fetched, checked by the chain root, timestamp, snapshot, targets, line; golden cases run, tried, committed on {} agents",
             rollout.id,
             thousands(bytes),
             rollout.members.len()
