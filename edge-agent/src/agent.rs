@@ -24,7 +24,7 @@ use tributary_process::logging::Tail;
 use tributary_process::shutdown::Shutdown;
 use tributary_wire::Micros;
 
-use handles::{condition, end, report, rotate_key, shown};
+use handles::{Images, condition, end, report, rotate_key, shown};
 use hub::HubAccess;
 use parts::{origins, pipeline_config, read_view, trust, updates};
 
@@ -37,7 +37,7 @@ use crate::metrics::Metrics;
 use crate::orders;
 use crate::orders::restart::Wanted;
 use crate::serve::{Pipeline, Serving, StartError};
-use crate::sources::{Replay, Serial, SerialConfig, SerialParts};
+use crate::sources::{ImageSource, Replay, Serial, SerialConfig, SerialParts};
 use crate::state::{SourceState, Store, StoreError, StoreOptions};
 use crate::trust::{Trust, TrustError};
 use crate::update::{Handle, UpdateError, Updates};
@@ -138,7 +138,8 @@ impl Agent {
         let stored = |name: &str| sources.iter().find(|(known, _)| known == name).map(|(_, state)| state.clone());
         let replays = config.sources.replay.iter().map(|replay| (Replay::new(replay.clone()), stored(&replay.name)));
         let replays = replays.collect();
-        let serial = |serial: &SerialConfig| Serial::new(serial.clone(), &config.state_dir);
+        let images: Arc<dyn ImageSource> = Arc::new(Images(trust.clone()));
+        let serial = |serial: &SerialConfig| Serial::new(serial.clone(), &config.state_dir).with_images(images.clone());
         let nodes = config.sources.serial.iter().map(serial).collect();
         let pipeline = pipeline.start()?;
         let (log, restart) = (Tail::default(), Wanted::default());

@@ -1,5 +1,6 @@
 //! What the parts of the agent know of each other: closures, so that none names another.
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use tributary_process::shutdown::Shutdown;
@@ -11,6 +12,7 @@ use crate::identity::{Renewal, Web};
 use crate::link::{Condition, LinkStatus};
 use crate::orders;
 use crate::orders::restart::Wanted;
+use crate::sources::ImageSource;
 use crate::trust::Trust;
 use crate::update::Handle;
 use crate::words::in_words;
@@ -22,6 +24,15 @@ pub(super) fn shown<T: 'static>(
 ) -> Box<dyn Fn() -> T + Send + Sync> {
     let status = status.clone();
     Box::new(move || of(&status))
+}
+
+/// The signed repository, for images of sensor nodes.
+pub(super) struct Images(pub(super) Trust);
+
+impl ImageSource for Images {
+    fn fetch<'a>(&'a self, path: &'a str) -> Pin<Box<dyn Future<Output = Result<Vec<u8>, String>> + Send + 'a>> {
+        Box::pin(async move { self.0.small_target(path).await.map_err(|error| in_words(&error)) })
+    }
 }
 
 /// Makes a new key and has it certified, when the hub says so.

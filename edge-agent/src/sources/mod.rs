@@ -14,7 +14,7 @@ use tributary_process::config::HumanDuration;
 use tributary_wire::Micros;
 
 pub use replay::{Replay, ReplayConfig, ReplayStatus};
-pub use serial::{NodeStatus, Serial, SerialConfig, SerialParts};
+pub use serial::{ImageSource, NodeStatus, Serial, SerialConfig, SerialParts};
 
 /// Name of the source behind the local API.
 pub const API: &str = "api";

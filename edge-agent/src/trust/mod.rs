@@ -25,6 +25,8 @@ pub use files::StoredFiles;
 
 /// Where the keys of assignments are kept, beside the metadata that vouches for them.
 const KEPT_KEYS: &str = "assignment-keys";
+/// The largest image of a sensor node.
+const MAX_SMALL_TARGET_BYTES: u64 = 4 << 20;
 /// First and longest wait after a refresh that failed.
 const RETRY: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(1800));
 /// Metadata that was refreshed less long ago is not asked for again because of one more download.
@@ -94,7 +96,8 @@ impl Trust {
         files: Arc<dyn MetadataFiles>,
         time: Time,
     ) -> Result<Self, TrustError> {
-        let chain = root.map(|root| Chain::open(root, source, files.clone(), ChainLimits::default())).transpose()?;
+        let limits = ChainLimits { small_target_bytes: MAX_SMALL_TARGET_BYTES, ..ChainLimits::default() };
+        let chain = root.map(|root| Chain::open(root, source, files.clone(), limits)).transpose()?;
         let mut seen = Seen::default();
         // Kept after they were verified, like the record of what is committed: no expiry takes them away.
         match files.load(KEPT_KEYS) {
@@ -173,6 +176,13 @@ impl Trust {
             self.seen().refreshed = None;
         }
         Ok(target?)
+    }
+
+    /// The content of a small target, checked by the chain: an image for a sensor node.
+    pub async fn small_target(&self, path: &str) -> Result<Vec<u8>, TrustError> {
+        self.target(path, 0).await?;
+        let chain = self.0.chain.as_ref().ok_or(TrustError::NoRoot)?;
+        Ok(chain.lock().await.small_target(path, None, self.now()).await?)
     }
 
     /// The keys that may sign assignments, as last announced.
