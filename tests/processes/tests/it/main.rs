@@ -8,6 +8,7 @@ mod kills;
 mod node;
 mod process;
 mod python_client;
+mod python_tuf;
 mod repository;
 mod sabotage;
 mod tools;

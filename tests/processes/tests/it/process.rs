@@ -100,29 +100,27 @@ impl Hub {
         self.addresses[of].as_str().unwrap_or_else(|| panic!("no {of} in {}", self.addresses))
     }
 
+    /// Runs the hub's command line as an administrator; what it printed.
+    pub fn operator(&self, arguments: &[&str]) -> String {
+        let url = format!("https://{}", self.address("https"));
+        let (token, authority) = (self.admin_token(), self.authority());
+        let (token, authority) = (token.display().to_string(), authority.display().to_string());
+        run("hub", &[&["--hub", &url, "--token-file", &token, "--ca", &authority], arguments].concat())
+    }
+
+    /// The file of the first administrator's token.
+    pub fn admin_token(&self) -> PathBuf {
+        self.data.join("keys/admin.token")
+    }
+
+    /// The certificate of its authority.
+    pub fn authority(&self) -> PathBuf {
+        self.data.join("identity/authority.pem")
+    }
+
     /// An enrolment token for so many devices, as an operator makes it.
     pub fn token(&self, uses: u32) -> String {
-        let url = format!("https://{}", self.address("https"));
-        let (admin, authority) = (self.data.join("keys/admin.token"), self.data.join("identity/authority.pem"));
-        let (admin, authority) = (admin.display().to_string(), authority.display().to_string());
-        let uses = uses.to_string();
-        let told = run(
-            "hub",
-            &[
-                "token",
-                "create",
-                "--hub",
-                &url,
-                "--token-file",
-                &admin,
-                "--ca",
-                &authority,
-                "--uses",
-                &uses,
-                "--expires",
-                "1h",
-            ],
-        );
+        let told = self.operator(&["token", "create", "--uses", &uses.to_string(), "--expires", "1h"]);
         let token = told.split_whitespace().find(|word| word.starts_with("tributary-enrol."));
         token.unwrap_or_else(|| panic!("no token in {told}")).to_owned()
     }

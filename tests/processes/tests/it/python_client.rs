@@ -59,7 +59,7 @@ async fn a_python_client_enrols_publishes_and_is_acknowledged() {
         "url": format!("https://{}", hub.address("https")),
         "mqtt": hub.address("mqtt_tls"),
         "token": hub.token(1),
-        "authority": hub.data.join("identity/authority.pem"),
+        "authority": hub.authority(),
         "folder": hub.beside("python"),
         "device": "python-1",
         "other": "python-2",
