@@ -1,5 +1,7 @@
-//! The attacks that the specification names (section 1.5.2), each tried against a device, and what a thief of each key can
-//! and cannot do. Endless data and slow retrieval of packages are the download's matter and are tried there.
+//! The attacks that the specification names (section 1.5.2), each tried against a device. Slow retrieval, and endless data
+//! in a package, are the download's matter and are tried there.
+
+mod thieves;
 
 use std::sync::Mutex;
 
@@ -123,7 +125,7 @@ async fn rollback_of_one_role_by_a_thief_of_the_online_keys() {
 }
 
 #[tokio::test]
-async fn freeze() {
+async fn freeze_is_noticed_once_metadata_is_expired() {
     let (_, _, mut device) = world().await;
     // A mirror that keeps sending the same files is noticed when the short-lived ones expire.
     let later = Micros(4_000_000_000_000_001);
@@ -188,97 +190,6 @@ async fn wrong_length_and_wrong_hash() {
         let error = device.chain.small_target(path, Some(wrong.to_vec()), NOW).await.unwrap_err();
         assert!(matches!(error, ChainError::Mismatch { .. } | ChainError::Source { .. }), "{error}");
     }
-}
-
-#[tokio::test]
-async fn a_thief_of_the_timestamp_key_can_only_freeze() {
-    let (mut forge, repository, mut device) = world().await;
-    forge.timestamp_version = 2;
-    // A snapshot of his own needs the snapshot's key.
-    forge.snapshot_version = 2;
-    let files = BTreeMap::from([("targets.json".to_owned(), (1, repository.get("1.targets.json").unwrap()))]);
-    let snapshot = forge.snapshot_file(&files, &forge.timestamp.keys);
-    repository.put("2.snapshot.json", snapshot.clone());
-    repository.put("timestamp.json", forge.timestamp_file(&snapshot, &forge.timestamp.keys));
-    let error = device.chain.refresh(NOW).await.unwrap_err();
-    assert!(matches!(error, ChainError::Signatures { ref role, .. } if role == "snapshot"), "{error}");
-}
-
-#[tokio::test]
-async fn a_thief_of_both_online_keys_cannot_list_a_package() {
-    let (mut forge, repository, mut device) = world().await;
-    forge.next();
-    forge.delegated.get_mut(LINE).unwrap().files.insert(PACKAGE.into(), (b"evil".to_vec(), None));
-    // He signs the line's file with what he has; snapshot and timestamp over it are good.
-    forge.impostors.insert(LINE.into(), forge.snapshot.keys.clone());
-    forge.publish_below(&repository);
-    let error = device.fetch(PACKAGE).await.unwrap_err();
-    assert!(matches!(error, ChainError::Signatures { ref role, .. } if role == LINE), "{error}");
-    // The top-level targets he cannot change either: his name there needs the offline key.
-    forge.next();
-    forge.targets.keys = thief();
-    forge.publish_below(&repository);
-    let error = device.fetch(PACKAGE).await.unwrap_err();
-    assert!(matches!(error, ChainError::Signatures { ref role, .. } if role == "targets"), "{error}");
-}
-
-#[tokio::test]
-async fn a_thief_of_a_line_key_ships_that_line_and_no_other() {
-    let (mut forge, repository, mut device) = world().await;
-    let mut other = forge.delegated[LINE].clone();
-    other.signers = Signers::one(21);
-    other.paths = vec!["models/forecast/*".into()];
-    other.files.clear();
-    forge.delegated.insert("models/forecast".into(), other);
-    forge.next();
-    let stolen = forge.delegated.get_mut(LINE).unwrap();
-    stolen.files.insert("models/card-fraud/v2.tpk".into(), (b"evil".to_vec(), None));
-    stolen.files.insert("models/forecast/v1.tpk".into(), (b"evil".to_vec(), None));
-    stolen.files.insert("agent/agent".into(), (b"evil".to_vec(), None));
-    forge.publish_below(&repository);
-    assert!(device.fetch("models/card-fraud/v2.tpk").await.is_ok(), "his line is his");
-    for path in ["models/forecast/v1.tpk", "agent/agent"] {
-        assert!(matches!(device.fetch(path).await, Err(ChainError::NotListed { .. })), "{path}");
-    }
-}
-
-#[tokio::test]
-async fn a_stolen_targets_key_is_revoked_by_a_new_root() {
-    let (mut forge, repository, mut device) = world().await;
-    let stolen = forge.targets.clone();
-    forge.targets = Signers::one(40);
-    forge.root_version = 2;
-    forge.next();
-    forge.publish(&repository);
-    device.chain.refresh(NOW).await.unwrap();
-    forge.next();
-    forge.targets = stolen;
-    forge.publish_below(&repository);
-    let error = device.chain.refresh(NOW).await.unwrap_err();
-    assert!(matches!(error, ChainError::Signatures { ref role, .. } if role == "targets"), "{error}");
-}
-
-#[tokio::test]
-async fn one_root_key_is_not_enough() {
-    let (mut forge, repository, mut device) = world().await;
-    let rightful = forge.root.keys.clone();
-    forge.root_version = 2;
-    forge.targets = Signers { keys: thief(), threshold: 1 };
-    for keys in [vec![rightful[0].clone()], vec![rightful[0].clone(), rightful[0].clone()], thief()] {
-        repository.put("2.root.json", forge.root_file(&keys));
-        let error = device.chain.refresh(NOW).await.unwrap_err();
-        assert!(matches!(error, ChainError::Signatures { .. } | ChainError::Malformed { .. }), "{error}");
-        assert_eq!(device.chain.versions().root, 1);
-    }
-    // New custodians of their own making do not help: the old ones have to agree.
-    forge.root = Signers { keys: (60..63).map(|seed| SigningKey::generate([seed; 32])).collect(), threshold: 2 };
-    repository.put("2.root.json", forge.root_file(&forge.root.keys));
-    assert!(matches!(device.chain.refresh(NOW).await, Err(ChainError::Signatures { .. })));
-    let both = [&rightful[..2], &forge.root.keys[..2]].concat();
-    repository.put("2.root.json", forge.root_file(&both));
-    forge.next();
-    forge.publish_below(&repository);
-    assert_eq!(device.chain.refresh(NOW).await.unwrap().root, 2, "rotation by the old and the new quorum");
 }
 
 /// A store that fails, or forgets what came after the cut.
