@@ -168,6 +168,8 @@ pub(crate) struct Rig {
     pub(crate) queue: usize,
     pub(crate) remember_events: u64,
     pub(crate) retain_events: u64,
+    /// Whether windows are kept over a restart.
+    pub(crate) windows: bool,
 }
 
 impl Rig {
@@ -182,6 +184,7 @@ impl Rig {
             queue: 4096,
             remember_events: 100_000,
             retain_events: 100_000,
+            windows: true,
         }
     }
 
@@ -203,7 +206,7 @@ impl Rig {
             remember_events: self.remember_events,
             retain_events: self.retain_events,
             snapshot: SnapshotRules {
-                folder: Some(self.folder.path().join("windows")),
+                folder: self.windows.then(|| self.folder.path().join("windows")),
                 cache_bytes: 1 << 20,
                 events: 8,
                 every: u64::MAX / 2,
@@ -217,7 +220,10 @@ impl Rig {
     }
 
     pub(crate) fn start(&self) -> Running {
-        let store = self.store().unwrap();
+        self.start_on(self.store().unwrap())
+    }
+
+    pub(crate) fn start_on(&self, store: Arc<Store>) -> Running {
         let pipeline = Pipeline::build(store.clone(), self.config()).unwrap();
         let serving = pipeline.serving();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

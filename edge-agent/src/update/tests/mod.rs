@@ -1,6 +1,7 @@
 //! Updates against a hub's downloads, with real packages, a real pipeline and traffic all along.
 
 mod hub;
+mod power;
 mod stories;
 
 use std::collections::BTreeMap;

@@ -18,7 +18,7 @@ use std::path::Path;
 
 pub use real::RealDisk;
 #[cfg(any(test, feature = "simulation"))]
-pub use simulated::{SimDisk, SimFile};
+pub use simulated::{Replay, SimDisk, SimFile};
 
 /// Files by path. A file is durable after a sync of it and of every folder whose names lead to it.
 pub trait Disk: fmt::Debug + Send + Sync {

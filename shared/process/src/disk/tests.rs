@@ -149,3 +149,21 @@ fn the_real_disk_does_the_same() {
     RealDisk.remove(&below.join("whole")).unwrap();
     assert_eq!(RealDisk.open(&below.join("whole")).err().unwrap().kind(), ErrorKind::NotFound);
 }
+
+#[test]
+fn a_journal_is_played_again_up_to_any_operation() {
+    let disk = SimDisk::new();
+    disk.keep_journal();
+    create_folder_durably(&disk, Path::new("/a")).unwrap();
+    for text in ["one", "two and more"] {
+        replace(&disk, Path::new("/a/b"), text.as_bytes(), Access::Everyone).unwrap();
+    }
+    let (mut replay, mut seen) = (disk.replay(), Vec::new());
+    for operations in 0..=disk.journal_length() {
+        let then = replay.after(operations);
+        then.crash(None);
+        seen.push(content(&then, "/a/b").map(|bytes| bytes.len()));
+    }
+    seen.dedup();
+    assert_eq!(seen, [None, Some(3), Some(12)]);
+}

@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 /// What a drive writes as one.
 const SECTOR: usize = 512;
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Content {
     /// As readers see it.
     current: Vec<u8>,

@@ -6,6 +6,7 @@ use rand::Rng;
 
 use super::super::Growing;
 use super::SimDisk;
+use super::journal::Operation;
 
 /// An open file; it fails for ever after the next [`SimDisk::crash`]. Clones are the same file.
 #[derive(Debug, Clone)]
@@ -37,8 +38,7 @@ impl SimFile {
         if grows > room {
             return Err(full());
         }
-        content.write(offset as usize, data);
-        Ok(())
+        inner.perform(Operation::Write(self.id, offset as usize, data.to_vec()))
     }
 
     /// Cuts the file off, or lengthens it with zeros.
@@ -49,8 +49,7 @@ impl SimFile {
         if length.saturating_sub(content.length()) > room {
             return Err(full());
         }
-        content.set_length(length as usize);
-        Ok(())
+        inner.perform(Operation::Length(self.id, length as usize))
     }
 
     /// Makes the content durable.
@@ -64,11 +63,7 @@ impl SimFile {
                 return Err(error);
             }
         };
-        inner.syncs += 1;
-        if !inner.lying {
-            inner.content(self.id).sync();
-        }
-        Ok(())
+        inner.perform(Operation::Sync(self.id))
     }
 
     /// How long it is.
@@ -88,8 +83,8 @@ impl Write for SimFile {
             return Err(full());
         }
         let taken = inner.short_writes.as_mut().map_or(fits, |coin| coin.random_range(1..=fits));
-        let content = inner.content(self.id);
-        content.write(content.length() as usize, &bytes[..taken]);
+        let end = inner.content(self.id).length() as usize;
+        inner.perform(Operation::Write(self.id, end, bytes[..taken].to_vec()))?;
         Ok(taken)
     }
 

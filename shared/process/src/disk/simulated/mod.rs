@@ -2,6 +2,7 @@
 
 mod content;
 mod file;
+mod journal;
 mod names;
 
 use std::collections::BTreeMap;
@@ -14,7 +15,9 @@ use rand::{Rng, SeedableRng};
 
 use content::Content;
 pub use file::SimFile;
-use names::{Entry, Names};
+use journal::Operation;
+pub use journal::Replay;
+use names::Names;
 
 use super::{Access, Disk, Growing};
 
@@ -26,7 +29,7 @@ pub struct SimDisk {
     cycle: Option<u64>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Inner {
     names: Names,
     contents: BTreeMap<u64, Content>,
@@ -44,6 +47,7 @@ struct Inner {
     /// Decides how much of a write is taken at once.
     short_writes: Option<StdRng>,
     lying: bool,
+    journal: Option<Vec<Operation>>,
 }
 
 impl Default for SimDisk {
@@ -197,11 +201,8 @@ impl Inner {
     }
 
     fn make(&mut self, path: &Path) -> io::Result<u64> {
-        self.next += 1;
-        let id = self.next;
-        self.names.link(path, Entry::File(id))?;
-        self.contents.insert(id, Content::default());
-        Ok(id)
+        self.perform(Operation::Make(path.to_owned()))?;
+        Ok(self.next)
     }
 }
 
@@ -214,7 +215,7 @@ impl Disk for SimDisk {
             }
             missing.push(path.to_owned());
         }
-        missing.into_iter().rev().try_for_each(|path| self.change()?.names.link(&path, Entry::Folder))
+        missing.into_iter().rev().try_for_each(|path| self.change()?.perform(Operation::Folder(path)))
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn Read + Send>> {
@@ -227,7 +228,7 @@ impl Disk for SimDisk {
         let mut inner = self.change()?;
         let id = match inner.names.file(path) {
             Ok(id) => {
-                inner.content(id).set_length(0);
+                inner.perform(Operation::Length(id, 0))?;
                 id
             }
             Err(_) => inner.make(path)?,
@@ -247,11 +248,11 @@ impl Disk for SimDisk {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.change()?.names.rename(from, to)
+        self.change()?.perform(Operation::Rename(from.to_owned(), to.to_owned()))
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        self.change()?.names.unlink(path)
+        self.change()?.perform(Operation::Remove(path.to_owned()))
     }
 
     fn list(&self, folder: &Path) -> io::Result<Vec<String>> {
@@ -259,12 +260,7 @@ impl Disk for SimDisk {
     }
 
     fn sync_folder(&self, folder: &Path) -> io::Result<()> {
-        let mut inner = self.change()?;
-        inner.syncs += 1;
-        if !inner.lying {
-            inner.names.sync(folder);
-        }
-        Ok(())
+        self.change()?.perform(Operation::SyncFolder(folder.to_owned()))
     }
 
     fn free(&self, _folder: &Path) -> io::Result<u64> {

@@ -15,7 +15,7 @@ pub(super) enum Entry {
     File(u64),
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Names {
     current: BTreeMap<PathBuf, Entry>,
     durable: BTreeMap<PathBuf, Entry>,
