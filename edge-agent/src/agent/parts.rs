@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tributary_features::View;
 use tributary_process::clock::Clock;
+use tributary_process::disk::RealDisk;
 
 use super::BuildError;
 use super::hub::HubAccess;
@@ -110,7 +111,9 @@ pub(super) async fn updates(
     clock: Arc<dyn Clock>,
 ) -> Result<(Updates, Handle), BuildError> {
     let folder = config.state_dir.join("packages");
-    let files = PackageFiles::open(folder.clone()).map_err(|source| BuildError::File { path: folder, source })?;
+    let budget = config.state.packages.map(|budget| budget.0);
+    let files = PackageFiles::open_on(Arc::new(RealDisk), folder.clone(), budget)
+        .map_err(|source| BuildError::File { path: folder, source })?;
     let parts = Parts {
         device: config.device.clone(),
         lines: config.lines.clone(),

@@ -23,6 +23,9 @@ pub struct State {
     pub snapshot_events: u64,
     /// … or after this long.
     pub snapshot_every: HumanDuration,
+    /// Disk for packages: what is committed, the one before it and one on its way. A release that does not fit beside
+    /// what is there is not downloaded. Unset: what the disk has, but for a reserve of 16 MiB.
+    pub packages: Option<ByteSize>,
 }
 
 impl Default for State {
@@ -35,6 +38,7 @@ impl Default for State {
             retain_events: 500_000,
             snapshot_events: 4096,
             snapshot_every: HumanDuration(Duration::from_secs(10)),
+            packages: None,
         }
     }
 }

@@ -7,6 +7,7 @@
 mod records;
 mod tables;
 mod batching;
+mod create;
 mod outbox;
 mod commit;
 #[cfg(any(test, feature = "simulation"))]
@@ -20,7 +21,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use redb::{Builder, Database, ReadTransaction, StorageBackend, WriteTransaction};
 use tokio::sync::watch;
-use tributary_process::disk::{Disk, RealDisk, folder_of};
+use tributary_process::disk::RealDisk;
 use tributary_wire::{Incarnation, Micros};
 
 pub use batching::{BatchLimits, OpenBatch};
@@ -254,10 +255,9 @@ fn open_database(location: &Location, cache_bytes: usize) -> Result<Database, St
     builder.set_cache_size(cache_bytes);
     match location {
         Location::File(path) => {
-            let database = builder.create(path).map_err(|error| open(error.into()))?;
-            // redb syncs what is in the file; that the file is there at all after a power cut is its folder's matter.
-            RealDisk.sync_folder(folder_of(path)).map_err(|error| open(redb::Error::Io(error)))?;
-            Ok(database)
+            let create = |builder: &Builder, path: &Path| builder.create(path).map_err(redb::Error::from);
+            create::make_if_missing(&RealDisk, path, &builder, create).map_err(open)?;
+            create(&builder, path).map_err(open)
         }
         Location::Backend(backend) => {
             let backend = backend().map_err(|error| open(error.into()))?;

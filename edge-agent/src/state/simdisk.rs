@@ -3,23 +3,25 @@
 use std::io;
 use std::path::Path;
 
-use redb::StorageBackend;
-use tributary_process::disk::{Disk, SimFile};
+use redb::{Builder, StorageBackend};
+use tributary_process::disk::SimFile;
+
+use super::create::make_if_missing;
 
 pub use tributary_process::disk::SimDisk;
 
 /// Where the state lies on a simulated disk.
 const STATE: &str = "/state.redb";
 
-/// Opens the state of this disk for redb; it fails for ever after the next [`SimDisk::crash`].
+/// Opens the state of this disk for redb, or makes it; it fails for ever after the next [`SimDisk::crash`].
 pub fn backend(disk: &SimDisk) -> io::Result<SimBackend> {
     let path = Path::new(STATE);
-    let is_new = matches!(disk.length(path), Err(error) if error.kind() == io::ErrorKind::NotFound);
-    let file = disk.file(path)?;
-    if is_new {
-        disk.sync_folder(Path::new("/"))?;
-    }
-    Ok(SimBackend(file))
+    let create = |builder: &Builder, path: &Path| {
+        let file = disk.file(path).map_err(redb::Error::Io)?;
+        builder.create_with_backend(SimBackend(file)).map_err(redb::Error::from)
+    };
+    make_if_missing(disk, path, &Builder::new(), create).map_err(io::Error::other)?;
+    Ok(SimBackend(disk.file(path)?))
 }
 
 /// One power cycle's handle to the state on a [`SimDisk`].

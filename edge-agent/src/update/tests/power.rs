@@ -84,14 +84,16 @@ struct Powered {
 
 impl Powered {
     /// Starts, or says what kept it from starting.
-    fn start(rig: &Rig, disk: &SimDisk, endpoint: Endpoint, events: u64) -> Result<Self, String> {
+    fn start(rig: &Rig, disk: &SimDisk, hub: &hub::Hub, events: u64) -> Result<Self, String> {
         let bound = disk.until_crash();
         let backend = bound.clone();
         let store = Store::open_with(move || simdisk::backend(&backend), StoreOptions::default());
         let store = Arc::new(store.map_err(|error| crate::words::in_words(&error))?);
         let files = PackageFiles::open_on(Arc::new(bound), "/packages".into(), None).map_err(|it| it.to_string())?;
         let running = rig.start_on(store);
-        let parts = Parts { files, ..parts(rig, &running, endpoint) };
+        let mut parts = Parts { files, ..parts(rig, &running, hub.endpoint()) };
+        let opened = trust(Some(&hub.root()), parts.hub.clone(), &running, parts.time.clone());
+        parts.trust = running.runtime.block_on(opened);
         match running.runtime.block_on(Updates::build(parts)) {
             Ok((updates, handle)) => {
                 let task = running.runtime.spawn(updates.run(Shutdown::new()));
@@ -174,7 +176,7 @@ fn the_power_is_cut_after_every_operation_and_a_model_that_works_serves_at_once_
     let (mut story, end) = (Story::new(), STORY.len());
     let disk = SimDisk::new();
     disk.keep_journal();
-    let mut life = Powered::start(&rig, &disk, story.hub.endpoint(), 0).unwrap();
+    let mut life = Powered::start(&rig, &disk, &story.hub, 0).unwrap();
     // Which chapter the hub was in after how many operations.
     let mut chapters = vec![(0, 0)];
     life.tell(&mut story, end, "the story", &mut |story| {
@@ -203,7 +205,7 @@ fn the_power_is_cut_after_every_operation_and_a_model_that_works_serves_at_once_
         if point % SEEDS == 1 {
             // The power fails again while the device comes up or goes on.
             disk.fail_after(seed * 7 % 80);
-            match Powered::start(&rig, &disk, story.hub.endpoint(), 500) {
+            match Powered::start(&rig, &disk, &story.hub, 500) {
                 Ok(mut life) => {
                     life.tell(&mut story, end, &what, &mut |_| ());
                     life.cut(Some(seed + 1));
@@ -213,7 +215,7 @@ fn the_power_is_cut_after_every_operation_and_a_model_that_works_serves_at_once_
             twice += 1;
             story.chapter = story.chapter.min(end - 1);
         }
-        let mut life = Powered::start(&rig, &disk, story.hub.endpoint(), 1000)
+        let mut life = Powered::start(&rig, &disk, &story.hub, 1000)
             .unwrap_or_else(|error| panic!("{what}: does not start: {error}"));
         life.answers(&what);
         // A version is there for good once its chapter has ended.
@@ -235,7 +237,7 @@ fn a_bit_that_flips_in_the_committed_package_brings_the_previous_one_back_until_
     let rig = rig();
     let mut story = Story::new();
     let disk = SimDisk::new();
-    let mut life = Powered::start(&rig, &disk, story.hub.endpoint(), 0).unwrap();
+    let mut life = Powered::start(&rig, &disk, &story.hub, 0).unwrap();
     life.tell(&mut story, 2, "the first chapters", &mut |_| ());
     assert_eq!(life.committed(), Some(2));
     life.cut(None);
@@ -243,7 +245,7 @@ fn a_bit_that_flips_in_the_committed_package_brings_the_previous_one_back_until_
     disk.rot(&files.path(&story.releases[1].sha256), 4000).unwrap();
 
     // At once the previous one answers, and the report says why.
-    let mut life = Powered::start(&rig, &disk, story.hub.endpoint(), 500).unwrap();
+    let mut life = Powered::start(&rig, &disk, &story.hub, 500).unwrap();
     life.answers("after the bit flipped");
     assert_eq!((life.serving(), life.committed()), (Some(1), Some(1)));
     assert!(life.line().error.unwrap().contains("has hash"), "{:?}", life.line());
