@@ -193,7 +193,10 @@ impl Updates {
     fn fetch(&mut self, index: usize, release: ReleaseRef) {
         let record = self.lines[index].updater.record();
         // Checked before it was committed, and its hash is in the durable record.
-        let known = [&record.committed, &record.previous].into_iter().flatten().any(|it| it.sha256 == release.sha256);
+        let known = [&record.committed, &record.previous, &record.lost]
+            .into_iter()
+            .flatten()
+            .any(|it| it.sha256 == release.sha256);
         let fetcher = Fetcher {
             origins: self.parts.origins.clone(),
             trust: self.parts.trust.clone(),
