@@ -93,7 +93,7 @@ impl Powered {
         let running = rig.start_on(store);
         let mut parts = Parts { files, ..parts(rig, &running, hub.endpoint()) };
         let root = hub.root();
-        let opened = trust(Some(&root), parts.hub.clone(), &running, parts.time.clone());
+        let opened = trust(Some(&root), &parts.origins, &running, parts.time.clone());
         parts.trust = running.runtime.block_on(opened);
         match running.runtime.block_on(Updates::build(parts)) {
             Ok((updates, handle)) => {
