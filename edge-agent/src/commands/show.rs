@@ -107,6 +107,7 @@ pub(super) fn status(status: &Value) -> String {
             row(&mut out, "", &format!("error: {}", text(&line["error"])));
         }
     }
+    downloads(&mut out, &status["download"]);
     for node in list(&status["nodes"]) {
         row(&mut out, "node", &describe_node(node));
     }
@@ -173,6 +174,22 @@ fn hub(out: &mut String, hub: &Value) {
     }
     if !hub["audit_problem"].is_null() {
         row(out, "", &text(&hub["audit_problem"]));
+    }
+}
+
+/// Files on their way: how far, from where, waiting for what; and whoever failed to give one.
+fn downloads(out: &mut String, downloads: &Value) {
+    for file in list(&downloads["under_way"]) {
+        let (bytes, of) = (file["bytes"].as_u64().unwrap_or(0), file["of"].as_u64().unwrap_or(0));
+        let share = (bytes * 100).checked_div(of).unwrap_or(0);
+        row(out, "download", &format!("{bytes} of {of} bytes ({share} %) from {}", text(&file["from"])));
+        row(out, "", &text(&file["path"]));
+        if !file["waits_for"].is_null() {
+            row(out, "", &format!("waits for {}", text(&file["waits_for"])));
+        }
+    }
+    for (origin, why) in downloads["failures"].as_object().into_iter().flatten() {
+        row(out, "origin", &format!("{origin} failed: {}", text(why)));
     }
 }
 
@@ -251,6 +268,8 @@ mod tests {
             "lines": [{"line": "card-fraud", "role": "primary", "state": "RolledBack", "committed": 1,
                 "undone": {"version": 2, "why": long}, "error": long}],
             "events": {"accepted": 12, "waiting": 0, "watermark": null, "refused": {"future": 2, "malformed": 0}},
+            "download": {"under_way": [{"path": "targets/models/fraud/x.v2.tpk", "bytes": 250, "of": 1000, "from": "quic",
+                "waits_for": "its hours, which begin at 22:00"}], "failures": {"https://m.example": long}},
             "outbox": {"batches": 1, "bytes": 2, "dropped_records": 0}, "memory_bytes": 1048576,
         }));
         assert!(shown.lines().all(|line| line.chars().count() <= WIDTH), "{shown}");
@@ -262,6 +281,9 @@ mod tests {
             "  7:0b0b",
             "fallback",
             "RolledBack, committed 1",
+            "250 of 1000 bytes (25 %) from quic",
+            "waits for its hours",
+            "https://m.example failed",
             "2 refused: future",
             "1.0 MiB",
         ] {

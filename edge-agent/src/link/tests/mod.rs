@@ -26,6 +26,7 @@ use crate::update::tests::{device_id, parts};
 struct Device {
     running: Running,
     status: Arc<LinkStatus>,
+    files: super::FileStreams,
     shutdown: Shutdown,
     tasks: Vec<JoinHandle<()>>,
     _rig: Rig,
@@ -46,8 +47,9 @@ impl Device {
         let nowhere = "http://127.0.0.1:9".parse().unwrap();
         let (updates, handle) = runtime.block_on(Updates::build(parts(&rig, &running, nowhere))).unwrap();
         let quick = |millis| HumanDuration(Duration::from_millis(millis));
+        let files = super::FileStreams::default();
         let link = Link {
-            files: super::FileStreams::default(),
+            files: files.clone(),
             orders: crate::orders::Handle::nobody(),
             device: device_id(),
             way,
@@ -62,7 +64,7 @@ impl Device {
         };
         let tasks =
             vec![runtime.spawn(super::run(link, shutdown.clone())), runtime.spawn(updates.run(shutdown.clone()))];
-        Self { running, status, shutdown, tasks, _rig: rig }
+        Self { running, status, files, shutdown, tasks, _rig: rig }
     }
 
     fn outbox(&self) -> u64 {
@@ -110,8 +112,7 @@ fn ack(batches: &[(StreamName, Incarnation, SequenceNumber)]) -> Vec<u8> {
 }
 
 fn report(payload: &[u8]) -> ReportV1 {
-    let report = Report::decode(payload).unwrap().base().clone();
-    report
+    Report::decode(payload).unwrap().base().clone()
 }
 
 #[test]

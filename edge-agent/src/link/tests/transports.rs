@@ -71,6 +71,10 @@ fn quic_is_preferred_and_carries_batches_and_acknowledgements() {
     let view = device.status.view();
     assert_eq!((view.transport, view.failures.len(), view.next_probe), (Some("quic"), 0, None));
     assert!(view.since.is_some());
+    // Files may come beside it for as long as it stands.
+    assert!(device.files.are_open());
+    hub.broker.cut();
+    runtime.block_on(device.until("no connection", |device| !device.files.are_open()));
     device.stop(&runtime);
 }
 
