@@ -3,7 +3,7 @@
 //! The hub that ships the package is stopped before anything is measured: on a real device it is elsewhere, and its work
 //! would be charged to the agent.
 
-mod ship;
+pub(crate) mod ship;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -142,7 +142,7 @@ fn each<'a>(
 }
 
 /// A payment as an application would tell the agent of it.
-fn body(payment: &Transaction) -> String {
+pub(crate) fn body(payment: &Transaction) -> String {
     let event = json!({
         "id": payment.event_id(),
         "time": payment.time,

@@ -14,4 +14,5 @@ pub mod agent;
 pub mod ingest;
 pub mod gateway;
 pub mod inference;
+pub mod update;
 pub mod size;

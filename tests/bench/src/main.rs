@@ -8,11 +8,11 @@ use serde::Serialize;
 use tributary_bench::machine::Machine;
 use tributary_bench::peer::Python;
 use tributary_bench::programs::Programs;
-use tributary_bench::{agent, gateway, inference, ingest, machine, replay, size};
+use tributary_bench::{agent, gateway, inference, ingest, machine, replay, size, update};
 
 /// Measures and prints figures beside a peer's, from the same session on the same machine.
 ///
-/// `agent`, `ingest` and `size` start the real programs, which lie beside this one after
+/// `agent`, `ingest`, `update` and `size` start the real programs, which lie beside this one after
 /// `cargo build --release -p edge-agent -p cloud-hub`. Peers are Python packages: polars, duckdb, numpy,
 /// onnxruntime, pyarrow; and for `gateway` mosquitto. One that is missing is named.
 #[derive(Debug, Parser)]
@@ -36,6 +36,9 @@ struct Cli {
     /// Observations of `ingest`
     #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     rows: u64,
+    /// Agents of the large fleet of `update`
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u64).range(2..=1_000))]
+    devices: u64,
     /// Interpreter of the peers
     #[arg(long, value_name = "PROGRAM", default_value = "python3")]
     python: String,
@@ -61,6 +64,8 @@ enum What {
     Gateway,
     /// One prediction on one thread, beside onnxruntime
     Inference,
+    /// From publishing to serving on one agent and on many under load, and telemetry beside a large file
+    Update,
     /// Both programs, on disk and in idle memory
     Size,
     /// The hub's gateway, for `gateway`
@@ -80,6 +85,7 @@ struct Report {
     agent: Option<agent::Report>,
     ingest: Option<ingest::Report>,
     gateway: Option<gateway::Report>,
+    update: Option<update::Report>,
 }
 
 #[tokio::main]
@@ -90,7 +96,7 @@ async fn main() -> anyhow::Result<()> {
         return if gateway { gateway::serve::gateway(folder).await } else { gateway::serve::rumqttd(folder).await };
     }
     let wanted = |what| cli.what == What::All || cli.what == what;
-    if wanted(What::Gateway) {
+    if wanted(What::Gateway) || wanted(What::Update) {
         machine::raise_file_limit()?;
     }
     let python = Python::new(&cli.python);
@@ -100,13 +106,21 @@ async fn main() -> anyhow::Result<()> {
         std::fs::create_dir(&folder)?;
         Ok(folder)
     };
-    let processes = [What::Size, What::Agent, What::Ingest].into_iter().any(wanted);
+    let processes = [What::Size, What::Agent, What::Ingest, What::Update].into_iter().any(wanted);
     // A missing program is told before anything else takes its minutes.
     let programs = processes.then(|| Programs::find(cli.programs.clone())).transpose()?;
     let machine = Machine::look();
     print!("{}", machine.table());
-    let mut report =
-        Report { machine, size: None, inference: None, replay: None, agent: None, ingest: None, gateway: None };
+    let mut report = Report {
+        machine,
+        size: None,
+        inference: None,
+        replay: None,
+        agent: None,
+        ingest: None,
+        gateway: None,
+        update: None,
+    };
     if let Some(programs) = programs.as_ref().filter(|_| wanted(What::Size)) {
         let figures = size::measure(programs, &folder("size")?).await.context("size")?;
         print!("\n{}", size::table(report.size.insert(figures)));
@@ -131,6 +145,10 @@ async fn main() -> anyhow::Result<()> {
     if wanted(What::Gateway) {
         let figures = gateway::measure(cli.rounds as usize, &folder("gateway")?).await.context("gateway")?;
         print!("\n{}", gateway::table(report.gateway.insert(figures)));
+    }
+    if let Some(programs) = programs.as_ref().filter(|_| wanted(What::Update)) {
+        let figures = update::measure(programs, cli.devices as usize, &folder("update")?).await.context("update")?;
+        print!("\n{}", update::table(report.update.insert(figures)));
     }
     if let Some(path) = &cli.json {
         let text = serde_json::to_string_pretty(&report)?;

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
+use hyper::Method;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tributary_process::http::{AUTHORIZATION, Client, Endpoint};
 use tributary_process::resources::{Memory, memory_of_process};
 
@@ -43,7 +44,8 @@ impl Programs {
         self.folder.join(name)
     }
 
-    /// Starts a hub in `folder` on free ports and waits until it answers.
+    /// Starts a hub in `folder` on free ports, waits until it answers, and gives it a signed repository whose line it
+    /// signs by itself.
     pub async fn hub(&self, folder: &Path) -> anyhow::Result<Hub> {
         let data = folder.join("hub");
         let config = HubConfig {
@@ -55,39 +57,59 @@ impl Programs {
         let mut process = Process::start("hub", &self.path("cloud-hub"), folder, &["serve", "--config", &file])?;
         let addresses = data.join("addresses.json");
         let read = async || -> anyhow::Result<Hub_> { Ok(serde_json::from_slice(&std::fs::read(&addresses)?)?) };
-        let Hub_ { http, mqtt } = process.until("the hub wrote its addresses", read).await?;
+        let Hub_ { http, https, mqtt } = process.until("the hub wrote its addresses", read).await?;
         let api = Client::new(format!("http://{http}").parse().map_err(anyhow::Error::msg)?);
         process.until("the hub answers", async || Ok(api.get::<Value>("/api/v1/health").await?)).await?;
         let token = std::fs::read_to_string(data.join("keys").join("admin.token")).context("the hub's first token")?;
+        let keys = data.join("keys").join("admin.token");
+        let mut init = Command::new(self.path("cloud-hub"));
+        init.args(["keys", "init", "--line", LINE, "--hub", &format!("http://{http}"), "--token-file"]).arg(&keys);
+        ran("keys init", init.arg("--out").arg(folder.join("offline-keys")))?;
         let bearer = format!("Bearer {}", token.trim()).parse().context("the hub's first token")?;
         let api = api.with_header(AUTHORIZATION, bearer);
-        Ok(Hub { process, api, http, mqtt, data })
+        let authority = data.join("identity").join("authority.pem");
+        Ok(Hub { process, api, https: format!("https://{https}"), authority, mqtt, data })
     }
 
-    /// Starts an agent in `folder` and waits until it answers.
+    /// Enrols an agent in `folder`, starts it and waits until it answers.
     pub async fn agent(&self, folder: &Path, hub: &Hub) -> anyhow::Result<Agent> {
+        let token = hub.enrolment_token(folder, 1).await?;
+        let mut agent = self.begin_agent(folder, hub, "edge-1", &token)?;
+        agent.answers().await?;
+        Ok(agent)
+    }
+
+    /// Enrols an agent and starts it, with all that is its own in a folder of its name.
+    pub fn begin_agent(&self, folder: &Path, hub: &Hub, device: &str, token: &Path) -> anyhow::Result<Agent> {
+        let folder = folder.join(device);
+        std::fs::create_dir_all(&folder)?;
         let state_dir = folder.join("agent");
         let view = folder.join("view.toml");
         std::fs::write(&view, tributary_fraud::VIEW_TOML)?;
         let config = AgentConfig {
-            device: "edge-1",
+            device,
             state_dir: state_dir.clone(),
             lines: [LINE],
             view,
-            hub: HubAddress {
-                insecure_plain_mqtt: hub.mqtt.clone(),
-                insecure_plain_http: format!("http://{}", hub.http),
-            },
-            trust: Trust { keys: hub.data.join("keys").join("trust.json") },
+            hub: HubAddress { url: &hub.https },
             sources: Sources { api: TimeRules { time: "replay" } },
         };
-        let file = write(folder, "agent", &config)?;
-        let mut process = Process::start("agent", &self.path("edge-agent"), folder, &["run", "--config", &file])?;
+        let file = write(&folder, "agent", &config)?;
+        let mut enrol = Command::new(self.path("edge-agent"));
+        ran("enroll", enrol.args(["enroll", "--config", &file, "--token-file"]).arg(token))?;
+        let process = Process::start("agent", &self.path("edge-agent"), &folder, &["run", "--config", &file])?;
         let socket = state_dir.join("agent.sock");
         let local = Client::new(Endpoint::Unix(socket.clone())).with_timeout(PATIENCE);
-        process.until("the agent answers", async || Ok(local.get::<Value>("/v1/status").await?)).await?;
         Ok(Agent { process, local, socket })
     }
+}
+
+/// Runs a program to its end.
+fn ran(what: &str, command: &mut Command) -> anyhow::Result<()> {
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("start {what}"))?;
+    let words = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{what} ended with {}:\n{}", output.status, words.trim());
+    Ok(())
 }
 
 /// A running hub.
@@ -97,8 +119,10 @@ pub struct Hub {
     pub process: Process,
     /// Its web API.
     pub api: Client,
-    http: String,
-    /// Where devices connect.
+    https: String,
+    /// Certificate of its authority.
+    pub authority: PathBuf,
+    /// Where devices connect without encryption.
     pub mqtt: String,
     /// Where its data lies.
     pub data: PathBuf,
@@ -107,6 +131,7 @@ pub struct Hub {
 #[derive(serde::Deserialize)]
 struct Hub_ {
     http: String,
+    https: String,
     mqtt: String,
 }
 
@@ -119,6 +144,27 @@ pub struct Agent {
     pub local: Client,
     /// Path of its Unix socket.
     pub socket: PathBuf,
+}
+
+impl Hub {
+    /// A file with a token that so many devices may enrol with.
+    pub async fn enrolment_token(&self, folder: &Path, uses: usize) -> anyhow::Result<PathBuf> {
+        let wanted = json!({ "group": "bench", "uses": uses, "lifetime": "1h" });
+        let made: Value = self.api.call(Method::POST, "/api/v1/enrolment-tokens", &wanted).await?;
+        let path = folder.join("enrolment-token");
+        let token = made["token"].as_str().context("the hub's answer holds no token")?;
+        tributary_process::durable::write_private(&path, token.as_bytes())?;
+        Ok(path)
+    }
+}
+
+impl Agent {
+    /// Waits until its local API answers.
+    pub async fn answers(&mut self) -> anyhow::Result<()> {
+        let local = &self.local;
+        self.process.until("the agent answers", async || Ok(local.get::<Value>("/v1/status").await?)).await?;
+        Ok(())
+    }
 }
 
 /// A process that is killed when this is dropped.
@@ -219,25 +265,18 @@ struct Plain {
 }
 
 #[derive(Serialize)]
-struct AgentConfig {
-    device: &'static str,
+struct AgentConfig<'a> {
+    device: &'a str,
     state_dir: PathBuf,
     lines: [&'static str; 1],
     view: PathBuf,
-    hub: HubAddress,
-    trust: Trust,
+    hub: HubAddress<'a>,
     sources: Sources,
 }
 
 #[derive(Serialize)]
-struct HubAddress {
-    insecure_plain_mqtt: String,
-    insecure_plain_http: String,
-}
-
-#[derive(Serialize)]
-struct Trust {
-    keys: PathBuf,
+struct HubAddress<'a> {
+    url: &'a str,
 }
 
 #[derive(Serialize)]
