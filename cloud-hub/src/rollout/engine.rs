@@ -172,7 +172,8 @@ pub async fn carry_out(
                 return Err(RolloutError::Primary { line });
             }
             let holders = assignments::wishes(catalog, &line, &role).await?;
-            stored.rollout.end(holders.into_keys(), reason, now).map(|()| "ended")
+            stored.rollout.end(holders.into_keys(), reason, now);
+            Ok("ended")
         }
     }?;
     store::update(catalog, &mut stored, now).await?;

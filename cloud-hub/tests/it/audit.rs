@@ -58,8 +58,19 @@ fn example(operation: &str, known: &BTreeMap<&str, Value>) -> Option<Example> {
         "POST /datasets" => json_example("/datasets", json!({"line": "card-fraud"})),
         "POST /runs" => json_example("/runs", json!({"line": "card-fraud"})),
         "POST /runs/{run}/cancel" => json_example(format!("/runs/{}/cancel", id("POST /runs", "id")), Value::Null),
-        "POST /rollouts" => json_example("/rollouts", json!({"line": "card-fraud", "version": 1})),
-        "POST /rollouts/{rollout}/pause" | "POST /rollouts/{rollout}/resume" | "POST /rollouts/{rollout}/abort" => {
+        "POST /rollouts" => json_example(
+            "/rollouts",
+            json!({"line": "card-fraud", "version": 1, "role": "challenger-b", "share": 100, "selector": "site=lyon"}),
+        ),
+        "POST /rollouts/{rollout}/share" => {
+            let path = format!("/rollouts/{}/share", id("POST /rollouts", "id"));
+            json_example(path, json!({"share": 200, "reason": "tried"}))
+        }
+        "PUT /flags/{key}" => json_example("/flags/new-form", json!({"value": "on", "selector": "site=lyon"})),
+        "POST /rollouts/{rollout}/pause"
+        | "POST /rollouts/{rollout}/resume"
+        | "POST /rollouts/{rollout}/abort"
+        | "POST /rollouts/{rollout}/end" => {
             let verb = operation.rsplit('/').next().unwrap();
             json_example(format!("/rollouts/{}/{verb}", id("POST /rollouts", "id")), json!({"reason": "tried"}))
         }
@@ -83,13 +94,15 @@ fn example(operation: &str, known: &BTreeMap<&str, Value>) -> Option<Example> {
 }
 
 /// Operations that need what others have made, in this order; all others in between.
-const LAST: [&str; 9] = [
+const LAST: [&str; 11] = [
     "POST /lines/{line}/versions/{version}/publish",
     "PUT /lines/{line}/aliases/{alias}",
     "POST /rollouts",
     "POST /rollouts/{rollout}/pause",
     "POST /rollouts/{rollout}/resume",
+    "POST /rollouts/{rollout}/share",
     "POST /rollouts/{rollout}/abort",
+    "POST /rollouts/{rollout}/end",
     "DELETE /devices/{device}/commands/{command}",
     "POST /devices/{device}/revoke",
     "POST /devices/{device}/allow-enrolment",

@@ -11,8 +11,9 @@ use serde_json::{Value, json};
 use tributary_release::{Installed, Standing, VerifyingKeys, digest, verify_assignment};
 use tributary_wire::topic::{Channel, Topic};
 use tributary_wire::{
-    AssignmentV1, ClockState, DeviceId, Generation, Health, Incarnation, LineName, LineReport, Micros, PackageRef,
-    Report, ReportV1, Resources, Role, SignedAssignment, Stamp, TrialReport, UpdaterState, VersionNumber,
+    AssignmentV1, ClockState, DeviceId, Generation, Health, Incarnation, LineName, LineReport, MetadataVersions,
+    Micros, PackageRef, Report, ReportV1, ReportV2, Resources, Role, SignedAssignment, Stamp, TrialReport, Unfit,
+    UpdaterState, VersionNumber,
 };
 
 use crate::support::{TestHub, package};
@@ -25,8 +26,10 @@ struct Simulated {
     accepted: Option<AssignmentV1>,
     committed: Option<PackageRef>,
     undone: Option<(PackageRef, String)>,
-    /// Version that it cannot run.
+    /// Version that fails its trial.
     bad: u32,
+    /// It cannot run anything.
+    poor: bool,
     log: Arc<Mutex<Vec<(DeviceId, AssignmentV1)>>>,
 }
 
@@ -45,11 +48,11 @@ impl Simulated {
             engine: "tract".to_owned(),
             trial: TrialReport { predictions: 5_000 * self.number, ..TrialReport::default() },
         };
-        Report::V1(ReportV1 {
+        let base = ReportV1 {
             number: self.number,
             incarnation: Incarnation(1),
             stamp: Stamp { boot: 1, monotonic: 0, wall: Micros(0), clock: ClockState::Unsynchronised },
-            reads: 1,
+            reads: 3,
             agent: "test".to_owned(),
             labels: Vec::new(),
             generation: self.accepted.as_ref().map_or(Generation(0), |assignment| assignment.generation),
@@ -58,8 +61,19 @@ impl Simulated {
             snapshot: None,
             health: Health { ok: true, ..Health::default() },
             resources: Resources::default(),
-        })
-        .encode()
+        };
+        if self.accepted.is_none() {
+            return Report::V1(base).encode();
+        }
+        let metadata = Some(MetadataVersions { root: 1, timestamp: 9, snapshot: 8, targets: 2 });
+        let unfit = Unfit {
+            line: LineName::new("card-fraud").unwrap(),
+            role: Role::primary(),
+            package: PackageRef { version: VersionNumber(1), sha256: digest(&package("card-fraud", 1)) },
+            reasons: vec!["it needs engine gpu; here are tract".to_owned()],
+        };
+        let unfit = if self.poor { vec![unfit] } else { Vec::new() };
+        Report::V2(ReportV2 { base, metadata, unfit }).encode()
     }
 
     /// Checks an assignment as a real device does and carries it out.
@@ -74,9 +88,12 @@ impl Simulated {
         // The same one may come again; a device shrugs at it.
         let Ok(opened) = verify_assignment(&self.keys, &standing, &signed) else { return };
         let assignment = opened.desired().clone();
-        let wish = assignment.lines[0].release.clone();
+        let own = assignment.lines.iter().find(|wish| wish.role == Role::primary()).unwrap();
+        let wish = own.release.clone();
         let wanted = PackageRef { version: wish.version, sha256: wish.sha256 };
-        if wish.version == VersionNumber(self.bad) {
+        if self.poor {
+            self.committed = None;
+        } else if wish.version == VersionNumber(self.bad) {
             self.undone = Some((wanted, "its outputs were out of bounds".to_owned()));
         } else {
             (self.committed, self.undone) = (Some(wanted), None);
@@ -115,8 +132,13 @@ impl Simulated {
 
 type Log = Arc<Mutex<Vec<(DeviceId, AssignmentV1)>>>;
 
-/// A hub with published versions 1 and 2, and three devices that cannot run version `bad`.
+/// A hub with published versions 1 and 2, and three devices on which version `bad` fails.
 async fn fleet(bad: u32) -> (TestHub, Log) {
+    fleet_with(bad, &[]).await
+}
+
+/// … of which some cannot run anything.
+async fn fleet_with(bad: u32, poor: &[u32]) -> (TestHub, Log) {
     let hub = TestHub::start().await;
     hub.line(json!({})).await;
     for version in 1..=2 {
@@ -131,7 +153,8 @@ async fn fleet(bad: u32) -> (TestHub, Log) {
     for number in 1..=3 {
         let device = DeviceId::new(&format!("edge-{number}")).unwrap();
         let (keys, log) = (keys.clone(), log.clone());
-        let simulated = Simulated { device, keys, number: 0, accepted: None, committed: None, undone: None, bad, log };
+        let (poor, number, accepted) = (poor.contains(&number), 0, None);
+        let simulated = Simulated { device, keys, number, accepted, committed: None, undone: None, bad, poor, log };
         tokio::spawn(simulated.live(port));
     }
     hub.until("/devices", |devices| {
@@ -226,6 +249,62 @@ async fn an_operator_pauses_resumes_and_aborts_and_is_told_when_that_makes_no_se
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_cannot_run_the_release_is_shown_with_what_it_lacks_and_the_others_go_on() {
+    let (hub, _) = fleet_with(9, &[2]).await;
+    let id = begin(&hub, 1, json!([100])).await;
+    let done = hub.until(&format!("/rollouts/{id}"), |rollout| rollout["state"] == "completed").await;
+    assert_eq!(done["unfit"], 1, "{done:#}");
+    let poor = done["members"].as_array().unwrap().iter().find(|member| member["device"] == "edge-2").unwrap();
+    assert_eq!((&poor["state"], &poor["detail"]), (&json!("unfit"), &json!("it needs engine gpu; here are tract")));
+    let device = hub.get("/devices/edge-2").await.1;
+    assert_eq!(device["metadata"], json!({"root": 1, "timestamp": 9, "snapshot": 8, "targets": 2}));
+    let reasons = json!(["it needs engine gpu; here are tract"]);
+    let lack = json!({"line": "card-fraud", "role": "primary", "version": 1, "reasons": reasons});
+    assert_eq!(device["unfit"], json!([lack]));
+    let metrics = hub.send(Method::GET, "/metrics", "", "").await;
+    let metrics = String::from_utf8(metrics.body.to_vec()).unwrap();
+    assert!(metrics.contains("hub_unfit_devices{line=\"card-fraud\",role=\"primary\"} 1"), "{metrics}");
+    hub.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_challenger_and_a_flag_reach_devices_by_newer_assignments_and_leave_them_again() {
+    let (hub, log) = fleet(9).await;
+    let first = begin(&hub, 1, json!([100])).await;
+    hub.until(&format!("/rollouts/{first}"), |rollout| rollout["state"] == "completed").await;
+    let body = json!({"line": "card-fraud", "version": 2, "role": "challenger-b", "share": 250,
+                      "policy": {"strategy": "all"}});
+    let begun = hub.ok(Method::POST, "/rollouts", body).await;
+    assert_eq!((&begun["role"], &begun["share"]), (&json!("challenger-b"), &json!(250)));
+    let newest = |device: &str| {
+        let log = log.lock().unwrap();
+        log.iter().rev().find(|(it, _)| it.as_str() == device).map(|(_, assignment)| assignment.clone()).unwrap()
+    };
+    let roles = |device: &str| newest(device).lines.iter().map(|wish| wish.role.to_string()).collect::<Vec<_>>();
+    until(|| roles("edge-3") == ["challenger-b", "primary"]).await;
+    let path = format!("/rollouts/{}", begun["id"]);
+    let shared = hub.ok(Method::POST, &format!("{path}/share"), json!({"share": 500})).await;
+    assert_eq!(shared["share"], 500);
+    hub.ok(Method::PUT, "/flags/new-form", json!({"value": "on", "device": "edge-3"})).await;
+    until(|| newest("edge-3").flags == [("new-form".to_owned(), "on".to_owned())]).await;
+    assert_eq!(hub.get("/devices/edge-3").await.1["flags"], json!({"new-form": "on"}));
+    assert!(newest("edge-1").flags.is_empty());
+    hub.ok(Method::POST, &format!("{path}/end"), json!({"reason": "it lost"})).await;
+    until(|| ["edge-1", "edge-2", "edge-3"].iter().all(|device| roles(device) == ["primary"])).await;
+    hub.until(&path, |rollout| rollout["state"] == "stopped").await;
+    hub.stop().await;
+}
+
+/// Waits for what devices are told.
+async fn until(condition: impl Fn() -> bool) {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while !condition() {
+        assert!(std::time::Instant::now() < deadline, "it never came");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_rollout_that_makes_no_sense_is_refused_in_words() {
     let hub = TestHub::start().await;
     hub.line(json!({})).await;
@@ -238,6 +317,21 @@ async fn a_rollout_that_makes_no_sense_is_refused_in_words() {
             "percent",
         ),
         (json!({"line": "card-fraud", "version": 1, "waves": 3}), StatusCode::BAD_REQUEST, "waves"),
+        (
+            json!({"line": "card-fraud", "version": 1, "role": "observer"}),
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "challenger-<name>",
+        ),
+        (
+            json!({"line": "card-fraud", "version": 1, "role": "shadow", "share": 5}),
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "shadow has no share",
+        ),
+        (
+            json!({"line": "card-fraud", "version": 1, "selector": "lyon"}),
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "key=value",
+        ),
     ] {
         let (found, problem) = hub.json(Method::POST, "/rollouts", body).await;
         assert_eq!(found, status, "{problem:#}");

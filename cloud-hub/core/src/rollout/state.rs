@@ -162,21 +162,12 @@ impl Rollout {
 
     /// Takes the role from every device that holds it, also from those that had it before this rollout; the next plan
     /// signs that. The way back leads to nothing.
-    pub fn end(
-        &mut self,
-        holders: impl IntoIterator<Item = DeviceId>,
-        reason: &str,
-        now: Micros,
-    ) -> Result<(), CommandError> {
-        if let RolloutState::Stopping { .. } = self.state {
-            return Err(self.refuse("ended"));
-        }
+    pub fn end(&mut self, holders: impl IntoIterator<Item = DeviceId>, reason: &str, now: Micros) {
         let taken = Taken { wave: 0, at: now, before: None, rolled_back: None };
         for device in holders {
             self.taken.insert(device, taken.clone());
         }
         self.state = RolloutState::Stopping { since: now, reason: reason.to_owned() };
-        Ok(())
     }
 
     /// Gives way to a newer rollout of the same line and role, which now answers for all devices.

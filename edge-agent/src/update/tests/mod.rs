@@ -22,8 +22,8 @@ use tributary_release::{
 };
 use tributary_stats::Reference;
 use tributary_wire::{
-    Assignment, AssignmentV1, AssignmentV2, AuditHead, DeviceId, Generation, LineAssignment, Micros, ReleaseRef, Role,
-    Sha256, SignedAssignment, UpdaterState, VersionNumber,
+    Assignment, AssignmentV1, AssignmentV2, AssignmentV3, AuditHead, ChallengerShare, DeviceId, Generation,
+    LineAssignment, Micros, ReleaseRef, Role, Sha256, SignedAssignment, UpdaterState, VersionNumber,
 };
 
 use super::{Handle, Parts, UpdateConfig, Updates};
@@ -113,6 +113,20 @@ pub(crate) fn audited(generation: u64, release: ReleaseRef, number: u64) -> Sign
     let audit = AuditHead { number, hash: Sha256([number as u8; 32]) };
     let desired = desired(generation, release, false);
     sign_assignment(&key(), &Assignment::V2(AssignmentV2 { desired, audit }))
+}
+
+/// Of the third form, perhaps with a challenger.
+pub(crate) fn third(generation: u64, primary: ReleaseRef, other: Option<ReleaseRef>, share: u16) -> SignedAssignment {
+    let (line, role) = (testing::line(), Role::new("challenger-b").unwrap());
+    let mut desired = desired(generation, primary, false);
+    desired.flags = vec![("new-form".to_owned(), "on".to_owned())];
+    let mut shares = Vec::new();
+    if let Some(release) = other {
+        desired.lines.push(LineAssignment { line: line.clone(), role: role.clone(), release, allow_lower: false });
+        shares.push(ChallengerShare { line, role, per_10_000: share });
+    }
+    let audit = AuditHead { number: generation, hash: Sha256([generation as u8; 32]) };
+    sign_assignment(&key(), &Assignment::V3(AssignmentV3 { desired, audit, snapshot: 1, shares }))
 }
 
 fn desired(generation: u64, release: ReleaseRef, allow_lower: bool) -> AssignmentV1 {

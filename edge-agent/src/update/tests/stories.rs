@@ -1,7 +1,10 @@
-use tributary_release::{Probation, Requirements, SigningKey, sign_assignment};
-use tributary_wire::{Assignment, DeviceId, UpdaterState, VersionNumber};
+use std::time::Duration;
 
-use super::{Device, Handle, Life, PROBATION, assignment, audited, package};
+use tributary_release::{Probation, Requirements, SigningKey, sign_assignment};
+use tributary_wire::{Assignment, DeviceId, Role, UpdaterState, VersionNumber};
+
+use super::{Device, Handle, Life, PROBATION, assignment, audited, package, third};
+use crate::testing;
 
 /// Brings a device to a committed version 1.
 fn committed(device: &Device) -> Life {
@@ -207,5 +210,51 @@ fn a_hub_whose_audit_log_became_shorter_is_found_out_and_obeyed() {
     assert_eq!((life.handle.generation().0, life.handle.problem()), (2, None));
     life.handle.assigned(audited(3, release, 8).encode());
     life.until("a longer log", |handle| handle.audit_problem().is_none());
+    life.stop();
+}
+
+#[test]
+fn a_challenger_answers_once_it_is_committed_and_flags_and_shares_survive_a_restart() {
+    let device = Device::new();
+    let life = committed(&device);
+    assert_eq!((life.handle.hub_reads(), life.handle.flags().len()), (1, 0));
+    let second = device.hub.publish(2, package(2, PROBATION));
+    let signed = third(2, device.hub.publish(1, package(1, PROBATION)), Some(second.clone()), 10_000);
+    let answered_by = |life: &Life, expected: (u32, Option<&str>)| {
+        life.running.runtime.block_on(async {
+            for n in 0..3000 {
+                let answer = life.running.serving.predict(testing::event(1_000_000 + n)).await.unwrap().unwrap();
+                if (answer.version, answer.challenger.as_deref()) == expected {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            panic!("never answered by {expected:?}");
+        });
+    };
+    let challenger = Role::new("challenger-b").unwrap();
+    life.handle.assigned(signed.encode());
+    life.until("the challenger", |handle| {
+        if handle.asks() {
+            handle.assigned(signed.encode());
+        }
+        handle.lines().iter().any(|line| line.role == challenger && line.state == UpdaterState::Committed)
+    });
+    answered_by(&life, (2, Some("challenger-b")));
+    assert_eq!(life.handle.flags()["new-form"], "on");
+    assert_eq!((life.handle.hub_reads(), life.serving()), (3, Some(1)));
+    life.stop();
+
+    let life = device.start();
+    answered_by(&life, (2, Some("challenger-b")));
+    assert_eq!((life.handle.hub_reads(), life.handle.flags()["new-form"].as_str()), (3, "on"));
+    // The role is gone from a newer assignment: the primary answers everybody.
+    life.handle.assigned(third(3, device.hub.publish(1, package(1, PROBATION)), None, 0).encode());
+    life.until("the end of the role", |handle| handle.lines().len() == 1);
+    answered_by(&life, (1, None));
+    // Shares that cannot be are refused, and nothing changes.
+    let over = third(4, device.hub.publish(1, package(1, PROBATION)), Some(second), 10_001);
+    life.handle.assigned(over.encode());
+    life.until("the refusal", |handle| handle.problem().is_some_and(|problem| problem.contains("10001 of 10000")));
     life.stop();
 }
