@@ -108,6 +108,14 @@ pub(super) fn status(status: &Value) -> String {
         }
     }
     downloads(&mut out, &status["download"]);
+    for lack in list(&status["unfit"]) {
+        let [line, role, version] = ["line", "role", "version"].map(|name| text(&lack[name]));
+        let reasons = list(&lack["reasons"]).iter().map(text).collect::<Vec<_>>().join("; ");
+        row(&mut out, "cannot run", &format!("{line} {role} version {version}: {reasons}"));
+    }
+    for (key, value) in status["flags"].as_object().into_iter().flatten() {
+        row(&mut out, "flag", &format!("{key} = {}", text(value)));
+    }
     for node in list(&status["nodes"]) {
         row(&mut out, "node", &describe_node(node));
     }
@@ -267,6 +275,8 @@ mod tests {
                 "audit": {"number": 7, "hash": "0b".repeat(32)}}, "serving": null,
             "lines": [{"line": "card-fraud", "role": "primary", "state": "RolledBack", "committed": 1,
                 "undone": {"version": 2, "why": long}, "error": long}],
+            "unfit": [{"line": "card-fraud", "role": "shadow", "version": 3, "reasons": [long]}],
+            "flags": {"new-form": "on"},
             "events": {"accepted": 12, "waiting": 0, "watermark": null, "refused": {"future": 2, "malformed": 0}},
             "download": {"under_way": [{"path": "targets/models/fraud/x.v2.tpk", "bytes": 250, "of": 1000, "from": "quic",
                 "waits_for": "its hours, which begin at 22:00"}], "failures": {"https://m.example": long}},
@@ -285,6 +295,8 @@ mod tests {
             "waits for its hours",
             "https://m.example failed",
             "2 refused: future",
+            "card-fraud shadow version 3: ",
+            "new-form = on",
             "1.0 MiB",
         ] {
             assert!(shown.contains(words), "{words} in\n{shown}");
