@@ -14,14 +14,14 @@ use tributary_process::clock::{Clock, SystemClock};
 use tributary_process::config::HumanDuration;
 use tributary_process::shutdown::Shutdown;
 use tributary_wire::{
-    Ack, AckV1, Batch, FeatureSnapshot, FeatureSnapshotV1, Generation, Incarnation, Micros, ReleaseRef, Report,
-    ReportV1, SequenceNumber, Sha256, SnapshotNumber, StreamAck, StreamName, VersionNumber,
+    Ack, AckV1, Batch, FeatureSnapshot, FeatureSnapshotV1, Incarnation, Micros, Report, ReportV1, SequenceNumber,
+    SnapshotNumber, StreamAck, StreamName,
 };
 
 use super::{Condition, Link, LinkConfig, LinkStatus, Way};
 use crate::testing::{Rig, Running, event};
 use crate::update::Updates;
-use crate::update::tests::{device_id, parts, third};
+use crate::update::tests::{device_id, parts};
 
 struct Device {
     running: Running,
@@ -184,27 +184,6 @@ async fn until_connected(hub: &mut Broker) -> Heard {
             return heard;
         }
     }
-}
-
-#[test]
-fn the_second_form_of_the_report_goes_to_a_hub_that_has_shown_that_it_knows_it() {
-    let runtime = runtime();
-    let mut hub = runtime.block_on(Broker::bind("127.0.0.1:0"));
-    let device = Device::start(&runtime, &hub.address, 0);
-    let first = Report::decode(&runtime.block_on(hub.published("up/report"))).unwrap();
-    assert!(matches!(first, Report::V1(_)), "{first:?}");
-    let release = ReleaseRef { version: VersionNumber(1), length: 9, sha256: Sha256([1; 32]) };
-    hub.send("v1/d/edge-1/down/assignment", &third(7, release, None, 0).encode());
-    let report = runtime.block_on(async {
-        loop {
-            let report = Report::decode(&hub.published("up/report").await).unwrap();
-            if report.base().generation == Generation(7) {
-                break report;
-            }
-        }
-    });
-    assert!(matches!(report, Report::V2(_)), "{report:?}");
-    device.stop(&runtime);
 }
 
 #[test]
