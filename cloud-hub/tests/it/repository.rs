@@ -94,7 +94,10 @@ async fn the_release_of_an_attended_line_waits_for_a_persons_signature() {
     let file = format!("/repository/targets/{}", hashed_path(&package_path(&line(), VersionNumber(1)), &sha256));
     assert_eq!(hub.get(&file).await.0, StatusCode::NOT_FOUND);
     let (status, refused) = hub.json(Method::POST, "/rollouts", json!({"line": "card-fraud", "version": 1})).await;
-    assert!(status.is_client_error() && refused["detail"].as_str().unwrap().contains("not published"), "{refused}");
+    assert!(
+        status.is_client_error() && refused["detail"].as_str().unwrap().contains("not yet in signed metadata"),
+        "{refused}"
+    );
 
     let draft = draft_line(&mut hub.hub.catalog.reader().acquire().await.unwrap(), &line(), in_a_year()).await.unwrap();
     let unsigned = apply(&hub.hub, std::slice::from_ref(&draft), Applying::default()).await.unwrap_err();
