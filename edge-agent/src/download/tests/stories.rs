@@ -229,3 +229,17 @@ async fn metadata_has_a_limit_is_missing_only_where_a_hub_says_so_and_comes_from
     assert_eq!(hub.paths(), ["/api/v1/repository/metadata/9.root.json"]);
     assert!(matches!(device.mirrors(&[]).small("metadata/timestamp.json", 1).await, Err(DownloadError::NoHub)));
 }
+
+#[tokio::test]
+async fn metadata_that_trickles_is_given_up_and_comes_from_the_next() {
+    let device = Device::new();
+    let slow = Server::plain(&device.file, &[Accident::Trickle]).await;
+    let sound = Server::plain(b"{}", &[]).await;
+    let config =
+        DownloadConfig { metadata_patience: HumanDuration(Duration::from_secs(5)), ..mirrors(&[&slow, &sound]) };
+    let origins = device.origins(config, Web::Nowhere, FileStreams::default());
+    // Fast enough byte by byte, but a whole file of it would take hours.
+    assert_eq!(origins.small("metadata/timestamp.json", 1 << 20).await.unwrap(), Some(b"{}".to_vec()));
+    let why = origins.status().view().failures.into_values().next().unwrap();
+    assert!(why.contains("longer than 5 s"), "{why}");
+}

@@ -56,8 +56,7 @@ impl Hub {
     fn serve(secure: Option<ServerConfig>) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let mut forge = Forge::with_line(testing::line().as_str(), 20);
-        let keys = VerifyingKeys::new([key().verifying_key()]).to_json().into_bytes();
-        forge.files.insert(ASSIGNMENT_KEYS.into(), (keys, None));
+        announce(&mut forge, &key());
         let repository = MemoryRepository::default();
         forge.publish(&repository);
         let shelf = Shelf { forge, repository, packages: HashMap::new(), cuts: Vec::new(), starts: Vec::new() };
@@ -124,6 +123,13 @@ impl Hub {
         shelf.sign();
     }
 
+    /// From now on this is the key of assignments, and no other.
+    pub(super) fn announce(&self, key: &SigningKey) {
+        let mut shelf = self.shelf.lock().unwrap();
+        announce(&mut shelf.forge, key);
+        shelf.sign();
+    }
+
     /// The root of trust.
     pub(super) fn root(&self) -> Vec<u8> {
         let shelf = self.shelf.lock().unwrap();
@@ -145,6 +151,11 @@ impl Shelf {
         self.forge.next();
         self.forge.publish_below(&self.repository);
     }
+}
+
+fn announce(forge: &mut Forge, key: &SigningKey) {
+    let keys = VerifyingKeys::new([key.verifying_key()]).to_json().into_bytes();
+    forge.files.insert(ASSIGNMENT_KEYS.into(), (keys, None));
 }
 
 async fn file(State(shelf): State<Arc<Mutex<Shelf>>>, Path(path): Path<String>) -> Response {

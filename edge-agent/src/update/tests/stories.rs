@@ -114,6 +114,33 @@ fn a_release_that_the_role_of_its_line_has_not_signed_is_not_even_fetched() {
     life.stop();
 }
 
+/// Whoever has the hub's assignment key chooses among what the lines' roles have signed, until the offline keys announce
+/// another one.
+#[test]
+fn a_thief_of_the_assignment_key_installs_nothing_of_his_own_and_is_shut_out_by_the_chain() {
+    let device = Device::new();
+    let life = committed(&device);
+    let his = super::release(9, b"his own package");
+    life.handle.assigned(assignment(2, his, false).encode());
+    life.until_state(UpdaterState::RolledBack, Some(1));
+    let (_, why) = life.handle.lines()[0].undone.clone().unwrap();
+    assert!(why.contains("v9.tpk is not listed"), "{why}");
+    assert_eq!((life.serving(), device.hub.starts().len()), (Some(1), 1));
+
+    let rightful = SigningKey::generate([8; 32]);
+    device.hub.announce(&rightful);
+    let release = device.hub.publish(2, package(2, PROBATION));
+    let inner = assignment(3, release.clone(), false);
+    let inner = Assignment::decode(&inner.payload).unwrap();
+    // Its key is not known yet: the chain is asked, and with the new key comes the end of the old one.
+    life.assign(&sign_assignment(&rightful, &inner));
+    life.until_state(UpdaterState::Committed, Some(2));
+    life.handle.assigned(assignment(4, release, false).encode());
+    life.until("a problem", |handle| handle.problem().is_some_and(|problem| problem.contains("trusted keys")));
+    assert_eq!((life.handle.generation().0, life.serving()), (3, Some(2)));
+    life.stop();
+}
+
 #[test]
 fn another_package_under_an_assigned_version_is_given_up_unfetched() {
     let device = Device::new();
