@@ -257,9 +257,7 @@ impl MetadataFiles for MemoryRepository {
 fn entries(files: &BTreeMap<String, (Vec<u8>, Option<Value>)>) -> Map<String, Value> {
     let entry = |content: &[u8], custom: &Option<Value>| {
         let mut entry = json!({ "length": content.len(), "hashes": { "sha256": digest(content) } });
-        if let Some(custom) = custom {
-            entry["custom"] = custom.clone();
-        }
+        custom.iter().for_each(|custom| entry["custom"] = custom.clone());
         entry
     };
     files.iter().map(|(path, (content, custom))| (path.clone(), entry(content, custom))).collect()
@@ -288,14 +286,14 @@ fn canonical(value: &Value) -> Vec<u8> {
 }
 
 fn signed(kind: &str, version: u64, expires: Micros, fields: Value, keys: &[SigningKey]) -> Vec<u8> {
-    let expires = Micros(expires.0 / 1_000_000 * 1_000_000);
-    let mut value =
-        json!({ "_type": kind, "spec_version": "1.0.34", "version": version, "expires": expires.to_string() });
+    let expires = Micros(expires.0 / 1_000_000 * 1_000_000).to_string();
+    let mut value = json!({ "_type": kind, "spec_version": "1.0.34", "version": version, "expires": expires });
     for (name, field) in fields.as_object().into_iter().flatten() {
         value[name] = field.clone();
     }
     let bytes = canonical(&value);
     let signature = |key: &SigningKey| json!({ "keyid": key_id(key), "sig": crate::key::hex(&key.sign(&bytes)) });
-    let signatures: Vec<Value> = keys.iter().map(signature).collect();
-    serde_json::to_vec(&json!({ "signed": value, "signatures": signatures })).expect("JSON always serialises")
+    let signatures = keys.iter().map(signature).collect();
+    serde_json::to_vec(&json!({ "signed": value, "signatures": Value::Array(signatures) }))
+        .expect("JSON always serialises")
 }
