@@ -46,5 +46,6 @@ pub fn compose(run: &Run, parts: Parts) -> RunSpec {
         decision: training.decision,
         trial: training.trial,
         champion,
+        start: None,
     }
 }

@@ -171,6 +171,14 @@ pub enum TrainError {
         /// What was wrong.
         reason: String,
     },
+    /// The package to start from cannot be read or has another shape.
+    #[error("start {path}: {reason}")]
+    Start {
+        /// The package.
+        path: PathBuf,
+        /// What was wrong.
+        reason: String,
+    },
     /// Writing the package.
     #[error("package: {0}")]
     Package(String),
@@ -184,7 +192,7 @@ impl TrainError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Spec(_) => 2,
-            Self::Dataset(_) | Self::Champion { .. } => 3,
+            Self::Dataset(_) | Self::Champion { .. } | Self::Start { .. } => 3,
             Self::Diverged { .. } | Self::Export { .. } | Self::Graph(_) | Self::Package(_) => 4,
             Self::File { .. } => 5,
             Self::Cancelled => 6,

@@ -15,7 +15,8 @@ use crate::error::TrainError;
 use crate::mlp::Mlp;
 use crate::prepare::Preparation;
 use crate::progress::Step;
-use crate::spec::{ModelSpec, PositiveWeight};
+use crate::spec::{ModelSpec, PositiveWeight, Trained};
+use crate::start::Start;
 
 /// Rows with their truth.
 #[derive(Debug, Clone, Copy)]
@@ -39,26 +40,34 @@ pub struct Fitted {
 /// burn's dropout draws from one generator per process, so two trainings at once would disturb each other's seed.
 static DROPOUT: Mutex<()> = Mutex::new(());
 
-/// Trains on `training`; `validation`, when given, decides which epoch is kept and when to stop.
+/// Trains on `training`; `validation`, when given, decides which epoch is kept and when to stop. `start` takes the place of
+/// drawn weights.
 pub fn fit(
     spec: &ModelSpec,
     names: &[String],
     training: Rows<'_>,
     validation: Option<Rows<'_>>,
-    seed: u64,
+    (seed, start): (u64, Option<&Start>),
     mut report: impl FnMut(&Step) -> Result<(), TrainError>,
 ) -> Result<Fitted, TrainError> {
     let _turn = DROPOUT.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let (plain, device) = (Device::flex(), Device::flex().autodiff());
     device.seed(seed);
-    let preparation = Preparation::fit(training.features, names, &spec.bend, spec.clip)?;
+    let preparation = match start {
+        Some(start) => start.preparation.clone(),
+        None => Preparation::fit(training.features, names, &spec.bend, spec.clip)?,
+    };
     let rows = preparation.apply(rows_tensor(training.features, names.len(), &device), &device);
     let held = validation.map(|held| preparation.apply(rows_tensor(held.features, names.len(), &plain), &plain));
     let count = training.labels.len();
     let positives = training.labels.iter().filter(|label| **label).count().max(1);
     let truth = truth_tensor(training.labels, positive_weight(spec.positive_weight, count, positives), &device);
     let prior = (positives as f32 / (count - positives).max(1) as f32).ln();
-    let mut net = Mlp::new(preparation.columns(), &spec.hidden, spec.members, spec.dropout, prior, seed, &device);
+    let mut net = match start {
+        Some(start) => Mlp::of_layers(&start.layers, spec.dropout, &device),
+        None => Mlp::new(preparation.columns(), &spec.hidden, spec.members, spec.dropout, prior, seed, &device),
+    };
+    let trained = start.map_or(Trained::All, |start| start.trained);
     let mut optimizer = AdamWConfig::new().with_weight_decay(spec.weight_decay).init();
 
     let batches = count.div_ceil(spec.batch);
@@ -74,7 +83,10 @@ pub fn fit(
             let truth = truth.clone().select(0, batch_rows.clone());
             let part = |at: usize| truth.clone().slice([0..batch.len(), at..at + 1]).unsqueeze::<3>();
             let loss = net.loss(rows.clone().select(0, batch_rows), part(0), part(1));
-            let gradients = GradientsParams::from_grads(loss.backward(), &net);
+            let gradients = match trained {
+                Trained::All => GradientsParams::from_grads(loss.backward(), &net),
+                Trained::LastLayer => GradientsParams::from_params(&mut loss.backward(), &net, &net.last_layer()),
+            };
             total = total + loss.inner();
             let rate = spec.learning_rate * 0.5 * (1.0 + (std::f64::consts::PI * f64::from(step) / steps).cos());
             net = optimizer.step(rate, net, gradients);

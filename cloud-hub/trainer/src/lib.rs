@@ -9,6 +9,7 @@ mod error;
 mod progress;
 mod dataset;
 mod prepare;
+mod start;
 mod mlp;
 mod fit;
 mod calibrate;
@@ -27,4 +28,7 @@ pub use error::{DatasetError, SpecError, TrainError};
 pub use progress::{Progress, Step};
 pub use result::{Comparison, Part, QuantizationResult, RunResult, Scores};
 pub use run::{PACKAGE_FILE, PROGRESS_FILE, RESULT_FILE, SPEC_FILE, run};
-pub use spec::{Bend, DecisionRule, Metric, ModelSpec, PositiveWeight, QuantizationSpec, RunSpec, Split, TrialLimits};
+pub use spec::{
+    Bend, DecisionRule, Metric, ModelSpec, PositiveWeight, QuantizationSpec, RunSpec, Split, Trained, TrialLimits,
+    WarmStart,
+};

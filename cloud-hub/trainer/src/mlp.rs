@@ -1,6 +1,6 @@
 //! The net in burn: several members of one shape, side by side along the first axis of every tensor.
 
-use burn::module::{Module, Param};
+use burn::module::{Module, Param, ParamId};
 use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::activation::{log_sigmoid, relu};
 use burn::tensor::{Device, Tensor, TensorData};
@@ -52,6 +52,26 @@ impl Mlp {
             from = to;
         }
         Self { weights, biases, dropout: DropoutConfig::new(dropout).init() }
+    }
+
+    /// With these weights: layer by layer, in each one entry per member.
+    pub fn of_layers(layers: &[Vec<Layer>], dropout: f64, device: &Device) -> Self {
+        let parameter = |members: &[Layer], shape: [usize; 2], of: fn(&Layer) -> &[f32]| {
+            let values: Vec<f32> = members.iter().flat_map(of).copied().collect();
+            Param::from_data(TensorData::new(values, [members.len(), shape[0], shape[1]]), device)
+        };
+        let (mut weights, mut biases) = (Vec::new(), Vec::new());
+        for members in layers {
+            let Layer { inputs, outputs, .. } = members[0];
+            weights.push(parameter(members, [inputs, outputs], |layer| &layer.weight));
+            biases.push(parameter(members, [1, outputs], |layer| &layer.bias));
+        }
+        Self { weights, biases, dropout: DropoutConfig::new(dropout).init() }
+    }
+
+    /// The parameters of the last layer.
+    pub fn last_layer(&self) -> Vec<ParamId> {
+        [self.weights.last(), self.biases.last()].into_iter().flatten().map(|parameter| parameter.id).collect()
     }
 
     /// Logits of every member for prepared rows: members × rows × 1.

@@ -17,7 +17,8 @@ use crate::graphs::{chain, exported, judge, quantized};
 use crate::package::{Ingredients, assemble};
 use crate::progress::{Log, Progress, Step};
 use crate::result::RunResult;
-use crate::spec::RunSpec;
+use crate::spec::{RunSpec, WarmStart};
+use crate::start::Start;
 
 /// Name of the spec in a run's folder.
 pub const SPEC_FILE: &str = "run.json";
@@ -74,6 +75,8 @@ fn train(spec: &RunSpec, dir: &Path, log: &mut Log<'_>) -> Result<(RunResult, Ve
     let data = Dataset::read(&path, &names, &spec.label_column, &spec.time_column)?;
     let parts = data.split(spec.split)?;
     let champion = spec.champion.as_ref().map(|path| Champion::read(&dir.join(path), &names)).transpose()?;
+    let start = |start: &WarmStart| Start::read(&dir.join(&start.package), &names, &spec.model, start.trained);
+    let start = spec.start.as_ref().map(start).transpose()?;
     log.step(&Step::Data {
         training: parts.training.len(),
         training_positives: data.positives(parts.training.clone()),
@@ -86,7 +89,8 @@ fn train(spec: &RunSpec, dir: &Path, log: &mut Log<'_>) -> Result<(RunResult, Ve
     };
     let (training, validation, test) = (rows(&parts.training), rows(&parts.validation), rows(&parts.test));
 
-    let fitted = fit(&spec.model, &names, training, Some(validation), spec.seed, |step| log.step(step))?;
+    let from = (spec.seed, start.as_ref());
+    let fitted = fit(&spec.model, &names, training, Some(validation), from, |step| log.step(step))?;
     let calibration = Calibration::fit(&fitted.logits(validation.features, data.width), validation.labels);
     let f32_graph = exported(&fitted, calibration, validation.features)?;
     let int8_graph = quantized(&f32_graph.graph, training)?;

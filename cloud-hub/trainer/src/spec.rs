@@ -55,6 +55,31 @@ pub struct RunSpec {
     /// Package to compare with on the same held-out rows; a relative path is taken from the run's folder.
     #[serde(default)]
     pub champion: Option<PathBuf>,
+    /// Where training begins; from drawn weights when left out.
+    #[serde(default)]
+    pub start: Option<WarmStart>,
+}
+
+/// A package whose net is trained further, with features prepared as it has them. It must have the same shape.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WarmStart {
+    /// The package; a relative path is taken from the run's folder.
+    pub package: PathBuf,
+    /// What of it changes.
+    #[serde(default)]
+    pub trained: Trained,
+}
+
+/// Which weights a warm start changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Trained {
+    /// All of them.
+    #[default]
+    All,
+    /// Those of the last layer; the others stay as they are, bit for bit.
+    LastLayer,
 }
 
 fn label_column() -> String {

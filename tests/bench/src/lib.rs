@@ -9,6 +9,7 @@ pub mod peer;
 pub mod programs;
 pub mod local;
 pub mod package;
+pub mod deltas;
 pub mod replay;
 pub mod agent;
 pub mod ingest;

@@ -8,7 +8,7 @@ use serde::Serialize;
 use tributary_bench::machine::Machine;
 use tributary_bench::peer::Python;
 use tributary_bench::programs::Programs;
-use tributary_bench::{agent, gateway, inference, ingest, machine, replay, size, update};
+use tributary_bench::{agent, deltas, gateway, inference, ingest, machine, replay, size, update};
 
 /// Measures and prints figures beside a peer's, from the same session on the same machine.
 ///
@@ -45,7 +45,7 @@ struct Cli {
     /// Folder with edge-agent and cloud-hub; that of this program when left out
     #[arg(long, value_name = "DIR")]
     programs: Option<PathBuf>,
-    /// Folder of a server that `gateway` starts
+    /// Folder of what `gateway` and `deltas` start
     #[arg(long, value_name = "DIR", hide = true)]
     folder: Option<PathBuf>,
 }
@@ -68,6 +68,11 @@ enum What {
     Update,
     /// Both programs, on disk and in idle memory
     Size,
+    /// A retrained package as patches of every kind, beside zstd, bsdiff and xdelta3
+    Deltas,
+    /// Applies a patch, for `deltas`
+    #[value(hide = true)]
+    ApplyPatch,
     /// The hub's gateway, for `gateway`
     #[value(hide = true)]
     ServeGateway,
@@ -86,6 +91,7 @@ struct Report {
     ingest: Option<ingest::Report>,
     gateway: Option<gateway::Report>,
     update: Option<update::Report>,
+    deltas: Option<Vec<deltas::Figure>>,
 }
 
 #[tokio::main]
@@ -94,6 +100,9 @@ async fn main() -> anyhow::Result<()> {
     if let (What::ServeGateway | What::ServeRumqttd, Some(folder)) = (cli.what, &cli.folder) {
         let gateway = cli.what == What::ServeGateway;
         return if gateway { gateway::serve::gateway(folder).await } else { gateway::serve::rumqttd(folder).await };
+    }
+    if let (What::ApplyPatch, Some(folder)) = (cli.what, &cli.folder) {
+        return deltas::apply(folder);
     }
     let wanted = |what| cli.what == What::All || cli.what == what;
     if wanted(What::Gateway) || wanted(What::Update) {
@@ -120,6 +129,7 @@ async fn main() -> anyhow::Result<()> {
         ingest: None,
         gateway: None,
         update: None,
+        deltas: None,
     };
     if let Some(programs) = programs.as_ref().filter(|_| wanted(What::Size)) {
         let figures = size::measure(programs, &folder("size")?).await.context("size")?;
@@ -149,6 +159,10 @@ async fn main() -> anyhow::Result<()> {
     if let Some(programs) = programs.as_ref().filter(|_| wanted(What::Update)) {
         let figures = update::measure(programs, cli.devices as usize, &folder("update")?).await.context("update")?;
         print!("\n{}", update::table(report.update.insert(figures)));
+    }
+    if wanted(What::Deltas) {
+        let figures = deltas::measure(&folder("deltas")?).context("deltas")?;
+        print!("\n{}", deltas::table(report.deltas.insert(figures)));
     }
     if let Some(path) = &cli.json {
         let text = serde_json::to_string_pretty(&report)?;

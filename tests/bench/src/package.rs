@@ -17,7 +17,7 @@ use crate::programs::LINE;
 /// Predictions of its trial on a device.
 pub const TRIAL: u64 = 20;
 /// Long enough for windows of 30 days with labels a week late, and two weeks to validate and test.
-const DAYS: u32 = 60;
+pub const DAYS: u32 = 60;
 
 /// Payments of many customers, and a package trained on the first of them.
 pub struct Trained {
@@ -34,7 +34,16 @@ pub fn train(folder: &Path) -> anyhow::Result<Trained> {
     let end = Micros(config.start.0 + i64::from(DAYS) * Micros::DAY);
     let (first, later): (Vec<_>, Vec<_>) = Generator::new(config).partition(|payment| payment.time < end);
     write_dataset(&folder.join("dataset.parquet"), &view, &first)?;
-    let spec = RunSpec {
+    let spec = spec(end)?;
+    std::fs::write(folder.join(SPEC_FILE), serde_json::to_vec(&spec)?).context("write the run")?;
+    run(folder, &mut |_: &Step| true).context("train a package")?;
+    let package = std::fs::read(folder.join(PACKAGE_FILE)).context("read the package")?;
+    Ok(Trained { package, later })
+}
+
+/// A run over `dataset.parquet`; `end` is where its payments end.
+pub fn spec(end: Micros) -> anyhow::Result<RunSpec> {
+    Ok(RunSpec {
         run: "bench".to_owned(),
         line: LineName::new(LINE)?,
         version: VersionNumber(1),
@@ -59,14 +68,12 @@ pub fn train(folder: &Path) -> anyhow::Result<Trained> {
             ..TrialLimits::default()
         },
         champion: None,
-    };
-    std::fs::write(folder.join(SPEC_FILE), serde_json::to_vec(&spec)?).context("write the run")?;
-    run(folder, &mut |_: &Step| true).context("train a package")?;
-    let package = std::fs::read(folder.join(PACKAGE_FILE)).context("read the package")?;
-    Ok(Trained { package, later })
+        start: None,
+    })
 }
 
-fn write_dataset(path: &Path, view: &View, payments: &[Transaction]) -> anyhow::Result<()> {
+/// The dataset as the hub makes it.
+pub fn write_dataset(path: &Path, view: &View, payments: &[Transaction]) -> anyhow::Result<()> {
     let width = view.features().len();
     let mut features = vec![0.0; payments.len() * width];
     let mut replay = Replay::new(view);

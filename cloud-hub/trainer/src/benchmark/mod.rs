@@ -167,7 +167,7 @@ pub fn validate(
         let first = VALIDATION_TRAINING_DAY - at * WEEK;
         let (training, held_rows) = (transactions.take(&transactions.training(first)), transactions.scored(first));
         let held = transactions.take(&held_rows);
-        let fitted = fit(model, &view.feature_names(), all(&training), None, seed, |_| Ok(()))?;
+        let fitted = fit(model, &view.feature_names(), all(&training), None, (seed, None), |_| Ok(()))?;
         let calibration = Calibration { slope: 1.0, offset: 0.0 };
         let int8 = quantized(&exported(&fitted, calibration, &held.features)?.graph, all(&training))?;
         let outputs = int8.predict(&held.features)?;
@@ -192,7 +192,7 @@ fn one(
     let (earlier, held) = (transactions.take(earlier), transactions.take(validation));
 
     // Earlier weeks: calibration and threshold.
-    let fitted = fit(&model, &names, all(&earlier), None, seed, |_| Ok(()))?;
+    let fitted = fit(&model, &names, all(&earlier), None, (seed, None), |_| Ok(()))?;
     let calibration = Calibration::fit(&fitted.logits(&held.features, held.width), &held.labels);
     let int8 = quantized(&exported(&fitted, calibration, &held.features)?.graph, all(&earlier))?;
     let outputs = int8.predict(&held.features)?;
@@ -206,7 +206,7 @@ fn one(
         validation: data.labels.len()..data.labels.len() + held.labels.len(),
         test: 0..0,
     };
-    let fitted = fit(&model, &names, all(&data), None, seed, |_| Ok(()))?;
+    let fitted = fit(&model, &names, all(&data), None, (seed, None), |_| Ok(()))?;
     let f32_graph = exported(&fitted, calibration, &held.features)?;
     let int8_graph = quantized(&f32_graph.graph, all(&data))?;
     let (f32_held, int8_held) = (f32_graph.predict(&held.features)?, int8_graph.predict(&held.features)?);
@@ -278,5 +278,6 @@ fn run_spec(view: &View, model: ModelSpec, quantization: QuantizationSpec, seed:
         decision: DecisionRule::BestF1,
         trial: TrialLimits::default(),
         champion: None,
+        start: None,
     }
 }

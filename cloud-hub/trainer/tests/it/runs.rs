@@ -1,7 +1,10 @@
 //! What a run that works leaves behind.
 
-use cloud_hub_trainer::{Bend, DecisionRule, Metric, PositiveWeight, QuantizationSpec, RESULT_FILE, RunResult, Step};
+use cloud_hub_trainer::{
+    Bend, DecisionRule, Metric, PositiveWeight, QuantizationSpec, RESULT_FILE, RunResult, Step, Trained, WarmStart,
+};
 use rand::Rng;
+use tributary_inference::onnx::{Graph, Op};
 use tributary_inference::{check_golden, load_served};
 use tributary_release::{Package, digest};
 
@@ -135,4 +138,42 @@ fn the_decision_rule_sets_how_often_alarms_are_raised() {
     let package: Package = folder.package();
     assert_eq!(f64::from(package.manifest.decision.threshold), result.threshold);
     assert!(result.threshold > 0.0 && result.threshold < 1.0);
+}
+
+/// The weights of every layer of the f32 graph.
+fn weights(package: &Package) -> Vec<Vec<f32>> {
+    let graph = Graph::from_bytes(&package.graphs[0].onnx).unwrap();
+    let gemms = graph.nodes.iter().filter(|node| matches!(node.op, Op::Gemm { .. }));
+    gemms.map(|node| graph.initializer(&node.inputs[1]).unwrap().as_f32().unwrap().to_vec()).collect()
+}
+
+#[test]
+fn a_warm_start_goes_on_from_a_package_and_may_leave_all_but_the_last_layer() {
+    let data = rows(16, 300, 2, fraud);
+    let first = Folder::new(&data);
+    let before = first.train().unwrap();
+    let earlier = first.dir.path().join("package.tpk");
+    let further = |trained: Trained| {
+        let mut folder = Folder::new(&data);
+        folder.spec.model.epochs = 1;
+        folder.spec.model.learning_rate = 1e-3;
+        folder.spec.start = Some(WarmStart { package: earlier.clone(), trained });
+        let result = folder.train().unwrap();
+        (weights(&folder.package()), result)
+    };
+    let old = weights(&first.package());
+    let moved = |new: &[f32], old: &[f32]| new.iter().zip(old).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    let (last_only, result) = further(Trained::LastLayer);
+    assert_eq!((&last_only[..2], old.len()), (&old[..2], 3), "bit for bit");
+    assert_ne!(last_only[2], old[2]);
+    // One small step away from where it was, it is as good as it was.
+    assert!((result.f32.auc_roc - before.f32.auc_roc).abs() < 0.03, "{result:?}");
+    let (all, _) = further(Trained::All);
+    assert!(all.iter().zip(&old).all(|(new, old)| new != old && moved(new, old) < 0.3), "near, but not the same");
+
+    let mut other = Folder::new(&data);
+    other.spec.model.hidden = vec![16, 9];
+    other.spec.start = Some(WarmStart { package: earlier, trained: Trained::All });
+    let refused = other.train().unwrap_err().to_string();
+    assert!(refused.contains("its layers have the shapes") && refused.contains("[32, 18]"), "{refused}");
 }
