@@ -33,6 +33,8 @@ pub struct Config {
     pub monitor: crate::monitor::Config,
     /// How long what the hub signs for the repository is good for.
     pub publish: crate::publish::Config,
+    /// What patches to packages may cost.
+    pub patches: crate::patches::Config,
     /// How often rollouts are looked at.
     pub rollout: crate::rollout::Config,
     /// What may be asked of devices.
@@ -54,6 +56,7 @@ impl Default for Config {
             materialize: crate::materialize::Config::default(),
             monitor: crate::monitor::Config::default(),
             publish: crate::publish::Config::default(),
+            patches: crate::patches::Config::default(),
             rollout: crate::rollout::Config::default(),
             commands: crate::orders::Config::default(),
             // The router says every subscription at info.

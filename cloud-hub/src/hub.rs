@@ -27,7 +27,7 @@ use crate::orders::{self, Orders};
 use crate::publish::{Keys, Streams};
 use crate::registry::packages::PackageStore;
 use crate::training::{self, Training};
-use crate::{materialize, monitor, publish, rollout};
+use crate::{materialize, monitor, patches, publish, rollout};
 
 pub use crate::bus::HubEvent;
 
@@ -127,7 +127,9 @@ impl Hub {
         let packages = PackageStore::open(&data.join("packages")).context("could not open the package store")?;
         config.publish.check()?;
         let keys = Keys::open(&data.join("keys"))?;
-        publish::announce(&mut *catalog.reader().acquire().await?, &keys).await.context("read the repository's targets")?;
+        publish::announce(&mut *catalog.reader().acquire().await?, &keys)
+            .await
+            .context("read the repository's targets")?;
         let access = Access::new(catalog.clone(), config.access.clone());
         access.first_token(&data.join("keys")).await?;
         let identity = Identity::open(config.identity.clone(), data, catalog.clone(), crate::catalog::now()).await?;
@@ -210,6 +212,7 @@ impl Hub {
         parts.spawn(name("monitor", monitor::run(self.clone(), stop.clone())));
         parts.spawn(name("repository", publish::run(self.clone(), stop.clone())));
         parts.spawn(name("expiry warnings", publish::warnings::run(self.clone(), stop.clone())));
+        parts.spawn(name("patches", patches::run(self.clone(), stop.clone())));
         parts.spawn(name("rollouts", rollout::run(self.clone(), stop.clone())));
         parts.spawn(name("commands", orders::run(self.clone(), results, stop.clone())));
 

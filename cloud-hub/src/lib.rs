@@ -19,6 +19,7 @@ pub mod materialize;
 pub mod labels;
 pub mod registry;
 pub mod publish;
+pub mod patches;
 pub mod lines;
 pub mod training;
 pub mod monitor;

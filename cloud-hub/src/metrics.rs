@@ -60,6 +60,9 @@ pub async fn text(hub: &Hub) -> Result<String, sqlx::Error> {
         registry.register(name, help, gauge);
     };
     gauge(&mut registry, "ingest_holding", "1 while the disk refuses and devices wait", ingest.holding.into());
+    let (patches, bytes) = crate::patches::total(hub.catalog.reader()).await?;
+    gauge(&mut registry, "patches", "Patches to released packages", patches);
+    gauge(&mut registry, "patches_bytes", "Disk that they take", bytes);
     gauge(&mut registry, "connections", "Devices connected", hub.connections.connected().len() as i64);
     let memory = tributary_process::resources::memory();
     gauge(&mut registry, "memory_bytes", "Resident memory", memory.resident as i64);

@@ -30,6 +30,7 @@ mod runs;
 mod versions;
 mod aliases;
 mod packages;
+mod patches;
 mod range;
 mod repository;
 mod signing;
@@ -158,6 +159,7 @@ fn groups() -> Groups {
         .merge(versions::routes())
         .merge(aliases::routes())
         .merge(packages::routes())
+        .merge(patches::routes())
         .merge(repository::routes())
         .merge(signing::routes())
         .merge(releases::routes())

@@ -45,6 +45,13 @@ pub enum Model {
         /// The version
         version: u32,
     },
+    /// List the patches that lead to a version, and why there are not more
+    Patches {
+        /// The line
+        line: String,
+        /// The version
+        version: u32,
+    },
     /// Show where aliases point, or move one
     Alias {
         /// The line
@@ -121,6 +128,21 @@ impl Model {
                     _ => format!("version {version} is published, signed by key {}", text(&release["key_id"])),
                 };
                 remote.done(&release, &sentence);
+            }
+            Self::Patches { line, version } => {
+                let patches = remote.get(&format!("/patches/{line}/{version}")).await?;
+                remote.show_list(
+                    patches.as_array().map(Vec::as_slice).unwrap_or_default(),
+                    &[
+                        ("from", "from"),
+                        ("format", "format"),
+                        ("state", "state"),
+                        ("bytes", "length"),
+                        ("of whole", "of_whole"),
+                        ("seconds", "seconds"),
+                        ("why", "reason"),
+                    ],
+                );
             }
             Self::Alias { line, alias: Some(alias), version, reason } => {
                 let body = json!({"version": version, "reason": reason});

@@ -19,6 +19,7 @@ use super::path::{self, Wanted};
 use super::{PublishError, store};
 use crate::access::own;
 use crate::hub::Hub;
+use crate::patches;
 use crate::registry::RegistryError;
 
 /// Who asks.
@@ -75,8 +76,7 @@ pub async fn open(hub: &Hub, reader: &Reader, path: &str) -> Result<Option<Found
             true => on_disk(hub, sha256).await,
             false => Ok(None),
         },
-        // No patches are made yet.
-        Wanted::Patch { .. } => Ok(None),
+        Wanted::Patch { to, name } => patches::open(hub, &mut catalog, reader, (&to, &name)).await,
     }
 }
 

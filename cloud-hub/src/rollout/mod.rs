@@ -20,6 +20,7 @@ pub use store::{Counters, Step, Stored};
 /// What the web API reads.
 pub mod read {
     pub use super::engine::outlook;
+    pub(crate) use super::fleet::members;
     pub use super::store::{get, list, newest, steps};
 }
 

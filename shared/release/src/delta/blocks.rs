@@ -48,7 +48,7 @@ fn block(old: &[u8], patch: &mut impl Read) -> io::Result<Vec<u8>> {
         return Err(wrong(format!("a block has {length} bytes, expected 1 to {MAX_BLOCK}")));
     }
     let expected = match mode {
-        Mode::Fresh => 0..=0,
+        Mode::Fresh | Mode::Apart(_) => 0..=0,
         Mode::Near => 1..=MAX_OLD,
         Mode::Bytes | Mode::Words(_) => length..=length,
     };

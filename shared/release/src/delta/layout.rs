@@ -12,12 +12,12 @@ pub(super) struct Part {
 /// Members of the same name belong together, each with its header. What is no archive is one part.
 pub(super) fn parts(old: &[u8], new: &[u8]) -> Vec<Part> {
     let (before, after) = (members(old), members(new));
-    let Some(first) = after.first().filter(|_| !before.is_empty()) else {
+    let Some(first) = after.first() else {
         return vec![Part { new: 0..new.len(), old: 0..old.len() }];
     };
     let mut parts = Vec::with_capacity(after.len() + 1);
     if first.1.start > 0 {
-        parts.push(Part { new: 0..first.1.start, old: 0..before[0].1.start });
+        parts.push(Part { new: 0..first.1.start, old: 0..before.first().map_or(0, |(_, range)| range.start) });
     }
     for (at, (name, range)) in after.iter().enumerate() {
         // Up to the next member, so that padding and the end of the archive go along.

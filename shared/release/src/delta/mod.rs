@@ -42,7 +42,8 @@ const STEP: usize = 64 << 10;
 pub enum Format {
     /// The whole package, compressed with zstd. Needs no old one.
     Zstd,
-    /// Differences from the old package, member by member, the bytes of numbers taken apart by their weight.
+    /// Differences from the old package, member by member, the bytes of numbers taken apart by their weight. Without an
+    /// old one, only taken apart.
     Aligned,
 }
 
@@ -73,23 +74,37 @@ pub struct Outcome {
     pub sha256: Sha256,
 }
 
-/// Writes the way to `new`. [`Format::Zstd`] takes no old package, [`Format::Aligned`] needs one.
+/// Writes the way to `new`. [`Format::Zstd`] makes no use of an old package.
 ///
 /// Takes about a second of one core for a megabyte, and memory for both packages, the patch and below 64 MiB besides.
 pub fn make(format: Format, old: Option<&[u8]>, new: &[u8]) -> Result<Vec<u8>, DeltaError> {
+    make_while(format, old, new, &mut || true)
+}
+
+/// As [`make`]; `go_on` is asked after every half megabyte or less, where the maker may also rest.
+pub fn make_while(
+    format: Format,
+    old: Option<&[u8]>,
+    new: &[u8],
+    go_on: &mut dyn FnMut() -> bool,
+) -> Result<Vec<u8>, DeltaError> {
     let header = |from| Header { format, from, to: digest(new), length: new.len() as u64 }.encode();
     match (format, old) {
         (Format::Zstd, _) => {
             let mut encoder = zstd::stream::write::Encoder::new(header(None), LEVEL).map_err(DeltaError::Make)?;
             encoder.window_log(WINDOW_LOG).map_err(DeltaError::Make)?;
             encoder.set_pledged_src_size(Some(new.len() as u64)).map_err(DeltaError::Make)?;
-            encoder.write_all(new).map_err(DeltaError::Make)?;
+            for piece in new.chunks(blocks::MAX_BLOCK) {
+                encoder.write_all(piece).map_err(DeltaError::Make)?;
+                if !go_on() {
+                    return Err(DeltaError::Stopped);
+                }
+            }
             encoder.finish().map_err(DeltaError::Make)
         }
-        (Format::Aligned, None) => Err(DeltaError::NoBase { expected: None }),
-        (Format::Aligned, Some(old)) => {
-            let mut patch = header(Some(digest(old)));
-            plan::write(old, new, &mut patch).map_err(DeltaError::Make)?;
+        (Format::Aligned, old) => {
+            let mut patch = header(old.map(digest));
+            plan::write(old.unwrap_or_default(), new, &mut patch, go_on)?;
             Ok(patch)
         }
     }
@@ -107,11 +122,16 @@ pub fn apply(old: Option<&[u8]>, patch: impl Read, out: impl Write, expected: &O
     match header.format {
         Format::Zstd => unpack(&mut patch, &mut out)?,
         Format::Aligned => {
-            let old = old.ok_or(DeltaError::NoBase { expected: header.from })?;
-            let found = digest(old);
-            if header.from != Some(found) {
-                return Err(DeltaError::OtherBase { expected: header.from, found });
-            }
+            let old = match header.from {
+                None => &[],
+                Some(expected) => {
+                    let old = old.ok_or(DeltaError::NoBase { expected })?;
+                    match digest(old) {
+                        found if found == expected => old,
+                        found => return Err(DeltaError::OtherBase { expected, found }),
+                    }
+                }
+            };
             blocks::read(old, &mut patch, &mut out)?;
         }
     }

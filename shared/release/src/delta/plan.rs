@@ -3,6 +3,7 @@
 use std::io;
 use std::ops::Range;
 
+use super::DeltaError;
 use super::blocks::{self, MAX_BLOCK, MAX_OLD};
 use super::layout::{Part, parts};
 use super::transform::{Mode, estimate};
@@ -13,26 +14,40 @@ const CHUNK: usize = 4 << 10;
 const CHANGE: f64 = 8.0 * 256.0;
 
 /// Appends all blocks.
-pub(super) fn write(old: &[u8], new: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
+pub(super) fn write(
+    old: &[u8],
+    new: &[u8],
+    out: &mut Vec<u8>,
+    go_on: &mut dyn FnMut() -> bool,
+) -> Result<(), DeltaError> {
     for part in parts(old, new) {
         let mut at = part.new.start;
         while at < part.new.end {
             let end = part.new.end.min(at + MAX_BLOCK);
-            out.append(&mut slice(old, new, &part, at..end)?);
+            out.append(&mut slice(old, new, &part, at..end).map_err(DeltaError::Make)?);
+            if !go_on() {
+                return Err(DeltaError::Stopped);
+            }
             at = end;
         }
     }
     Ok(())
 }
 
-/// The cheapest blocks for a slice of a part: one with the old package as its dictionary, or runs of differences.
+/// The cheapest blocks for a slice of a part: one with the old package as its dictionary, or runs of the other modes.
 fn slice(old: &[u8], new: &[u8], part: &Part, range: Range<usize>) -> io::Result<Vec<u8>> {
     let whole = whole(old, new, part, range.clone())?;
-    let Some(place) = aligned(old, new, part, &range) else { return Ok(whole) };
+    let place = aligned(old, new, part, &range);
+    let like = place.map(|place| &old[place..place + range.len()]);
     let mut runs = Vec::new();
-    for (mode, run) in runs_of(&new[range.clone()], &old[place..place + range.len()]) {
-        let (new, place) = (&new[range.start + run.start..range.start + run.end], place + run.start);
-        blocks::write(mode, new, &old[place..place + new.len()], place, &mut runs)?;
+    for (mode, run) in runs_of(&new[range.clone()], like) {
+        let piece = &new[range.start + run.start..range.start + run.end];
+        match (like, place) {
+            (Some(like), Some(place)) if Mode::DIFFERENCES.contains(&mode) => {
+                blocks::write(mode, piece, &like[run.clone()], place + run.start, &mut runs)?;
+            }
+            _ => blocks::write(mode, piece, &[], 0, &mut runs)?,
+        }
     }
     Ok(if runs.len() < whole.len() { runs } else { whole })
 }
@@ -71,22 +86,19 @@ fn best(new: &[u8], old: &[u8]) -> (Mode, f64) {
 }
 
 /// Stretches that one mode fits best, of whole chunks: the cheapest path through the chunks, where a change costs.
-fn runs_of(new: &[u8], old: &[u8]) -> Vec<(Mode, Range<usize>)> {
-    let modes = Mode::DIFFERENCES;
-    let mut total = [0.0; Mode::DIFFERENCES.len()];
-    let mut came_from: Vec<[usize; Mode::DIFFERENCES.len()]> = Vec::new();
-    for (new, old) in new.chunks(CHUNK).zip(old.chunks(CHUNK)) {
+fn runs_of(new: &[u8], old: Option<&[u8]>) -> Vec<(Mode, Range<usize>)> {
+    let mut modes = Mode::ALONE.to_vec();
+    modes.extend(old.map(|_| Mode::DIFFERENCES).into_iter().flatten());
+    let mut total = vec![0.0; modes.len()];
+    let mut came_from: Vec<Vec<usize>> = Vec::new();
+    for (number, new) in new.chunks(CHUNK).enumerate() {
+        let old = old.map_or(&[][..], |old| &old[number * CHUNK..][..new.len()]);
         let (cheapest, least) = least_of(&total);
-        let mut from = [cheapest; Mode::DIFFERENCES.len()];
-        let before = total;
-        for (at, mode) in modes.into_iter().enumerate() {
-            let stay = before[at] <= least + CHANGE;
-            if stay {
-                from[at] = at;
-            }
-            total[at] = if stay { before[at] } else { least + CHANGE } + estimate(mode, new, old);
+        let stays: Vec<bool> = total.iter().map(|total| *total <= least + CHANGE).collect();
+        came_from.push(stays.iter().enumerate().map(|(at, stays)| if *stays { at } else { cheapest }).collect());
+        for ((total, stays), mode) in total.iter_mut().zip(stays).zip(&modes) {
+            *total = if stays { *total } else { least + CHANGE } + estimate(*mode, new, old);
         }
-        came_from.push(from);
     }
     let mut mode = least_of(&total).0;
     let mut runs: Vec<(Mode, Range<usize>)> = Vec::new();

@@ -63,7 +63,9 @@ fn every_format_leads_to_the_package() {
     for format in Format::ALL {
         assert_eq!(Format::named(format.name()), Some(format));
     }
-    assert!(matches!(make(Format::Aligned, None, &new), Err(DeltaError::NoBase { .. })));
+    let apart = make(Format::Aligned, None, &new).unwrap();
+    assert_eq!(applied(None, &apart, &expected).unwrap(), new);
+    assert!(apart.len() < whole.len(), "{} {}", apart.len(), whole.len());
 }
 
 #[test]
@@ -95,7 +97,7 @@ fn a_patch_for_another_package_or_from_another_one_is_named() {
         said(Some(&damaged), &patch, &new),
         format!("the patch starts from package {from}, the one given has hash {found}")
     );
-    assert_eq!(said(None, &patch, &new), format!("the patch needs an old package ({from}), none was given"));
+    assert_eq!(said(None, &patch, &new), format!("the patch needs the old package {from}, none was given"));
     assert_eq!(said(Some(&old), &new, &new), "not a patch: it begins with [6d, 61, 6e, 69]");
     assert_eq!(said(None, b"", &new), "the patch is cut off; 0 bytes of the package were made");
     let with = |place: usize, byte: u8| {
@@ -175,6 +177,21 @@ fn a_disk_that_fails_is_not_the_patchs_fault() {
     let full = apply(None, &patch[..], Cursor::new(&mut [0u8; 10][..]), &outcome(&new)).unwrap_err();
     assert!(full.is_local(), "{full}");
     assert!(!applied(None, &patch[..99], &outcome(&new)).unwrap_err().is_local());
+}
+
+#[test]
+fn making_one_can_be_stopped() {
+    let (old, new) = retrained();
+    for format in Format::ALL {
+        let mut asked = 0;
+        let mut go_on = || {
+            asked += 1;
+            asked < 2
+        };
+        let stopped = make_while(format, Some(&old), &new, &mut go_on);
+        assert!(matches!(stopped, Err(DeltaError::Stopped)));
+        assert_eq!(asked, 2);
+    }
 }
 
 #[test]

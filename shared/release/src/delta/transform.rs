@@ -14,9 +14,14 @@ pub(super) enum Mode {
     Bytes,
     /// As f32 that begin at this byte (0 to 3): the difference in the order of numbers, its four bytes apart.
     Words(u8),
+    /// As f32 that begin at this byte, their four bytes apart, without the old package.
+    Apart(u8),
 }
 
 impl Mode {
+    /// Those that need no old piece.
+    pub const ALONE: [Self; 5] = [Self::Fresh, Self::Apart(0), Self::Apart(1), Self::Apart(2), Self::Apart(3)];
+    /// Those that need one of the same length.
     pub const DIFFERENCES: [Self; 5] = [Self::Bytes, Self::Words(0), Self::Words(1), Self::Words(2), Self::Words(3)];
 
     pub fn code(self) -> u8 {
@@ -25,6 +30,7 @@ impl Mode {
             Self::Near => 1,
             Self::Bytes => 2,
             Self::Words(phase) => 3 + phase,
+            Self::Apart(phase) => 7 + phase,
         }
     }
 
@@ -34,6 +40,7 @@ impl Mode {
             1 => Self::Near,
             2 => Self::Bytes,
             3..=6 => Self::Words(code - 3),
+            7..=10 => Self::Apart(code - 7),
             _ => return None,
         })
     }
@@ -41,7 +48,7 @@ impl Mode {
     /// Lengths of the pieces that a block of this length is taken apart into.
     pub fn pieces(self, length: usize) -> Vec<usize> {
         match self {
-            Self::Words(phase) => {
+            Self::Words(phase) | Self::Apart(phase) => {
                 let words = words(phase, length);
                 vec![length - 4 * words, words, words, words, words]
             }
@@ -56,16 +63,24 @@ fn words(phase: u8, length: usize) -> usize {
 
 /// Takes a block apart. For differences `old` is as long as `new`.
 pub(super) fn split(mode: Mode, new: &[u8], old: &[u8]) -> Vec<Vec<u8>> {
-    let difference = |new: &[u8], old: &[u8]| new.iter().zip(old).map(|(new, old)| new.wrapping_sub(*old)).collect();
-    let Mode::Words(phase) = mode else {
+    let difference =
+        |new: &[u8], old: &[u8]| new.iter().zip(old).map(|(new, old)| new.wrapping_sub(*old)).collect::<Vec<u8>>();
+    let (Mode::Words(phase) | Mode::Apart(phase)) = mode else {
         return vec![if mode == Mode::Bytes { difference(new, old) } else { new.to_vec() }];
     };
     let count = words(phase, new.len());
     let (head, end) = head_and_end(phase, count);
-    let mut rest: Vec<u8> = difference(&new[..head], &old[..head]);
-    rest.extend::<Vec<u8>>(difference(&new[end..], &old[end..]));
-    let mut pieces = vec![rest];
+    let mut pieces = vec![match mode {
+        Mode::Apart(_) => [&new[..head], &new[end..]].concat(),
+        _ => [difference(&new[..head], &old[..head]), difference(&new[end..], &old[end..])].concat(),
+    }];
     pieces.extend((0..4).map(|_| Vec::with_capacity(count)));
+    if let Mode::Apart(_) = mode {
+        for word in new[head..end].as_chunks::<4>().0 {
+            word.iter().zip(&mut pieces[1..]).for_each(|(byte, piece)| piece.push(*byte));
+        }
+        return pieces;
+    }
     for (new, old) in new[head..end].as_chunks::<4>().0.iter().zip(old[head..end].as_chunks::<4>().0) {
         let bytes = distance(u32::from_le_bytes(*new), u32::from_le_bytes(*old)).to_le_bytes();
         bytes.into_iter().zip(&mut pieces[1..]).for_each(|(byte, piece)| piece.push(byte));
@@ -78,19 +93,27 @@ pub(super) fn join(mode: Mode, pieces: Vec<Vec<u8>>, old: &[u8]) -> Vec<u8> {
     let mut pieces = pieces.into_iter();
     let first = pieces.next().unwrap_or_default();
     let sum = |(difference, old): (&u8, &u8)| difference.wrapping_add(*old);
-    let Mode::Words(phase) = mode else {
+    let (Mode::Words(phase) | Mode::Apart(phase)) = mode else {
         return if mode == Mode::Bytes { first.iter().zip(old).map(sum).collect() } else { first };
     };
     let planes: Vec<Vec<u8>> = pieces.collect();
     let count = planes.first().map_or(0, Vec::len);
     let (head, end) = head_and_end(phase, count);
+    let word = |at: usize| {
+        [0, 1, 2, 3].map(|plane: usize| planes.get(plane).and_then(|plane| plane.get(at)).copied().unwrap_or(0))
+    };
     let head = head.min(first.len());
+    let mut new = Vec::with_capacity(first.len() + 4 * count);
+    if let Mode::Apart(_) = mode {
+        new.extend(&first[..head]);
+        (0..count).for_each(|at| new.extend(word(at)));
+        new.extend(&first[head..]);
+        return new;
+    }
     let end = end.min(old.len()).max(head);
-    let mut new = Vec::with_capacity(old.len());
     new.extend(first[..head].iter().zip(&old[..head]).map(sum));
     for (at, old) in old[head..end].as_chunks::<4>().0.iter().enumerate() {
-        let byte = |plane: usize| planes.get(plane).and_then(|plane| plane.get(at)).copied().unwrap_or(0);
-        let distance = u32::from_le_bytes([byte(0), byte(1), byte(2), byte(3)]);
+        let distance = u32::from_le_bytes(word(at));
         new.extend(moved(u32::from_le_bytes(*old), distance).to_le_bytes());
     }
     new.extend(first[head..].iter().zip(&old[end..]).map(sum));
@@ -144,14 +167,14 @@ mod tests {
         let noise = |seed: u32| (0..999u32).map(move |at| (at.wrapping_mul(seed) >> 7) as u8).collect::<Vec<_>>();
         let (new, old) = (noise(2_654_435_761), noise(40_503 * 65_537));
         for length in [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 999] {
-            for mode in [Mode::Fresh, Mode::Near].into_iter().chain(Mode::DIFFERENCES) {
+            for mode in [Mode::Near].into_iter().chain(Mode::ALONE).chain(Mode::DIFFERENCES) {
                 let pieces = split(mode, &new[..length], &old[..length]);
                 assert_eq!(pieces.iter().map(Vec::len).collect::<Vec<_>>(), mode.pieces(length), "{mode:?} {length}");
                 assert_eq!(join(mode, pieces, &old[..length]), &new[..length], "{mode:?} {length}");
                 assert_eq!(Mode::from_code(mode.code()), Some(mode));
             }
         }
-        assert_eq!(Mode::from_code(7), None);
+        assert_eq!(Mode::from_code(11), None);
     }
 
     #[test]

@@ -15,8 +15,10 @@ const LEVEL: i32 = 19;
 /// How a package is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
-    /// As it ships.
-    Ours(Format),
+    /// The whole package compressed, as it ships.
+    Whole(Format),
+    /// A patch, as it ships.
+    Patch,
     /// zstd with the old package in front.
     Prefix,
     /// bsdiff 4.
@@ -31,22 +33,24 @@ pub enum Way {
 
 impl Way {
     /// All of them.
-    pub const ALL: [Self; 8] = [
-        Self::Ours(Format::Zstd),
+    pub const ALL: [Self; 9] = [
+        Self::Whole(Format::Zstd),
+        Self::Whole(Format::Aligned),
         Self::Prefix,
         Self::Bsdiff,
         Self::PlanesPrefix,
         Self::PlanesBsdiff,
         Self::Differences(Difference::Xor),
         Self::Differences(Difference::Subtract),
-        Self::Ours(Format::Aligned),
+        Self::Patch,
     ];
 
     /// In a few words.
     pub fn name(self) -> &'static str {
         match self {
-            Self::Ours(Format::Zstd) => "zst (ships): whole, zstd -19",
-            Self::Ours(Format::Aligned) => "aligned (ships)",
+            Self::Whole(Format::Zstd) => "ships: whole, zst (zstd -19)",
+            Self::Whole(Format::Aligned) => "ships: whole, aligned",
+            Self::Patch => "ships: patch, aligned",
             Self::Prefix => "zstd -19, old as prefix",
             Self::Bsdiff => "bsdiff",
             Self::PlanesPrefix => "planes, zstd, old as prefix",
@@ -59,7 +63,8 @@ impl Way {
     /// Writes the patch.
     pub fn make(self, old: &[u8], new: &[u8]) -> anyhow::Result<Vec<u8>> {
         Ok(match self {
-            Self::Ours(format) => delta::make(format, Some(old), new)?,
+            Self::Whole(format) => delta::make(format, None, new)?,
+            Self::Patch => delta::make(Format::Aligned, Some(old), new)?,
             Self::Prefix => pack(old, new)?,
             Self::Bsdiff => bsdiff(old, new)?,
             Self::PlanesPrefix | Self::PlanesBsdiff => {
@@ -81,7 +86,7 @@ impl Way {
     pub fn apply(self, folder: &Path) -> anyhow::Result<()> {
         let old = fs::read(folder.join("old"))?;
         let mut out = BufWriter::new(File::create(folder.join("made"))?);
-        if let Self::Ours(_) = self {
+        if let Self::Whole(_) | Self::Patch = self {
             let mut patch = File::open(folder.join("patch"))?;
             // What a device knows from the signed metadata.
             let expected = expected(&mut File::open(folder.join("patch"))?)?;
@@ -90,7 +95,7 @@ impl Way {
         }
         let patch = fs::read(folder.join("patch"))?;
         match self {
-            Self::Ours(_) => {}
+            Self::Whole(_) | Self::Patch => {}
             Self::Prefix => out.write_all(&unpack(&old, &patch)?)?,
             Self::Bsdiff => out.write_all(&bspatch(&old, &patch)?)?,
             Self::PlanesPrefix | Self::PlanesBsdiff => {
