@@ -11,6 +11,7 @@ mod repository;
 mod chain;
 mod served;
 mod mirror;
+mod patches;
 mod keys;
 mod labels;
 mod training;

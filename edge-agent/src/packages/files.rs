@@ -15,7 +15,8 @@ pub(super) const WHOLE: &str = "tpk";
 pub(super) const PART: &str = "part";
 pub(super) const MARK: &str = "mark";
 const STATEMENT: &str = "release";
-const KINDS: [&str; 4] = [WHOLE, PART, MARK, STATEMENT];
+pub(super) const PATCH: &str = "patch";
+const KINDS: [&str; 5] = [WHOLE, PART, MARK, STATEMENT, PATCH];
 /// A signed statement has a few hundred bytes.
 const MAX_STATEMENT_BYTES: u64 = 1 << 16;
 /// What a download leaves free on the disk for everything else that the device has to write.
@@ -166,7 +167,7 @@ impl PackageFiles {
     /// Forgets a package whose bytes turned out to be wrong.
     pub fn remove(&self, sha256: &Sha256) -> io::Result<()> {
         // The mark goes first: it must not speak of bytes that come later.
-        for kind in [MARK, PART, WHOLE, STATEMENT] {
+        for kind in [MARK, PART, WHOLE, STATEMENT, PATCH] {
             match self.disk.remove(&self.named(sha256, kind)) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 other => other?,
@@ -180,9 +181,10 @@ impl PackageFiles {
 
     /// Removes every file of a package that is not among `keep`, and what a crash left half-written; how many went.
     pub fn collect(&self, keep: &[Sha256]) -> io::Result<usize> {
+        let patches: Vec<Sha256> = keep.iter().filter_map(|to| self.patch(to)).collect();
         let mut removed = 0;
         for name in self.disk.list(&self.folder)? {
-            let unreferenced = parse(&name).is_some_and(|(sha256, _)| !keep.contains(&sha256));
+            let unreferenced = parse(&name).is_some_and(|(sha256, _)| !keep.contains(&sha256) && !patches.contains(&sha256));
             if unreferenced || (is_unfinished(&name) && !is_being_written(&name)) {
                 self.disk.remove(&self.folder.join(&name))?;
                 removed += 1;

@@ -3,6 +3,7 @@
 mod active;
 mod files;
 mod partial;
+mod patches;
 
 pub use active::{ActivePackage, OpenError};
 pub use files::{FileError, NoRoom, PackageFiles};
