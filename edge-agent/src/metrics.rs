@@ -88,22 +88,39 @@ pub struct OriginLabel {
     pub origin: &'static str,
 }
 
+/// Label `way`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct WayLabel {
+    /// `patch` or `compressed`.
+    pub way: &'static str,
+}
+
 /// What downloads count.
 #[derive(Debug, Clone, Default)]
 pub struct DownloadMetrics {
     bytes: Family<OriginLabel, Counter>,
     failures: Family<OriginLabel, Counter>,
+    patched: Family<WayLabel, Counter>,
+    saved: Counter,
 }
 
 impl DownloadMetrics {
     fn register(&self, registry: &mut Registry) {
         registry.register("download_bytes", "Bytes of packages and patches that came", self.bytes.clone());
         registry.register("download_failures", "Files that did not come, or were wrong", self.failures.clone());
+        registry.register("download_patched", "Packages that came by a patch or compressed", self.patched.clone());
+        registry.register("download_saved_bytes", "Bytes that these did not take", self.saved.clone());
     }
 
     /// So many bytes came.
     pub fn received(&self, origin: &'static str, bytes: u64) {
         self.bytes.get_or_create(&OriginLabel { origin }).inc_by(bytes);
+    }
+
+    /// A package came by a cheaper way, which saved so many bytes.
+    pub fn patched(&self, way: &'static str, saved: u64) {
+        self.patched.get_or_create(&WayLabel { way }).inc();
+        self.saved.inc_by(saved);
     }
 
     /// A file did not come, or was wrong.

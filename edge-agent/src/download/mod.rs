@@ -11,6 +11,7 @@ mod error;
 mod fill;
 mod origin;
 mod package;
+mod patch;
 mod small;
 mod status;
 #[cfg(test)]
@@ -53,6 +54,7 @@ struct Shared {
     at_once: Semaphore,
     status: DownloadStatus,
     metrics: DownloadMetrics,
+    tried: patch::Tried,
     clock: Arc<dyn Clock>,
 }
 
@@ -98,6 +100,7 @@ impl Origins {
             config,
             origins,
             metrics,
+            tried: patch::Tried::default(),
             clock,
         })))
     }

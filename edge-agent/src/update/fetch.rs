@@ -94,7 +94,7 @@ impl Fetcher {
         if !self.known {
             self.check_listed(&line, &release).await?;
         }
-        if !self.files.has(&release.sha256) {
+        if !self.files.has(&release.sha256) && !self.origins.by_patch(&self.files, &release).await? {
             self.origins.package(&self.files, &line, &release).await?;
         }
         let files = self.files.clone();

@@ -1,0 +1,200 @@
+//! A package by a cheaper way: as the difference from one that is here, or compressed.
+//!
+//! Nobody signs a patch. What comes out must be the release by length and hash, and what cannot be done by a patch is done
+//! without: a bad one costs its own bytes, once, and a few of them are tried at most.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tributary_release::delta::{
+    DeltaError, MAX_INDEX_BYTES, Outcome, PatchEntry, PatchIndex, Way, apply, choose, index_path,
+};
+use tributary_wire::{ReleaseRef, Sha256};
+
+use super::{DownloadError, Origins, Wanted};
+use crate::packages::{FileError, PackageFiles, Partial};
+use crate::words::in_words;
+
+/// Patches to one release that are tried: each may cost nearly as much as the release.
+const MOST: usize = 3;
+/// Downloads of one patch that may break off before another way is taken.
+const BREAKS: u32 = 3;
+/// Releases whose failures are remembered.
+const REMEMBERED: usize = 64;
+
+/// Patches that led nowhere, by the package that they lead to.
+#[derive(Debug, Default)]
+pub(super) struct Tried(Mutex<BTreeMap<Sha256, BTreeMap<Sha256, u32>>>);
+
+/// Why a patch did not lead to the release.
+#[derive(Debug, thiserror::Error)]
+enum PatchError {
+    #[error(transparent)]
+    Download(#[from] DownloadError),
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error(transparent)]
+    Delta(#[from] DeltaError),
+    #[error("disk")]
+    Disk(#[from] io::Error),
+}
+
+impl Tried {
+    fn shown(&self) -> MutexGuard<'_, BTreeMap<Sha256, BTreeMap<Sha256, u32>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Patches that are not tried again.
+    fn failed(&self, to: &Sha256) -> Vec<Sha256> {
+        let tried = self.shown();
+        tried.get(to).into_iter().flatten().filter(|(_, breaks)| **breaks >= BREAKS).map(|(patch, _)| *patch).collect()
+    }
+
+    /// Whether it may be tried again.
+    fn add(&self, to: &Sha256, patch: &Sha256, breaks: u32) -> bool {
+        let mut tried = self.shown();
+        if tried.len() >= REMEMBERED && !tried.contains_key(to) {
+            tried.pop_first();
+        }
+        let count = tried.entry(*to).or_default().entry(*patch).or_default();
+        *count += breaks;
+        *count < BREAKS
+    }
+
+    fn forget(&self, to: &Sha256) {
+        self.shown().remove(to);
+    }
+}
+
+impl Origins {
+    /// Puts the release into its place by the cheapest patch that works. `false`: there is none, and it has to come as it
+    /// is. An error is one of the network, after which the same patch goes on where it broke off.
+    pub async fn by_patch(&self, files: &PackageFiles, release: &ReleaseRef) -> Result<bool, DownloadError> {
+        let tried = &self.0.tried;
+        let index = match self.index(release).await {
+            Some(index) => index,
+            None => return Ok(false),
+        };
+        loop {
+            let failed = tried.failed(&release.sha256);
+            // What came of the plain file need not come again.
+            let left = release.length.saturating_sub(files.partial(release)?.written());
+            let way = match failed.len() {
+                MOST.. => Way::Plain,
+                _ => choose(&files.held()?, &index, left, &failed),
+            };
+            let Way::Patch(entry) = &way else {
+                files.drop_patch(&release.sha256)?;
+                return Ok(false);
+            };
+            let ended = self.patched(files, release, entry).await;
+            let Err(error) = ended else {
+                files.drop_patch(&release.sha256)?;
+                tried.forget(&release.sha256);
+                self.0.metrics.patched(way.name(), release.length - entry.length);
+                tracing::info!(
+                    way = way.name(), bytes = entry.length, of = release.length, sha256 = %release.sha256,
+                    "a release came by a cheaper way"
+                );
+                return Ok(true);
+            };
+            let breaks = match &error {
+                PatchError::Download(error) if may_go_on(error) => 1,
+                _ => BREAKS,
+            };
+            let again = tried.add(&release.sha256, &entry.sha256, breaks);
+            tracing::warn!(
+                way = way.name(), patch = %entry.sha256, error = %in_words(&error), again,
+                "a release did not come by this way"
+            );
+            match error {
+                PatchError::Download(error) if again => return Err(error),
+                _ => {}
+            }
+        }
+    }
+
+    async fn index(&self, release: &ReleaseRef) -> Option<PatchIndex> {
+        let path = index_path(&release.sha256);
+        // Without one everything works too, and an unreachable hub will be met again by whoever asks for the whole.
+        let bytes = self.small(&path, MAX_INDEX_BYTES as u64).await.ok()??;
+        match PatchIndex::decode(&bytes) {
+            Ok(index) => Some(index),
+            Err(error) => {
+                tracing::warn!(path, error = %in_words(&error), "the index of patches is not one");
+                None
+            }
+        }
+    }
+
+    async fn patched(&self, files: &PackageFiles, release: &ReleaseRef, entry: &PatchEntry) -> Result<(), PatchError> {
+        // A patch lies on disk like a package: it goes on after a restart, and is checked by length and hash.
+        let patch = ReleaseRef { version: release.version, length: entry.length, sha256: entry.sha256 };
+        files.keep_patch(&release.sha256, &patch.sha256)?;
+        if !files.has(&patch.sha256) {
+            let mut partial = files.partial(&patch)?;
+            let path = entry.path(&release.sha256);
+            let wanted = Wanted { path, length: patch.length, sha256: patch.sha256 };
+            let givers = self.fill(&wanted, &mut partial).await?;
+            let finished = tokio::task::spawn_blocking(move || partial.finish()).await.map_err(io::Error::other)?;
+            if let Err(error) = finished {
+                if error.is_damage() {
+                    self.lied(&givers);
+                }
+                return Err(error.into());
+            }
+        }
+        let (files, release, from) = (files.clone(), release.clone(), entry.from);
+        let made = tokio::task::spawn_blocking(move || make(&files, &release, &patch, from));
+        made.await.map_err(io::Error::other)?
+    }
+}
+
+/// Whether the rest of a patch may still come: not when there is none, or this device's disk refuses.
+fn may_go_on(error: &DownloadError) -> bool {
+    match error {
+        DownloadError::NoHub => true,
+        DownloadError::Failed { source, .. } => !source.is_missing(),
+        DownloadError::Disk(_) | DownloadError::File(_) => false,
+    }
+}
+
+/// The release out of the patch, in its place. Memory holds the old package and the patch; what is made goes to disk.
+fn make(
+    files: &PackageFiles,
+    release: &ReleaseRef,
+    patch: &ReleaseRef,
+    from: Option<Sha256>,
+) -> Result<(), PatchError> {
+    let held = |sha256| {
+        let old = ReleaseRef { version: release.version, length: files.length(&sha256)?, sha256 };
+        Ok::<_, PatchError>(files.read(&old)?)
+    };
+    let old = from.map(held).transpose()?;
+    let bytes = files.read(patch)?;
+    let mut partial = files.partial(release)?;
+    partial.restart()?;
+    let expected = Outcome { length: release.length, sha256: release.sha256 };
+    let mut out = io::BufWriter::with_capacity(1 << 16, Into(&mut partial));
+    let applied = apply(old.as_deref(), &bytes[..], &mut out, &expected);
+    // What it holds back of a failed one is of no use either.
+    let _ = out.into_parts();
+    if let Err(error) = applied {
+        partial.restart()?;
+        return Err(error.into());
+    }
+    Ok(partial.finish()?)
+}
+
+struct Into<'a>(&'a mut Partial);
+
+impl Write for Into<'_> {
+    fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
+        self.0.write(piece).map(|()| piece.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
