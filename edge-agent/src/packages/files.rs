@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tributary_process::disk::{Access, Disk, RealDisk, create_folder_durably, is_unfinished, replace};
+use tributary_process::disk::{Disk, RealDisk, create_folder_durably, is_unfinished};
 use tributary_release::{Hasher, MAX_PACKAGE_BYTES, digest};
 use tributary_wire::{ReleaseRef, Sha256};
 
@@ -14,11 +14,12 @@ use super::partial::Partial;
 pub(super) const WHOLE: &str = "tpk";
 pub(super) const PART: &str = "part";
 pub(super) const MARK: &str = "mark";
+/// Agents up to 0.1 kept a signed statement beside each package.
+const STATEMENT: &str = "release";
+/// Agents up to 0.1 kept a signed statement beside each package.
 const STATEMENT: &str = "release";
 pub(super) const PATCH: &str = "patch";
 const KINDS: [&str; 5] = [WHOLE, PART, MARK, STATEMENT, PATCH];
-/// A signed statement has a few hundred bytes.
-const MAX_STATEMENT_BYTES: u64 = 1 << 16;
 /// What a download leaves free on the disk for everything else that the device has to write.
 const RESERVE_BYTES: u64 = 16 << 20;
 
@@ -145,16 +146,6 @@ impl PackageFiles {
         Ok(names.iter().filter_map(|name| self.disk.length(&self.folder.join(name)).ok()).sum())
     }
 
-    /// The signed statement that came with a package; checked anew by whoever uses it.
-    pub fn statement(&self, sha256: &Sha256) -> Option<Vec<u8>> {
-        self.disk.read(&self.named(sha256, STATEMENT), MAX_STATEMENT_BYTES).ok()
-    }
-
-    /// Keeps the signed statement of a package, so that it can be put in place again without a network.
-    pub fn keep_statement(&self, sha256: &Sha256, signed: &[u8]) -> io::Result<()> {
-        replace(&*self.disk, &self.named(sha256, STATEMENT), signed, Access::Everyone)
-    }
-
     /// Opens the file of a download, with what an earlier attempt durably left of it. Refused when the rest does not
     /// fit: nothing is begun that cannot be finished.
     pub fn partial(&self, release: &ReleaseRef) -> io::Result<Partial> {
@@ -184,7 +175,8 @@ impl PackageFiles {
         let patches: Vec<Sha256> = keep.iter().filter_map(|to| self.patch(to)).collect();
         let mut removed = 0;
         for name in self.disk.list(&self.folder)? {
-            let unreferenced = parse(&name).is_some_and(|(sha256, _)| !keep.contains(&sha256) && !patches.contains(&sha256));
+            let unreferenced =
+                parse(&name).is_some_and(|(sha256, _)| !keep.contains(&sha256) && !patches.contains(&sha256));
             if unreferenced || (is_unfinished(&name) && !is_being_written(&name)) {
                 self.disk.remove(&self.folder.join(&name))?;
                 removed += 1;

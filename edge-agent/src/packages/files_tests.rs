@@ -1,4 +1,4 @@
-use tributary_process::disk::SimDisk;
+use tributary_process::disk::{Access, SimDisk, replace};
 use tributary_wire::VersionNumber;
 
 use super::*;
@@ -62,14 +62,13 @@ fn only_what_nothing_refers_to_and_what_a_crash_left_half_written_are_collected(
     let [kept, gone] = [digest(b"kept"), digest(b"gone")];
     for sha256 in [&kept, &gone] {
         replace(&disk, &files.path(sha256), b"package", Access::Everyone).unwrap();
-        files.keep_statement(sha256, b"signed").unwrap();
+        replace(&disk, &files.named(sha256, STATEMENT), b"signed", Access::Everyone).unwrap();
     }
     for name in ["notes.txt", ".a.release.0.tmp"] {
         disk.create(&files.folder.join(name), Access::Everyone).unwrap();
     }
     assert_eq!(files.collect(&[kept]).unwrap(), 3);
     assert!(files.has(&kept) && !files.has(&gone));
-    assert_eq!(files.statement(&kept).as_deref(), Some(b"signed".as_slice()));
     assert!(disk.length(&files.folder.join("notes.txt")).is_ok());
 }
 

@@ -7,6 +7,7 @@ mod fetch;
 mod assignment;
 mod audit;
 mod line;
+mod place;
 mod run;
 mod show;
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! way; what must hold is checked at every step, and from states all over the search the device must find its way when
 //! everything works again.
 
+mod event;
 mod key;
 mod rules;
 mod world;
@@ -10,7 +11,8 @@ mod world;
 use std::collections::{HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use world::{Event, World};
+use event::Event;
+use world::World;
 
 /// How many states a run of the tests looks at; `EXPLORE_STATES` sets another number.
 const STATES: usize = 30_000;

@@ -1,12 +1,14 @@
 //! A device around one updater, and what may happen to it: as a story, at random, and in every order.
 
 mod stories;
+mod damage;
 mod random;
 mod explorer;
 
 use std::collections::{BTreeSet, VecDeque};
 
-use tributary_wire::{Micros, UpdaterState, VersionNumber};
+use tributary_release::Probation;
+use tributary_wire::{Generation, Micros, UpdaterState, VersionNumber};
 
 use super::*;
 

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::super::*;
-use super::world::{Event, World};
+use super::event::Event;
+use super::world::World;
 
 /// The history.
 #[derive(Debug, Clone, Default, Hash)]

@@ -1,56 +1,14 @@
-//! A device that can be copied, and all that may happen to it.
+//! A device that can be copied.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::super::*;
+use super::event::Event;
 use super::key;
 use super::rules::Rules;
 
-/// Assignments on one way.
-const ASSIGNMENTS: u64 = 3;
-/// Crashes, and other accidents, on one way.
-const ACCIDENTS: u8 = 2;
 const HOUR: i64 = 3600 * Micros::SECOND;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Event {
-    Assign {
-        version: u32,
-        allow_lower: bool,
-    },
-    AssignOlder,
-    Unassign,
-    Confirm,
-    ConfirmOlder,
-    Online(bool),
-    Persist,
-    PersistFails,
-    /// The record reaches the disk, and the power goes before anybody hears of it.
-    PersistAndCrash,
-    Fetch,
-    FetchFails(u8),
-    Serve,
-    ServeFails,
-    Evidence(u8),
-    Wake,
-    Expire,
-    Crash,
-    Stop,
-    /// The file of what is committed changes on the disk: found at the next start.
-    Rot,
-}
-
-impl Event {
-    pub(super) fn all() -> impl Iterator<Item = Self> {
-        use Event::*;
-        let assign = (1..=3).flat_map(|version| [false, true].map(|allow_lower| Assign { version, allow_lower }));
-        let once = [AssignOlder, Unassign, Confirm, ConfirmOlder, Online(true), Online(false), Persist, PersistFails];
-        let more = [PersistAndCrash, Fetch, Serve, ServeFails, Wake, Expire, Crash, Stop, Rot];
-        let ways = (0..4).map(FetchFails).chain((0..3).map(Evidence));
-        assign.chain(once).chain(more).chain(ways)
-    }
-}
 
 #[derive(Debug, Clone)]
 pub(super) struct World {
@@ -63,8 +21,8 @@ pub(super) struct World {
     pub(super) persists: VecDeque<(u64, Record)>,
     pub(super) fetches: VecDeque<ReleaseRef>,
     pub(super) serves: VecDeque<Option<ReleaseRef>>,
-    assigned: Option<Input>,
-    accidents: u8,
+    pub(super) assigned: Option<Input>,
+    pub(super) accidents: u8,
     /// What must hold, with the history that it needs.
     pub(super) rules: Rules,
 }
@@ -103,28 +61,6 @@ impl World {
         world.accidents = 0;
         world.rules.first = world.generation;
         world
-    }
-
-    /// Whether this can happen now and may make a difference.
-    pub(super) fn can(&self, event: Event) -> bool {
-        let accident = self.accidents < ACCIDENTS;
-        match event {
-            Event::Assign { .. } | Event::Unassign => self.generation - self.rules.first < ASSIGNMENTS,
-            Event::AssignOlder => self.updater.record.wanted.as_ref().is_some_and(|wanted| wanted.generation.0 > 1),
-            Event::Confirm | Event::ConfirmOlder => self.assigned.is_some(),
-            Event::Online(online) => online != self.updater.online,
-            Event::Persist => !self.persists.is_empty(),
-            Event::PersistFails | Event::PersistAndCrash => accident && !self.persists.is_empty(),
-            Event::Fetch => !self.fetches.is_empty(),
-            Event::FetchFails(_) => accident && !self.fetches.is_empty(),
-            Event::Serve => !self.serves.is_empty(),
-            Event::ServeFails => accident && matches!(self.serves.back(), Some(Some(_))),
-            Event::Evidence(_) => self.serving.is_some(),
-            Event::Wake => self.updater.next_wake().is_some(),
-            Event::Expire => self.updater.record.wanted.as_ref().is_some_and(|wanted| wanted.expires >= self.now.wall),
-            Event::Crash | Event::Stop => accident,
-            Event::Rot => accident && self.disk.committed.as_ref().is_some_and(|it| self.files.contains(&it.sha256)),
-        }
     }
 
     pub(super) fn step(&mut self, event: Event) {
