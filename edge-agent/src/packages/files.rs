@@ -16,8 +16,6 @@ pub(super) const PART: &str = "part";
 pub(super) const MARK: &str = "mark";
 /// Agents up to 0.1 kept a signed statement beside each package.
 const STATEMENT: &str = "release";
-/// Agents up to 0.1 kept a signed statement beside each package.
-const STATEMENT: &str = "release";
 pub(super) const PATCH: &str = "patch";
 const KINDS: [&str; 5] = [WHOLE, PART, MARK, STATEMENT, PATCH];
 /// What a download leaves free on the disk for everything else that the device has to write.
