@@ -1,7 +1,7 @@
 //! What a device may fetch: the releases that it is assigned or was assigned, and nothing else.
 
 use sqlx::SqliteExecutor;
-use tributary_wire::{DeviceId, LineName, Sha256, VersionNumber};
+use tributary_wire::{DeviceId, Sha256};
 
 /// Whether a device is or was assigned a release with this package.
 pub async fn has_package(
@@ -16,25 +16,6 @@ pub async fn has_package(
     )
     .bind(device.as_str())
     .bind(sha256.to_string())
-    .fetch_one(catalog)
-    .await
-}
-
-/// Whether a device is or was assigned this release.
-pub async fn has_release(
-    catalog: impl SqliteExecutor<'_>,
-    device: &DeviceId,
-    line: &LineName,
-    version: VersionNumber,
-) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar(
-        "select exists (select 1 from wishes where device = $1 and line = $2 and version = $3)
-             or exists (select 1 from rollout_devices d join rollouts r on r.id = d.rollout
-                        where d.device = $1 and r.line = $2 and r.version = $3)",
-    )
-    .bind(device.as_str())
-    .bind(line.as_str())
-    .bind(i64::from(version.0))
     .fetch_one(catalog)
     .await
 }

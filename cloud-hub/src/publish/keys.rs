@@ -1,4 +1,4 @@
-//! The hub's own keys, made when they are first needed, and the file of public keys that devices are given.
+//! The hub's own keys, made when they are first needed.
 //!
 //! ```text
 //! keys/snapshot.key  timestamp.key  assignment.key     made at the first start
@@ -69,40 +69,32 @@ pub struct Keys {
     held: RwLock<Vec<(Purpose, SigningKey)>>,
     /// The one that assignments are signed with now.
     assignment: RwLock<SigningKey>,
-    /// Signs releases in the form that devices before the signed repository read.
-    pub line: SigningKey,
 }
 
-/// Name of the file with the public keys.
-pub const TRUST_FILE: &str = "trust.json";
+/// What an older version of the program kept beside its keys, and what took its place.
+const UNUSED: [(&str, &str); 2] = [
+    ("line.key", "every unattended line has a key of its own, below lines/"),
+    ("trust.json", "devices trust the root of the signed repository, which enrolment brings"),
+];
 
 impl Keys {
-    /// Reads the keys in `folder`, making those that every hub has, and writes the public ones beside them.
+    /// Reads the keys in `folder`, making those that every hub has. Files that no longer count are named in the log.
     pub fn open(folder: &Path) -> anyhow::Result<Self> {
         let lines = folder.join("lines");
         std::fs::create_dir_all(&lines).with_context(|| format!("make the key folder {}", lines.display()))?;
-        let line = open_key(&folder.join("line.key"))?;
         for purpose in [Purpose::Snapshot, Purpose::Timestamp, Purpose::Assignment] {
             open_key(&folder.join(format!("{}.key", purpose.stem())))?;
         }
         let mut held = read_folder(folder, "")?;
         held.extend(read_folder(&lines, "lines")?);
         let assignment = open_key(&folder.join("assignment.key"))?;
-        let keys =
-            Self { folder: folder.to_owned(), held: RwLock::new(held), assignment: RwLock::new(assignment), line };
-        let trust = keys.trust().to_json();
-        let path = folder.join(TRUST_FILE);
-        if std::fs::read_to_string(&path).ok().as_deref() != Some(trust.as_str()) {
-            tributary_process::durable::write(&path, trust.as_bytes())
-                .with_context(|| format!("write {}", path.display()))?;
+        for (name, instead) in UNUSED {
+            let path = folder.join(name);
+            if path.exists() {
+                tracing::warn!(path = %path.display(), instead, "not used any more: delete it once no older hub needs it");
+            }
         }
-        tracing::info!(trust = %path.display(), "devices need this file of public keys");
-        Ok(keys)
-    }
-
-    /// The public keys, for devices.
-    pub fn trust(&self) -> VerifyingKeys {
-        VerifyingKeys::new([self.line.verifying_key(), self.assignment().verifying_key()])
+        Ok(Self { folder: folder.to_owned(), held: RwLock::new(held), assignment: RwLock::new(assignment) })
     }
 
     /// The key that assignments are signed with.
@@ -209,11 +201,10 @@ mod tests {
         let ids = |keys: &Keys| keys.all().iter().map(SigningKey::id).collect::<std::collections::BTreeSet<_>>();
         assert_eq!(ids(&first), ids(&again));
         assert_eq!(ids(&again).len(), 5);
-        assert!(again.holds(of_line.id()) && again.holds(further.id()) && !again.holds(again.line.id()));
+        assert!(again.holds(of_line.id()) && again.holds(further.id()));
+        assert!(!again.holds(SigningKey::generate([1; 32]).id()));
         let snapshots: Vec<_> = again.of(&Purpose::Snapshot).iter().map(SigningKey::id).collect();
         assert_eq!(snapshots[1], further.id());
-        let trust = VerifyingKeys::load(&path.join(TRUST_FILE)).unwrap();
-        assert!(trust.get(again.assignment().id()).is_some());
         #[cfg(unix)]
         for name in ["snapshot.key", "timestamp.key", "assignment.key", "lines/card-fraud.key"] {
             use std::os::unix::fs::PermissionsExt;

@@ -59,7 +59,7 @@ async fn change(
     (action, kind): (&str, &str),
     now: Micros,
 ) -> Result<(), ApplyError> {
-    releases::put(catalog, release, &[]).await?;
+    releases::put(catalog, release).await?;
     let subject = format!("{line}/{}", release.version);
     let to = json!({"sha256": release.sha256, "length": release.length, "key": release.key_id});
     audit::record(catalog, Change { action, subject: &subject, from: Value::Null, to }, now).await?;

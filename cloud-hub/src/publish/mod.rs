@@ -37,13 +37,12 @@ pub use streams::Streams;
 
 use serde_json::{Value, json};
 use sqlx::SqliteConnection;
-use tributary_release::{ReleaseV1, sign_release};
 use tributary_wire::{LineName, Micros, VersionNumber};
 
 use crate::audit::{self, Change};
 use crate::hub::Hub;
 use crate::lines::story;
-use crate::registry::{RegistryError, versions};
+use crate::registry::versions;
 use roles::{RoleName, TargetsContent};
 
 /// Makes the release of a version: signed at once for an unattended line, else waiting for a person. The answer says
@@ -77,9 +76,7 @@ pub async fn publish(
         key_id: unattended.as_deref().map(named).unwrap_or_default(),
         published: now.0,
     };
-    let statement =
-        ReleaseV1 { line: line.clone(), version, length: reference.length, sha256: reference.sha256, published: now };
-    releases::put(catalog, &release, &sign_release(&hub.keys.line, statement).encode()).await?;
+    releases::put(catalog, &release).await?;
     let (action, kind, message) = match unattended {
         Some(_) => ("release.publish", "published", format!("version {version} was published, signed by the hub")),
         None => (
@@ -114,14 +111,4 @@ pub async fn draft_line(
     }
     let content = TargetsContent { version, expires, targets, delegations: Vec::new() };
     Ok(roles::build_targets(&RoleName::Delegated(role), &content)?)
-}
-
-/// The release in the form that devices before the signed repository check.
-pub async fn signed(
-    catalog: &mut SqliteConnection,
-    line: &LineName,
-    version: VersionNumber,
-) -> Result<Option<Vec<u8>>, RegistryError> {
-    let query = "select signed from releases where line = $1 and version = $2 and state = 'published'";
-    Ok(sqlx::query_scalar(query).bind(line.as_str()).bind(i64::from(version.0)).fetch_optional(catalog).await?)
 }

@@ -77,17 +77,17 @@ pub async fn in_state(
 }
 
 /// Keeps a new release, or changes state and signers of a known one. `published` stays what it was, for it is signed.
-pub async fn put(catalog: &mut SqliteConnection, release: &Release, signed: &[u8]) -> Result<(), RegistryError> {
+pub async fn put(catalog: &mut SqliteConnection, release: &Release) -> Result<(), RegistryError> {
+    // `signed` held what devices checked before there was a repository; nothing reads it any more.
     sqlx::query(
         "insert into releases (line, version, sha256, length, signed, key_id, published, state)
-         values ($1, $2, $3, $4, $5, $6, $7, $8)
+         values ($1, $2, $3, $4, x'', $5, $6, $7)
          on conflict (line, version) do update set state = excluded.state, key_id = excluded.key_id",
     )
     .bind(&release.line)
     .bind(release.version)
     .bind(&release.sha256)
     .bind(release.length)
-    .bind(signed)
     .bind(&release.key_id)
     .bind(release.published)
     .bind(&release.state)

@@ -147,7 +147,10 @@ async fn a_revoked_certificate_ends_on_the_connection_that_it_opened() {
     let enrolled = hub.enrol("edge-1").await;
     let mut stream = hub.tls_stream(&enrolled).await;
     let ask = async |stream: &mut tokio_rustls::client::TlsStream<tokio::net::TcpStream>| -> String {
-        stream.write_all(b"GET /api/v1/keys HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+        stream
+            .write_all(b"GET /api/v1/repository/metadata/timestamp.json HTTP/1.1\r\nhost: localhost\r\n\r\n")
+            .await
+            .unwrap();
         let mut answer = Vec::new();
         // The body is JSON and ends with its brace.
         while !(answer.ends_with(b"}") || answer.ends_with(b"}\n")) {
@@ -163,7 +166,10 @@ async fn a_revoked_certificate_ends_on_the_connection_that_it_opened() {
     hub.hub.identity.revoke(&DeviceId::new("edge-1").unwrap(), "stolen", hub.hub.now()).await.unwrap();
     let refused = ask(&mut stream).await;
     assert!(refused.starts_with("HTTP/1.1 401") && refused.contains("not valid here"), "{refused}");
-    assert_eq!(status(&hub.https(Some(&enrolled)), "GET", "/api/v1/keys").await.0, StatusCode::UNAUTHORIZED);
+    assert_eq!(
+        status(&hub.https(Some(&enrolled)), "GET", "/api/v1/repository/metadata/timestamp.json").await.0,
+        StatusCode::UNAUTHORIZED
+    );
     // A certificate that our authority has signed and the hub never gave out counts for nothing: the authority may be
     // one that signs for others too.
     let (key, device) = (KeyFile::generate().unwrap(), DeviceId::new("edge-2").unwrap());
@@ -172,7 +178,7 @@ async fn a_revoked_certificate_ends_on_the_connection_that_it_opened() {
     let lifetime = std::time::Duration::from_secs(3_600);
     let certificate = authority.issue_device(&request, &device, hub.hub.now(), lifetime).unwrap();
     let unknown = Enrolled { certificate, key: std::sync::Arc::new(key) };
-    for path in ["/api/v1/keys", "/api/v1/devices", "/api/v1/nowhere"] {
+    for path in ["/api/v1/repository/metadata/timestamp.json", "/api/v1/devices", "/api/v1/nowhere"] {
         assert_eq!(status(&hub.https(Some(&unknown)), "GET", path).await.0, StatusCode::UNAUTHORIZED, "{path}");
     }
     hub.stop().await;
@@ -208,7 +214,10 @@ async fn a_device_fetches_the_releases_that_it_was_assigned_and_no_others() {
     for (enrolled, expected) in [(&one, [200, 200, 404]), (&two, [404, 404, 404])] {
         let client = hub.https(Some(enrolled));
         for (index, expected) in expected.into_iter().enumerate() {
-            for path in [format!("packages/{}", packages[index]), format!("releases/card-fraud/{}", index + 1)] {
+            let file = format!("{}.v{}.tpk", packages[index], index + 1);
+            for path in
+                [format!("packages/{}", packages[index]), format!("repository/targets/models/card-fraud/{file}")]
+            {
                 let answer = client.send(Method::GET, &format!("/api/v1/{path}"), "", Bytes::new()).await.unwrap();
                 assert_eq!(answer.status, expected, "{path}: {:?}", String::from_utf8_lossy(&answer.body));
             }
@@ -239,8 +248,8 @@ async fn the_plain_listener_answers_this_machine_and_no_page_or_proxy_from_elsew
         ("/api/v1/health", with("x-forwarded-for: 10.0.0.1"), 421),
         ("/api/v1/health", with("forwarded: for=10.0.0.1"), 421),
         // Devices of this machine have no certificate to show here.
-        ("/api/v1/keys", own.to_owned(), 200),
-        ("/api/v1/keys", with("origin: http://evil.example"), 401),
+        ("/api/v1/repository/metadata/timestamp.json", own.to_owned(), 200),
+        ("/api/v1/repository/metadata/timestamp.json", with("origin: http://evil.example"), 401),
         ("/api/v1/devices", own.to_owned(), 401),
         ("/api/v1/devices", with("authorization: Basic YTpi"), 401),
         ("/api/v1/devices", with("authorization: Bearer"), 401),
