@@ -29,7 +29,6 @@ mod datasets;
 mod runs;
 mod versions;
 mod aliases;
-mod packages;
 mod patches;
 mod range;
 mod repository;
@@ -158,7 +157,6 @@ fn groups() -> Groups {
         .merge(runs::routes())
         .merge(versions::routes())
         .merge(aliases::routes())
-        .merge(packages::routes())
         .merge(patches::routes())
         .merge(repository::routes())
         .merge(signing::routes())

@@ -202,8 +202,14 @@ async fn content(hub: State, Body(body): Body) -> Result<Response, Problem> {
         return Err(Problem::malformed(format!("the body is empty; expected a file for {roles}")));
     }
     let length = body.len() as u64;
-    let hub = hub.0.clone();
+    let (hub, kept) = (hub.0.clone(), hub.0.clone());
     let put = tokio::task::spawn_blocking(move || hub.packages.put(&body)).await.map_err(anyhow::Error::new)?;
     let sha256 = put.map_err(crate::registry::RegistryError::File)?;
+    let subject = sha256.to_string();
+    let change =
+        Change { action: "content.store", subject: &subject, from: Value::Null, to: json!({"length": length}) };
+    let mut catalog = kept.catalog.write().await?;
+    audit::record(&mut catalog, change, kept.now()).await?;
+    catalog.commit().await?;
     Ok((StatusCode::CREATED, axum::Json(ContentStored { sha256, length })).into_response())
 }

@@ -36,7 +36,7 @@ pub struct Version {
     pub line: String,
     /// Its number.
     pub version: i64,
-    /// Hash of its package file; `packages/{sha256}` is the file.
+    /// Hash of its package file; once it is published, `repository/targets/models/{line}/{sha256}.v{version}.tpk`.
     pub sha256: String,
     /// Length of its package file in bytes.
     pub length: i64,

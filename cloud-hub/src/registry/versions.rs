@@ -175,10 +175,3 @@ pub async fn list(
     let query = "select * from versions where line = $1 and version < $2 order by version desc limit $3";
     Ok(sqlx::query_as(query).bind(line.as_str()).bind(before).bind(i64::from(limit)).fetch_all(catalog).await?)
 }
-
-/// Whether any version has this package; only such files are served.
-pub async fn has_package(catalog: &mut SqliteConnection, sha256: &Sha256) -> Result<bool, RegistryError> {
-    let query = "select count(*) from versions where sha256 = $1";
-    let count: i64 = sqlx::query_scalar(query).bind(sha256.to_string()).fetch_one(catalog).await?;
-    Ok(count > 0)
-}

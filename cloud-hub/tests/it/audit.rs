@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::{Command, Output};
 
+use cloud_hub::publish::{ceremony, roles, store};
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 use tributary_fraud::GeneratorConfig;
@@ -45,6 +46,13 @@ fn example(operation: &str, known: &BTreeMap<&str, Value>) -> Option<Example> {
         "POST /lines/{line}/versions/{version}/publish" => {
             json_example("/lines/card-fraud/versions/1/publish", Value::Null)
         }
+        "POST /signing/keys" => json_example("/signing/keys", json!({"role": "snapshot", "further": true})),
+        "POST /signing/contents" => Some(Example {
+            path: "/signing/contents".to_owned(),
+            kind: "application/octet-stream",
+            body: b"an image".to_vec(),
+        }),
+        "POST /signing/files" => json_example("/signing/files", json!({"files": [known["targets"]]})),
         "PUT /lines/{line}/aliases/{alias}" => {
             json_example("/lines/card-fraud/aliases/champion", json!({"version": 1, "reason": "tried"}))
         }
@@ -160,11 +168,21 @@ async fn prepare(hub: &TestHub) -> Value {
     json!({"id": alert})
 }
 
+/// The next version of the top-level targets, signed as a person would.
+async fn next_targets(hub: &TestHub) -> Value {
+    let stored = store::newest(hub.hub.catalog.reader(), "targets").await.unwrap().unwrap();
+    let mut content = roles::read_targets(&stored.bytes).unwrap();
+    content.version += 1;
+    let key = ceremony::Custody::of_seed(crate::support::CUSTODY).targets.1;
+    let built = roles::build_targets(&roles::RoleName::Targets, &content).unwrap();
+    String::from_utf8(roles::sign(&built, &[key]).unwrap()).unwrap().into()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_request_that_changes_something_is_written_down_with_who_and_from_where() {
     // A run that can still be cancelled.
     let hub = TestHub::start_in(tempfile::tempdir().unwrap(), crate::training::endless).await;
-    let mut known = BTreeMap::from([("alert", prepare(&hub).await)]);
+    let mut known = BTreeMap::from([("alert", prepare(&hub).await), ("targets", next_targets(&hub).await)]);
     let operations = operations();
     assert!(operations.len() > 20, "{operations:?}");
     for operation in &operations {

@@ -31,7 +31,7 @@ async fn wrong_requests_get_problems_that_name_what_was_wrong() {
         ("GET", "/devices?limit=0", "", 400, "limit 0"),
         ("GET", "/devices?limt=1", "", 400, "limt"),
         ("GET", "/devices?cursor=zz", "", 400, "cursor"),
-        ("GET", "/packages/abc", "", 400, "64 hexadecimal digits"),
+        ("GET", "/repository/packages/abc", "", 404, "packages/abc"),
         ("GET", "/nowhere", "", 404, "/api/v1/nowhere"),
         ("DELETE", "/devices", "", 405, "method"),
     ];

@@ -105,7 +105,7 @@ async fn a_published_version_is_what_a_device_checks_and_fetches_in_ranges() {
     let assigned = ReleaseRef { version: VersionNumber(1), length: bytes.len() as u64, sha256: digest(&bytes) };
     let (_, releases) = hub.get("/releases/card-fraud").await;
     assert_eq!(releases["items"][0]["sha256"], digest(&bytes).to_string());
-    let path = format!("/packages/{}", digest(&bytes));
+    let path = format!("/repository/targets/models/card-fraud/{}.v1.tpk", digest(&bytes));
     let whole = hub.send(Method::GET, &path, "", "").await;
     assert_eq!((whole.status, &whole.body[..]), (StatusCode::OK, &bytes[..]));
     let etag = whole.headers["etag"].to_str().unwrap().to_owned();
@@ -132,6 +132,9 @@ async fn a_published_version_is_what_a_device_checks_and_fetches_in_ranges() {
     assert_eq!(outside.status, StatusCode::RANGE_NOT_SATISFIABLE);
     assert_eq!(outside.headers["content-range"], format!("bytes */{}", bytes.len()));
     assert_eq!(get(vec![("if-none-match", etag)]).await.status, StatusCode::NOT_MODIFIED);
-    assert_eq!(hub.get(&format!("/packages/{}", digest(b"none"))).await.0, StatusCode::NOT_FOUND);
+    assert_eq!(
+        hub.get(&format!("/repository/targets/models/card-fraud/{}.v1.tpk", digest(b"none"))).await.0,
+        StatusCode::NOT_FOUND
+    );
     hub.stop().await;
 }

@@ -23,6 +23,8 @@ use tributary_wire::{Column, DeviceId, Field, FieldType, LineName, Micros, Sensi
 
 pub use crate::package_file::package;
 
+/// What the keys of people follow from in hubs of tests.
+pub const CUSTODY: [u8; 32] = [1; 32];
 /// Longest wait for anything.
 pub const DEADLINE: Duration = Duration::from_secs(120);
 
@@ -55,7 +57,7 @@ impl TestHub {
         let root = store::newest(hub.hub.catalog.reader(), "root").await.unwrap();
         if root.is_none() {
             let line = LineName::new("card-fraud").unwrap();
-            ceremony::simple(&hub.hub, [1; 32], &[line]).await.unwrap();
+            ceremony::simple(&hub.hub, CUSTODY, &[line]).await.unwrap();
         }
         hub
     }

@@ -26,7 +26,8 @@ async fn a_device_enrols_with_a_token_connects_and_stands_in_its_group() {
     assert_eq!(told.ports.https, hub.hub.https_address().port());
     assert_eq!(told.ports.tls, hub.hub.mqtt_addresses().tls.map(|address| address.port()));
     assert_eq!(told.ports.quic, hub.hub.mqtt_addresses().quic.map(|address| address.port()));
-    assert_eq!(told.root, None, "this hub has no signed repository yet");
+    let root = told.root.clone().expect("the hub has a signed repository");
+    assert_eq!(hub.send(Method::GET, "/repository/metadata/1.root.json", "", "").await.body, root);
     let two_thirds = Micros(told.now.0 + 60 * Micros::DAY);
     assert!((told.renew_after.0 - two_thirds.0).abs() < 60_000_000, "{} {two_thirds}", told.renew_after);
 

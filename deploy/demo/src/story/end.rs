@@ -29,7 +29,7 @@ impl Story {
         let history: Value = self.ask(&format!("lines/{LINE}/aliases/champion/history")).await?;
         let champion = history["items"][0]["version"].as_u64().context("no champion")? as u32;
         let sound = versions.items.iter().find(|version| version.version == champion).context("no champion")?;
-        let path = format!("/api/v1/packages/{}", sound.sha256);
+        let path = format!("/api/v1/repository/targets/models/{LINE}/{}.v{champion}.tpk", sound.sha256);
         let file = self.fleet.api.send(Method::GET, &path, "", Default::default()).await?.accepted()?.body;
         ensure!(file.len() as u64 == sound.length, "the package has another length than the registry says");
         let bad = newest + 1;
