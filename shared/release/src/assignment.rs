@@ -5,7 +5,7 @@ use tributary_wire::{
     SignedAssignment, VersionNumber,
 };
 
-use crate::statement::{check_signature, in_context};
+use crate::signature::{check_signature, in_context};
 use crate::{KeyId, SignatureError, SigningKey, VerifyingKeys};
 
 /// What all shares of a line may sum to.
@@ -271,10 +271,10 @@ mod tests {
     }
 
     #[test]
-    fn a_release_signature_is_worthless_for_an_assignment() {
+    fn a_signature_of_another_kind_is_worthless_for_an_assignment() {
         let key = SigningKey::generate([1; 32]);
         let payload = Assignment::V1(assignment()).encode();
-        let signature = key.sign(&in_context(crate::statement::RELEASE_CONTEXT, &payload)).to_vec();
+        let signature = key.sign(&in_context(b"tributary other\0", &payload)).to_vec();
         let signed = SignedAssignment { payload, key_id: key.id().0, signature };
         let error = verify_signed(&signed, &[], 150).unwrap_err();
         assert!(matches!(error, AssignmentError::Signature(SignatureError::Wrong { .. })));

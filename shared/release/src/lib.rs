@@ -1,8 +1,8 @@
 //! The one file of a version, and what makes a device trust it.
 //!
 //! Start at [`Package`]: manifest, graphs, feature view, reference bins and golden cases in one file whose every byte
-//! is covered by a hash. [`sign_release`] and [`sign_assignment`] make the statements that a device checks with
-//! [`verify_release`] and [`verify_assignment`] against its [`VerifyingKeys`].
+//! is covered by a hash. [`chain`] says which packages are releases of their line, and
+//! [`verify_assignment`] whether a device may be told to run one of them.
 //!
 //! [`delta`] makes and reads cheaper ways to a package: compressed, or as differences from an older one.
 //!
@@ -14,7 +14,7 @@ mod manifest;
 mod package;
 mod archive;
 mod key;
-mod statement;
+mod signature;
 mod assignment;
 mod repository;
 mod node_image;
@@ -33,7 +33,4 @@ pub use package::{GoldenCase, Graph, MAX_PACKAGE_BYTES, OUTPUT_REFERENCE, Packag
 pub use repository::{
     ASSIGNMENT_KEYS, CUSTOM, PackageCustom, RESERVED_ROLES, hashed_path, line_paths, line_role, node_path, package_path,
 };
-pub use statement::{
-    ReleaseError, ReleaseStatement, ReleaseV1, SignatureError, SignedRelease, check_package_file, sign_release,
-    verify_release,
-};
+pub use signature::SignatureError;
