@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 use sqlx::SqliteConnection;
-use tributary_release::{SigningKey, sign_assignment};
+use tributary_release::{MAX_GENERATION_STEP, SigningKey, sign_assignment};
 use tributary_wire::{
     Assignment, AssignmentV1, AssignmentV2, AssignmentV3, ChallengerShare, DecodeError, DeviceId, Generation,
     LineAssignment, LineName, Micros, ReleaseRef, Report, Role, SignedAssignment,
@@ -104,7 +104,10 @@ pub async fn sign(
         .bind(device.as_str())
         .fetch_optional(&mut *catalog)
         .await?;
-    let generation = Generation((last.unwrap_or(0) as u64).max(reported.0) + 1);
+    let last = last.unwrap_or(0) as u64;
+    // A device that reports a number that no backup explains would only use up the numbers, and refuse the next one.
+    let reported = Some(reported.0).filter(|reported| *reported <= last.saturating_add(MAX_GENERATION_STEP / 2));
+    let generation = Generation(last.max(reported.unwrap_or(0)).saturating_add(1));
     let (lines, shares) = wanted(catalog, device).await?;
     let flags = flags::of(catalog, device).await?;
     let (issued, expires) = (now, now + LIFETIME);

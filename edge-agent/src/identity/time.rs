@@ -59,8 +59,16 @@ impl Time {
 
     /// Raises the floor to a time that somebody trusted has signed. Writes to disk now and then.
     pub fn raise(&self, signed: Micros) {
-        self.clock.raise(signed);
-        self.keep();
+        if self.clock.raise(signed) {
+            self.keep();
+        } else {
+            tracing::warn!(%signed, "a signed time is far ahead of this device's clock and does not count");
+        }
+    }
+
+    /// Whether the system's clock is certainly wrong.
+    pub fn is_unset(&self) -> bool {
+        self.clock.is_unset()
     }
 
     /// Writes the floor down if it has risen much. A disk that refuses costs only that the next start knows less.

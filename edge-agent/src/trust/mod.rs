@@ -195,6 +195,11 @@ impl Trust {
         self.seen().versions
     }
 
+    /// When the first of the verified top-level files expires.
+    pub fn expires(&self) -> Option<Micros> {
+        self.seen().expires
+    }
+
     /// What keeps this device from believing anything new, if something does.
     pub fn problem(&self) -> Option<String> {
         let (now, seen) = (self.now(), self.seen());

@@ -2,7 +2,9 @@
 
 use edge_agent_core::updater::{Input, Wanted};
 use tributary_release::{AssignmentError, Installed, SignatureError, Standing, open_assignment, verify_assignment};
-use tributary_wire::{Assignment, AssignmentV1, AuditHead, LineName, Micros, PackageRef, Role, SignedAssignment};
+use tributary_wire::{
+    Assignment, AssignmentV1, AuditHead, Generation, LineName, Micros, PackageRef, Role, SignedAssignment,
+};
 
 use super::fetch::blocking;
 use super::{Message, UpdateError, Updates};
@@ -35,7 +37,13 @@ impl Updates {
                 self.take(&opened).await;
                 self.tell_all(opened.desired()).await;
             }
-            Err(error) => self.problem = Some(format!("stored assignment: {}", in_words(&error))),
+            Err(error) => {
+                self.problem = Some(format!("stored assignment: {}", in_words(&error)));
+                // It was verified before it was stored. The same generation, signed anew by another key, is welcome.
+                if let Ok(known) = Assignment::decode(&signed.payload) {
+                    self.generation = Generation(known.desired().generation.0.saturating_sub(1));
+                }
+            }
         }
         Ok(())
     }
@@ -143,8 +151,13 @@ impl Updates {
     }
 
     /// Time never runs before what somebody trusted has signed, whatever the system clock says.
+    /// A device without a clock has nothing to hold an assignment's time against but the signed metadata: a time after
+    /// its end is not taken.
     async fn raise(&self, issued: Micros) {
         let time = self.parts.time.clone();
+        if time.is_unset() && self.parts.trust.expires().is_none_or(|expires| issued > expires) {
+            return;
+        }
         // It writes now and then; only a runtime that goes down does not run it.
         let _ = blocking(move || time.raise(issued)).await;
     }

@@ -35,9 +35,18 @@ impl DeviceClock {
         Micros(self.floor.load(Ordering::Relaxed))
     }
 
-    /// Raises the floor to a time that somebody trusted has signed.
-    pub fn raise(&self, signed: Micros) {
-        self.floor.fetch_max(signed.0, Ordering::Relaxed);
+    /// Raises the floor to a time that somebody trusted has signed; whether it was taken. Where the system's clock may be
+    /// right, a time more than a day ahead of it is not: nobody, not even who stole a key, may move a device into a
+    /// future in which every certificate and all metadata have expired.
+    pub fn raise(&self, signed: Micros) -> bool {
+        let system = (self.system)();
+        // A clock that is behind by no more than one such step may still be right.
+        let unset = system.0.saturating_add(Micros::DAY) < self.floor().0;
+        let credible = unset || signed.0 <= system.0.saturating_add(Micros::DAY);
+        if credible {
+            self.floor.fetch_max(signed.0, Ordering::Relaxed);
+        }
+        credible
     }
 
     /// The system's time, or the floor if that is later.
@@ -68,11 +77,22 @@ mod tests {
 
     #[test]
     fn time_is_never_before_the_floor_and_the_floor_never_falls() {
-        let clock = DeviceClock::new(Micros(0));
-        assert!(clock.now() >= BUILT);
+        let clock = DeviceClock::with_system(Micros(0), || Micros(0));
+        assert!(clock.is_unset() && clock.now() >= BUILT);
         let later = Micros(i64::MAX / 2);
-        clock.raise(later);
+        assert!(clock.raise(later));
         clock.raise(BUILT);
         assert_eq!((clock.floor(), clock.now()), (later, later));
+    }
+
+    #[test]
+    fn a_clock_that_may_be_right_is_not_moved_into_the_far_future() {
+        const NOW: Micros = Micros(BUILT.0 + 10 * Micros::DAY);
+        let clock = DeviceClock::with_system(Micros(0), || NOW);
+        assert!(!clock.raise(Micros(NOW.0 + Micros::DAY + 1)));
+        assert_eq!((clock.floor(), clock.now()), (BUILT, NOW));
+        assert!(clock.raise(Micros(NOW.0 + Micros::DAY)));
+        assert_eq!(clock.now(), Micros(NOW.0 + Micros::DAY));
+        assert!(!clock.raise(Micros(NOW.0 + 2 * Micros::DAY)), "nor in several steps");
     }
 }

@@ -11,6 +11,10 @@ use crate::{KeyId, SignatureError, SigningKey, VerifyingKeys};
 /// What all shares of a line may sum to.
 const SHARES: u64 = 10_000;
 
+/// How far one assignment may raise the generation: who signed the highest number there is would have the last word for
+/// ever, even after his key is taken back.
+pub const MAX_GENERATION_STEP: u64 = 1_000_000;
+
 const ASSIGNMENT_CONTEXT: &[u8] = b"tributary assignment\0";
 
 /// Where a device stands when an assignment arrives.
@@ -59,7 +63,15 @@ pub enum AssignmentError {
         /// The one offered.
         found: Generation,
     },
-    /// 6: it names a line and role twice, so that what should run is not clear.
+    /// 6: a number that no honest hub has reached.
+    #[error("the assignment has generation {found}, expected at most {MAX_GENERATION_STEP} above {accepted}")]
+    Step {
+        /// The newest that was accepted.
+        accepted: Generation,
+        /// Of the assignment.
+        found: Generation,
+    },
+    /// 7: it names a line and role twice, so that what should run is not clear.
     #[error("the assignment names {line} as {role} twice")]
     Repeated {
         /// Which line.
@@ -67,7 +79,7 @@ pub enum AssignmentError {
         /// Which role.
         role: Role,
     },
-    /// 7: it lets a role answer that never does: the primary answers what nobody else does, a shadow nothing.
+    /// 8: it lets a role answer that never does: the primary answers what nobody else does, a shadow nothing.
     #[error("the assignment gives {line} as {role} a share of the predictions; only challengers have one")]
     ShareRole {
         /// Which line.
@@ -75,7 +87,7 @@ pub enum AssignmentError {
         /// Which role.
         role: Role,
     },
-    /// 8: it gives a share to a line and role to which it assigns no release, or gives it twice.
+    /// 9: it gives a share to a line and role to which it assigns no release, or gives it twice.
     #[error(
         "the assignment gives {line} as {role} a share of the predictions {found} times, and a release {releases} times"
     )]
@@ -89,7 +101,7 @@ pub enum AssignmentError {
         /// How often a release.
         releases: usize,
     },
-    /// 9: it shares out more predictions than there are.
+    /// 10: it shares out more predictions than there are.
     #[error("the challengers of {line} get {found} of {SHARES} predictions")]
     Shares {
         /// Which line.
@@ -97,7 +109,7 @@ pub enum AssignmentError {
         /// The sum of their shares.
         found: u64,
     },
-    /// 10: it asks for an installation that may no longer begin.
+    /// 11: it asks for an installation that may no longer begin.
     #[error("the assignment to install {line} expired at {expired}, it is {now}")]
     Expired {
         /// The line that would have to be installed.
@@ -107,7 +119,7 @@ pub enum AssignmentError {
         /// The time the device trusts.
         now: Micros,
     },
-    /// 11: it goes back to a lower version without saying that this is meant.
+    /// 12: it goes back to a lower version without saying that this is meant.
     #[error("version {found} of {line} is lower than the committed {committed}, and allow_lower is not set")]
     Lower {
         /// Which line.
@@ -151,6 +163,9 @@ pub fn verify_assignment(
     }
     if assignment.generation <= standing.generation {
         return Err(AssignmentError::Generation { accepted: standing.generation, found: assignment.generation });
+    }
+    if assignment.generation.0 - standing.generation.0 > MAX_GENERATION_STEP {
+        return Err(AssignmentError::Step { accepted: standing.generation, found: assignment.generation });
     }
     for (i, wish) in assignment.lines.iter().enumerate() {
         if assignment.lines[..i].iter().any(|other| (&other.line, &other.role) == (&wish.line, &wish.role)) {
@@ -298,6 +313,9 @@ mod tests {
 
         let other = AssignmentV1 { device: DeviceId::new("edge-2").unwrap(), ..assignment() };
         assert!(matches!(verify(other, &[]), Err(AssignmentError::Device { .. })));
+
+        let last = AssignmentV1 { generation: Generation(u64::MAX), ..assignment() };
+        assert!(matches!(verify(last, &[]), Err(AssignmentError::Step { accepted: Generation(3), .. })));
 
         let stale = AssignmentV1 { generation: Generation(3), ..assignment() };
         assert_eq!(

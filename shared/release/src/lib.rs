@@ -21,7 +21,9 @@ mod node_image;
 pub mod chain;
 pub mod delta;
 
-pub use assignment::{AssignmentError, Installed, Standing, open_assignment, sign_assignment, verify_assignment};
+pub use assignment::{
+    AssignmentError, Installed, MAX_GENERATION_STEP, Standing, open_assignment, sign_assignment, verify_assignment,
+};
 pub use digest::{Hasher, digest, sha256_file};
 pub use key::{KeyError, KeyId, SigningKey, VerifyingKey, VerifyingKeys};
 pub use manifest::{
