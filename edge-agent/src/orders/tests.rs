@@ -228,7 +228,7 @@ async fn a_bundle_holds_everything_but_secrets_and_fits() {
     let mut archive = Vec::new();
     zstd::Decoder::new(&*body).unwrap().read_to_end(&mut archive).unwrap();
     let whole = String::from_utf8_lossy(&archive);
-    for part in ["status.json", "settings.toml", "events_accepted 3", "log.txt", "disk.txt", "commands", "\"wire\": 2"]
+    for part in ["status.json", "settings.toml", "events_accepted 3", "log.txt", "disk.txt", "commands", "\"wire\": 3"]
     {
         assert!(whole.contains(part), "{part}");
     }
