@@ -10,15 +10,18 @@ mod batching;
 mod create;
 mod outbox;
 mod commit;
+mod watched;
 #[cfg(any(test, feature = "simulation"))]
 pub mod simdisk;
 
 use std::fmt;
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
+use redb::backends::FileBackend;
 use redb::{Builder, Database, ReadTransaction, StorageBackend, WriteTransaction};
 use tokio::sync::watch;
 use tributary_process::disk::RealDisk;
@@ -30,6 +33,7 @@ pub use outbox::{ClosedBatch, Outgoing};
 pub use records::{Accepted, Answer, Observation, SketchRecord, SourceState};
 
 use outbox::Book;
+use watched::Watched;
 
 /// Why the state could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -98,31 +102,6 @@ impl fmt::Display for Location {
     }
 }
 
-/// Passes redb's calls on to a boxed backend.
-#[derive(Debug)]
-struct Boxed(Box<dyn StorageBackend>);
-
-impl StorageBackend for Boxed {
-    fn len(&self) -> io::Result<u64> {
-        self.0.len()
-    }
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.0.read(offset, out)
-    }
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
-    }
-    fn sync_data(&self) -> io::Result<()> {
-        self.0.sync_data()
-    }
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.0.write(offset, data)
-    }
-    fn close(&self) -> io::Result<()> {
-        self.0.close()
-    }
-}
-
 /// How the store is opened.
 #[derive(Debug, Clone, Copy)]
 pub struct StoreOptions {
@@ -151,6 +130,8 @@ pub struct Store {
     boot: u64,
     changed: watch::Sender<u64>,
     suspect: AtomicBool,
+    /// Whether a sync failed, which leaves what it was to keep in doubt: the kernel shows it and may never write it.
+    in_doubt: Arc<AtomicBool>,
 }
 
 impl Store {
@@ -169,7 +150,8 @@ impl Store {
     }
 
     fn open_at(location: Location, options: StoreOptions) -> Result<Self, StoreError> {
-        let database = open_database(&location, options.cache_bytes)?;
+        let in_doubt = Arc::default();
+        let database = open_database(&location, options.cache_bytes, &in_doubt)?;
         let incarnation = tables::prepare(&database, options.wall)?;
         let book = Book::load(&database)?;
         Ok(Self {
@@ -181,6 +163,7 @@ impl Store {
             boot: rand::random(),
             changed: watch::Sender::new(0),
             suspect: AtomicBool::new(false),
+            in_doubt,
         })
     }
 
@@ -190,7 +173,7 @@ impl Store {
         let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
         // The old one must be gone first: it holds the file's lock.
         *database = None;
-        let opened = open_database(&self.location, self.options.cache_bytes)?;
+        let opened = open_database(&self.location, self.options.cache_bytes, &self.in_doubt)?;
         *book = Book::load(&opened)?;
         *database = Some(opened);
         self.suspect.store(false, Ordering::Release);
@@ -249,21 +232,21 @@ impl Opened<'_> {
     }
 }
 
-fn open_database(location: &Location, cache_bytes: usize) -> Result<Database, StoreError> {
+fn open_database(location: &Location, cache_bytes: usize, in_doubt: &Arc<AtomicBool>) -> Result<Database, StoreError> {
     let open = |source: redb::Error| StoreError::Open { location: location.to_string(), source };
     let mut builder = Builder::new();
     builder.set_cache_size(cache_bytes);
-    match location {
+    let backend: Box<dyn StorageBackend> = match location {
         Location::File(path) => {
             let create = |builder: &Builder, path: &Path| builder.create(path).map_err(redb::Error::from);
             create::make_if_missing(&RealDisk, path, &builder, create).map_err(open)?;
-            create(&builder, path).map_err(open)
+            let file = File::options().read(true).write(true).open(path).map_err(|error| open(error.into()))?;
+            Box::new(FileBackend::new(file).map_err(|error| open(error.into()))?)
         }
-        Location::Backend(backend) => {
-            let backend = backend().map_err(|error| open(error.into()))?;
-            builder.create_with_backend(Boxed(backend)).map_err(|error| open(error.into()))
-        }
-    }
+        Location::Backend(backend) => backend().map_err(|error| open(error.into()))?,
+    };
+    let backend = Watched::new(backend, in_doubt.clone()).map_err(|error| open(error.into()))?;
+    builder.create_with_backend(backend).map_err(|error| open(error.into()))
 }
 
 #[cfg(test)]

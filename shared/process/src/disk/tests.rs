@@ -125,6 +125,16 @@ fn short_writes_are_finished_and_a_failed_sync_leaves_its_bytes_in_doubt() {
     file.sync().unwrap();
     disk.crash(None);
     assert_eq!(disk.length(Path::new("/state/files/a")).unwrap(), 5000, "the second sync proves nothing");
+
+    let mut file = disk.append(Path::new("/state/files/a")).unwrap();
+    file.write_all(&[8; 10]).unwrap();
+    disk.fail_once(0, ErrorKind::Other);
+    assert!(file.sync().is_err());
+    file.truncate(5000).unwrap();
+    file.write_all(&[9; 10]).unwrap();
+    file.sync().unwrap();
+    disk.crash(Some(1));
+    assert_eq!(content(&disk, "/state/files/a").unwrap()[5000..], [9; 10], "what is synced later stands above");
 }
 
 #[test]

@@ -12,12 +12,21 @@ const SECTOR: usize = 512;
 pub(super) struct Content {
     /// As readers see it.
     current: Vec<u8>,
-    /// As the last sync left it.
+    /// As the last sync left it, up to the first change that a failed sync left in doubt.
     durable: Vec<u8>,
-    /// Since then, in order.
-    unsynced: Vec<Change>,
-    /// A sync failed: what was unsynced then stays in doubt, whatever later syncs say.
-    doubtful: Vec<Change>,
+    /// Since then, in order: a synced change after one in doubt stands above it.
+    changes: Vec<(Change, Fate)>,
+}
+
+/// What a power cut makes of a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// Chance decides; the next sync keeps it.
+    Unsynced,
+    /// Chance decides, whatever later syncs say: the one that was to keep it failed.
+    Doubtful,
+    /// It is kept.
+    Synced,
 }
 
 #[derive(Debug, Clone)]
@@ -75,28 +84,33 @@ impl Content {
 
     fn change(&mut self, change: Change) {
         change.apply(&mut self.current);
-        self.unsynced.push(change);
+        self.changes.push((change, Fate::Unsynced));
     }
 
     pub(super) fn sync(&mut self) {
-        for change in std::mem::take(&mut self.unsynced) {
+        self.unsynced_become(Fate::Synced);
+        let settled = self.changes.iter().take_while(|(_, fate)| *fate == Fate::Synced).count();
+        for (change, _) in self.changes.drain(..settled) {
             change.apply(&mut self.durable);
         }
     }
 
     /// The kernel marks what it could not write as clean: no later sync writes it.
     pub(super) fn sync_failed(&mut self) {
-        self.doubtful.append(&mut self.unsynced);
+        self.unsynced_become(Fate::Doubtful);
     }
 
-    pub(super) fn crash(&mut self, coin: Option<&mut StdRng>) {
-        let mut changes = std::mem::take(&mut self.doubtful);
-        changes.append(&mut self.unsynced);
-        if let Some(coin) = coin {
-            // Often a drive has written nothing yet, or all; between, any sectors and lengths.
-            let share = [0.0, 0.2, 0.5, 0.8, 1.0][coin.random_range(0..5)];
-            for piece in changes.iter().flat_map(Change::sectors) {
-                if coin.random_bool(share) {
+    fn unsynced_become(&mut self, then: Fate) {
+        let unsynced = self.changes.iter_mut().rev().take_while(|(_, fate)| *fate == Fate::Unsynced);
+        unsynced.for_each(|(_, fate)| *fate = then);
+    }
+
+    pub(super) fn crash(&mut self, mut coin: Option<&mut StdRng>) {
+        // Often a drive has written nothing yet, or all; between, any sectors and lengths.
+        let share = coin.as_mut().map_or(0.0, |coin| [0.0, 0.2, 0.5, 0.8, 1.0][coin.random_range(0..5)]);
+        for (change, fate) in std::mem::take(&mut self.changes) {
+            for piece in change.sectors() {
+                if fate == Fate::Synced || coin.as_mut().is_some_and(|coin| coin.random_bool(share)) {
                     piece.apply(&mut self.durable);
                 }
             }
