@@ -1,7 +1,7 @@
 //! Which batch numbers were answered for, and what devices gave up.
 
 use sqlx::{Row, SqliteConnection};
-use tributary_wire::{DeviceId, DropReason, Dropped, Incarnation, Micros, SequenceNumber, Sha256, StreamName};
+use tributary_wire::{DeviceId, Incarnation, Lost, Micros, SequenceNumber, Sha256, StreamName};
 
 /// The numbers of one stream of one life of a device.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -168,26 +168,25 @@ pub async fn insert_gap(
     connection: &mut SqliteConnection,
     of: &Numbering,
     (first, last): (SequenceNumber, SequenceNumber),
-    dropped: &[Dropped],
+    lost: &[Lost],
     now: Micros,
 ) -> Result<(), sqlx::Error> {
-    for dropped in dropped {
-        let reason = match dropped.reason {
-            DropReason::DiskBudget => "disk-budget",
-            DropReason::Corrupt => "corrupt",
-        };
+    for lost in lost {
         sqlx::query(
-            "insert into gaps (device, incarnation, stream, first_sequence, last_sequence, reason, records, received)
-             values ($1, $2, $3, $4, $5, $6, $7, $8)",
+            "insert into gaps (number, device, incarnation, stream, first_sequence, last_sequence, reason, records,
+             received, from_time, to_time)
+             values ((select coalesce(max(number), 0) + 1 from gaps), $1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
         )
         .bind(of.device.as_str())
         .bind(i64::from(of.incarnation.0))
         .bind(of.stream.as_str())
         .bind(first.0 as i64)
         .bind(last.0 as i64)
-        .bind(reason)
-        .bind(i64::try_from(dropped.records).unwrap_or(i64::MAX))
+        .bind(lost.reason.name())
+        .bind(i64::try_from(lost.records).unwrap_or(i64::MAX))
         .bind(now.0)
+        .bind(lost.span.map(|(from, _)| from.0))
+        .bind(lost.span.map(|(_, to)| to.0))
         .execute(&mut *connection)
         .await?;
     }

@@ -181,7 +181,7 @@ impl Committer {
             if !batches::insert(&mut transaction, of, a.sequence, a.last, &a.hash, a.rows, a.state, received).await? {
                 return Err(Failure::Raced); // dropping the transaction rolls it back
             }
-            batches::insert_gap(&mut transaction, of, (a.sequence, a.last), &a.dropped, received).await?;
+            batches::insert_gap(&mut transaction, of, (a.sequence, a.last), &a.lost, received).await?;
             changed.insert(of);
         }
         for of in changed {
@@ -212,8 +212,8 @@ impl Committer {
         let stored = || answers.iter().filter(|answer| answer.state == State::Stored);
         self.counters.add(|c| &c.batches, stored().count() as u64);
         self.counters.add(|c| &c.rows, stored().map(|answer| answer.rows).sum());
-        let dropped = answers.iter().flat_map(|answer| &answer.dropped);
-        self.counters.add(|c| &c.dropped, dropped.map(|dropped| dropped.records).sum());
+        let lost = answers.iter().flat_map(|answer| &answer.lost);
+        self.counters.add(|c| &c.dropped, lost.map(|lost| lost.records).sum());
         self.counters.add(|c| &c.duplicates, plan.duplicates);
         self.counters.add(|c| &c.conflicts, plan.cloned.len() as u64);
         self.counters.add(|c| &c.quarantined, kept.len() as u64);

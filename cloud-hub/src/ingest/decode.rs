@@ -5,8 +5,8 @@ use bytes::Bytes;
 use cloud_hub_lake::{BatchKey, LakeError, SchemaConflict, columns, days};
 use sha2::{Digest, Sha256 as Hasher};
 use tributary_wire::{
-    Batch, BatchBody, BatchHeaderV1, BodyEncoding, Column, DecodeError, DeviceId, Dropped, Field, Micros,
-    SequenceNumber, Sha256,
+    Batch, BatchBody, BatchHeaderV1, BodyEncoding, Column, DecodeError, DeviceId, Field, Lost, Micros, SequenceNumber,
+    Sha256,
 };
 
 use crate::catalog::batches::Numbering;
@@ -22,7 +22,7 @@ pub(super) enum Content {
     /// Records that can go into the lake if the stream's columns allow.
     Records { of: Numbering, sequence: SequenceNumber, hash: Sha256, fields: Vec<Field>, records: RecordBatch },
     /// Numbers that will not come.
-    Gap { of: Numbering, sequence: SequenceNumber, hash: Sha256, last: SequenceNumber, dropped: Vec<Dropped> },
+    Gap { of: Numbering, sequence: SequenceNumber, hash: Sha256, last: SequenceNumber, lost: Vec<Lost> },
     /// A batch with a name and a body that cannot be used.
     Broken { of: Numbering, sequence: SequenceNumber, hash: Sha256, problem: BodyError },
     /// Not even the header can be read, so there is no number to answer for.
@@ -75,11 +75,15 @@ pub(super) fn decode(device: &DeviceId, message: &Bytes, now: Micros) -> Content
             Ok(records) => Content::Records { of, sequence, hash, fields: schema, records },
             Err(problem) => Content::Broken { of, sequence, hash, problem },
         },
-        Ok(BatchBody::Gap { to, .. }) if to < sequence || to.0 > i64::MAX as u64 => {
-            let problem = BodyError::Gap { first: sequence.0, last: to.0 };
-            Content::Broken { of, sequence, hash, problem }
-        }
-        Ok(BatchBody::Gap { to, dropped }) => Content::Gap { of, sequence, hash, last: to, dropped },
+        Ok(body) => match body.gap() {
+            Some((to, lost)) if to >= sequence && to.0 <= i64::MAX as u64 => {
+                Content::Gap { of, sequence, hash, last: to, lost }
+            }
+            found => {
+                let last = found.map_or(0, |(to, _)| to.0);
+                Content::Broken { of, sequence, hash, problem: BodyError::Gap { first: sequence.0, last } }
+            }
+        },
         Err(problem) => Content::Broken { of, sequence, hash, problem },
     }
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use bytes::Bytes;
 use cloud_hub_lake::{Portion, SchemaConflict, StreamSchema};
 use sqlx::SqliteConnection;
-use tributary_wire::{DeviceId, Dropped, Incarnation, Micros, SequenceNumber, Sha256, StreamName};
+use tributary_wire::{DeviceId, Incarnation, Lost, Micros, SequenceNumber, Sha256, StreamName};
 
 use super::collect::{Item, Origin, Work};
 use super::decode::{BodyError, Content, digest, key, to_records};
@@ -30,7 +30,7 @@ pub(super) struct Answer {
     pub(super) rows: u64,
     pub(super) state: State,
     pub(super) received: Micros,
-    pub(super) dropped: Vec<Dropped>,
+    pub(super) lost: Vec<Lost>,
     /// Set when a replay turns quarantine into stored.
     pub(super) replays: bool,
 }
@@ -162,10 +162,10 @@ impl Planner<'_> {
                 Err(conflict) => self.set_aside(plan, item, of, sequence, hash, &conflict.into()).await?,
             },
             Content::Broken { problem, .. } => self.set_aside(plan, item, of, sequence, hash, problem).await?,
-            Content::Gap { last, dropped, .. } => {
+            Content::Gap { last, lost, .. } => {
                 self.answer(plan, item.received, of, (sequence, *last), hash, 0, State::Gap);
                 if let Some(answer) = plan.answers.last_mut() {
-                    answer.dropped.clone_from(dropped);
+                    answer.lost.clone_from(lost);
                 }
             }
             Content::Unreadable { .. } => {}
@@ -262,8 +262,8 @@ impl Planner<'_> {
         if of.device.as_str() != HUB_DEVICE {
             plan.receipts.entry(of.clone()).or_default();
         }
-        let (of, dropped) = (of.clone(), Vec::new());
-        plan.answers.push(Answer { of, sequence, last, hash, rows, state, received, dropped, replays: false });
+        let (of, lost) = (of.clone(), Vec::new());
+        plan.answers.push(Answer { of, sequence, last, hash, rows, state, received, lost, replays: false });
     }
 
     /// Keeps a named message and answers for it, unless the device's quarantine is full: then it is neither.

@@ -16,8 +16,8 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tributary_process::config::{ByteSize, HumanDuration};
 use tributary_wire::{
-    Batch, BatchBody, BatchHeaderV1, BodyEncoding, ClockState, DropReason, Dropped, FieldType, Incarnation, Micros,
-    Sensitivity, SequenceNumber, Stamp, StreamAck,
+    Batch, BatchBody, BatchHeaderV1, BodyEncoding, ClockState, DropReason, Dropped, FieldType, Incarnation, LossReason,
+    Lost, Micros, Sensitivity, SequenceNumber, Stamp, StreamAck,
 };
 
 use super::*;
@@ -197,6 +197,11 @@ async fn batches_in_any_order_and_twice_appear_once_and_are_acknowledged() {
     assert_eq!(bench.ids("events").len(), 90);
     assert_eq!(bench.count("select records from gaps where reason = 'disk-budget'").await, 7);
     assert_eq!((bench.ingest.status().duplicates, bench.ingest.status().dropped), (2, 7));
+    let lost = vec![Lost { reason: LossReason::Age, records: 5, span: Some((Micros(3), Micros(9))) }];
+    bench.send("edge-1", message(5, 0, &BatchBody::GapV2 { to: SequenceNumber(8), lost })).await;
+    bench.until_through(8).await;
+    assert_eq!(bench.count("select to_time - from_time from gaps where reason = 'age' and number = 2").await, 6);
+    assert_eq!(bench.ingest.status().dropped, 12);
     bench.stop().await;
 }
 

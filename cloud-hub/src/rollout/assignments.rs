@@ -120,7 +120,7 @@ pub async fn sign(
             let audit = audit::head(&mut *catalog).await?;
             let snapshot = publish::store::newest(&mut *catalog, "snapshot").await?;
             let snapshot = snapshot.map_or(0, |snapshot| snapshot.version as u64);
-            Assignment::V3(AssignmentV3 { desired, audit, snapshot, shares })
+            Assignment::V3(AssignmentV3 { desired, audit, snapshot, shares, sampling: None })
         }
     };
     let signed = sign_assignment(key, &assignment);

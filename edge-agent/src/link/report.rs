@@ -1,6 +1,6 @@
 //! What the device says about itself.
 
-use tributary_wire::{ClockState, Micros, Report, ReportV1, ReportV2, Stamp, WIRE_VERSION};
+use tributary_wire::{ClockState, Micros, Report, ReportV1, ReportV2, Stamp, WIRE_VERSION, Withheld};
 
 use super::{Condition, Link};
 
@@ -33,6 +33,11 @@ pub(super) fn build(link: &Link, number: u64) -> Report {
     // A hub that has never sent the third version of an assignment may be an older one, which could not read more.
     match link.updates.hub_reads() {
         0..3 => Report::V1(base),
-        _ => Report::V2(ReportV2 { base, metadata: link.updates.metadata(), unfit: link.updates.unfit() }),
+        _ => Report::V2(ReportV2 {
+            base,
+            metadata: link.updates.metadata(),
+            unfit: link.updates.unfit(),
+            withheld: Withheld::default(),
+        }),
     }
 }

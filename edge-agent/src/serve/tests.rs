@@ -123,7 +123,7 @@ fn sketched(store: &Store) -> u64 {
             Column::Bytes(values) => values.into_iter().flatten().collect::<Vec<_>>(),
             _ => panic!("sketches are bytes"),
         },
-        BatchBody::Gap { .. } => panic!("nothing was dropped"),
+        BatchBody::Gap { .. } | BatchBody::GapV2 { .. } => panic!("nothing was dropped"),
     });
     open.chain(finished).map(|bytes| Sketch::decode(&bytes).unwrap().predictions).sum()
 }

@@ -148,10 +148,10 @@ fn the_budget_costs_the_oldest_that_never_travelled_and_says_so_in_a_gap() {
     let (mut next, mut missing) = (1, 0);
     for (header, body) in &batches {
         assert_eq!(header.sequence.0, next);
-        next = match body {
-            BatchBody::Records { .. } => next + 1,
-            BatchBody::Gap { to, dropped } => {
-                missing += dropped.iter().map(|dropped| dropped.records).sum::<u64>();
+        next = match body.gap() {
+            None => next + 1,
+            Some((to, lost)) => {
+                missing += lost.iter().map(|lost| lost.records).sum::<u64>();
                 to.0 + 1
             }
         };
@@ -159,10 +159,9 @@ fn the_budget_costs_the_oldest_that_never_travelled_and_says_so_in_a_gap() {
     assert_eq!(next, 60);
     let observations: u64 = all(&store, "observations")
         .iter()
-        .map(|(_, body)| match body {
-            BatchBody::Gap { dropped, .. } => dropped.iter().map(|dropped| dropped.records).sum(),
-            BatchBody::Records { .. } => 0,
-        })
+        .filter_map(|(_, body)| body.gap())
+        .flat_map(|(_, lost)| lost)
+        .map(|lost| lost.records)
         .sum();
     assert_eq!(missing + observations, dropped);
 }

@@ -345,7 +345,7 @@ mod tests {
         };
         let audit = AuditHead { number: 1, hash: Sha256([0; 32]) };
         let shares = shares.iter().map(share).collect();
-        let third = Assignment::V3(AssignmentV3 { desired, audit, snapshot: 3, shares });
+        let third = Assignment::V3(AssignmentV3 { desired, audit, snapshot: 3, shares, sampling: None });
         verify_signed(&sign_assignment(&SigningKey::generate([1; 32]), &third), &[], 150)
     }
 

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::frame::message;
-use crate::{DeviceId, Generation, LineName, Micros, Role, Sha256, VersionNumber};
+use crate::{DeviceId, Generation, LineName, Micros, Role, SamplingPolicy, Sha256, VersionNumber};
 
 /// An assignment as it travels: bytes, and a signature over `"tributary assignment\0"` followed by exactly those bytes
 /// (the release crate makes and checks it; the prefix keeps a signature from passing for one of another kind).
@@ -65,10 +65,18 @@ impl Assignment {
             Self::V3(AssignmentV3 { shares, .. }) => shares,
         }
     }
+
+    /// What the device sends of its raw observations, where the hub says so.
+    pub fn sampling(&self) -> Option<&SamplingPolicy> {
+        match self {
+            Self::V1(_) | Self::V2(_) => None,
+            Self::V3(AssignmentV3 { sampling, .. }) => sampling.as_ref(),
+        }
+    }
 }
 
 /// An assignment that also says how new the repository's metadata must be, so that a mirror cannot hold back what the
-/// hub has published, and how predictions are shared out among challengers.
+/// hub has published, how predictions are shared out among challengers, and what is sent of raw observations.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AssignmentV3 {
     /// What the device should run.
@@ -79,6 +87,8 @@ pub struct AssignmentV3 {
     pub snapshot: u64,
     /// The share of predictions of each challenger. A role without one answers nothing: it is scored in the shadow.
     pub shares: Vec<ChallengerShare>,
+    /// What the device sends of its raw observations; without one its own configuration decides.
+    pub sampling: Option<SamplingPolicy>,
 }
 
 /// How many predictions of a line one challenger answers in place of the primary.

@@ -99,6 +99,60 @@ pub enum BatchBody {
         /// What was in them.
         dropped: Vec<Dropped>,
     },
+    /// The same, with the event times of what is lost. Sent only to a hub that has sent an
+    /// [`AssignmentV3`](crate::AssignmentV3): an older one could not read it.
+    GapV2 {
+        /// Last sequence that will not come; the header's sequence is the first.
+        to: SequenceNumber,
+        /// What was in them.
+        lost: Vec<Lost>,
+    },
+}
+
+/// A number of records that a device gave up, why, and from which time they were.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lost {
+    /// Why.
+    pub reason: LossReason,
+    /// How many records.
+    pub records: u64,
+    /// Event times of the earliest and of the latest of them, where they are known.
+    pub span: Option<(Micros, Micros)>,
+}
+
+impl From<Dropped> for Lost {
+    fn from(dropped: Dropped) -> Self {
+        let reason = match dropped.reason {
+            DropReason::DiskBudget => LossReason::DiskBudget,
+            DropReason::Corrupt => LossReason::Corrupt,
+        };
+        Self { reason, records: dropped.records, span: None }
+    }
+}
+
+/// Why a device gave records up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum LossReason {
+    /// The outbox reached its disk budget.
+    DiskBudget,
+    /// The records were found damaged on the device's disk.
+    Corrupt,
+    /// They grew older than raw observations are kept.
+    Age,
+}
+
+impl LossReason {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::DiskBudget, Self::Corrupt, Self::Age];
+
+    /// Its name in tables, metrics and pages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::DiskBudget => "disk-budget",
+            Self::Corrupt => "corrupt",
+            Self::Age => "age",
+        }
+    }
 }
 
 /// A number of records that a device gave up, and why.
@@ -248,6 +302,15 @@ impl Column {
 }
 
 impl BatchBody {
+    /// The last number that will not come and what was lost, when this is a gap of either form.
+    pub fn gap(&self) -> Option<(SequenceNumber, Vec<Lost>)> {
+        match self {
+            Self::Records { .. } => None,
+            Self::Gap { to, dropped } => Some((*to, dropped.iter().cloned().map(Lost::from).collect())),
+            Self::GapV2 { to, lost } => Some((*to, lost.clone())),
+        }
+    }
+
     /// The byte form, before compression.
     pub fn encode(&self) -> Vec<u8> {
         frame::encode(self)

@@ -32,6 +32,8 @@ mod id;
 #[cfg(feature = "fleet")]
 mod report;
 #[cfg(feature = "fleet")]
+mod sampling;
+#[cfg(feature = "fleet")]
 mod snapshot;
 #[cfg(feature = "fleet")]
 pub mod topic;
@@ -46,7 +48,7 @@ pub use assignment::{
 #[cfg(feature = "fleet")]
 pub use batch::{
     Batch, BatchBody, BatchHeader, BatchHeaderV1, BodyEncoding, ClockState, Column, DropReason, Dropped, Field,
-    FieldType, Sensitivity, Stamp,
+    FieldType, LossReason, Lost, Sensitivity, Stamp,
 };
 #[cfg(feature = "fleet")]
 pub use command::{Command, CommandResult, CommandResultV1, CommandV1, MAX_RESULT_BYTES, Order, Outcome};
@@ -61,6 +63,8 @@ pub use report::{
     Health, LineReport, MetadataVersions, PackageRef, Report, ReportV1, ReportV2, Resources, TrialReport, Unfit,
     UpdaterState,
 };
+#[cfg(feature = "fleet")]
+pub use sampling::{DroppedRecords, Rare, SamplingPolicy, SamplingReport, Uncertain, WHOLE_PPM, Withheld};
 #[cfg(feature = "fleet")]
 pub use snapshot::{FeatureSnapshot, FeatureSnapshotV1, SnapshotRow};
 pub use time::Micros;

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::frame::message;
-use crate::{Generation, Incarnation, LineName, Micros, Role, Sha256, SnapshotNumber, Stamp, VersionNumber};
+use crate::{Generation, Incarnation, LineName, Micros, Role, Sha256, SnapshotNumber, Stamp, VersionNumber, Withheld};
 
 /// Versions of the report.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -42,9 +42,17 @@ impl Report {
             Self::V2(ReportV2 { unfit, .. }) => unfit,
         }
     }
+
+    /// What this device kept back of its records, as far as it says so.
+    pub fn withheld(&self) -> Option<&Withheld> {
+        match self {
+            Self::V1(_) => None,
+            Self::V2(ReportV2 { withheld, .. }) => Some(withheld),
+        }
+    }
 }
 
-/// A report that also says how the device stands to the signed repository.
+/// A report that also says how the device stands to the signed repository, and what it kept back of its records.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ReportV2 {
     /// What the first version says.
@@ -53,6 +61,8 @@ pub struct ReportV2 {
     pub metadata: Option<MetadataVersions>,
     /// Releases that it will not download, because it could not run them.
     pub unfit: Vec<Unfit>,
+    /// What it kept back of its records.
+    pub withheld: Withheld,
 }
 
 /// Versions of the top-level metadata of the repository.

@@ -126,7 +126,7 @@ pub(crate) fn third(generation: u64, primary: ReleaseRef, other: Option<ReleaseR
         shares.push(ChallengerShare { line, role, per_10_000: share });
     }
     let audit = AuditHead { number: generation, hash: Sha256([generation as u8; 32]) };
-    sign_assignment(&key(), &Assignment::V3(AssignmentV3 { desired, audit, snapshot: 1, shares }))
+    sign_assignment(&key(), &Assignment::V3(AssignmentV3 { desired, audit, snapshot: 1, shares, sampling: None }))
 }
 
 fn desired(generation: u64, release: ReleaseRef, allow_lower: bool) -> AssignmentV1 {

@@ -27,14 +27,25 @@ fn assignment() {
     };
     let audit = AuditHead { number: 300, hash: Sha256([0xee; 32]) };
     let share = ChallengerShare { line: line(), role: Role::new("challenger-b").unwrap(), per_10_000: 500 };
-    let third = AssignmentV3 { desired: desired.clone(), audit, snapshot: 7, shares: vec![share.clone()] };
+    let sampling = SamplingPolicy {
+        number: 9,
+        random: 20_000,
+        uncertain: Some(Uncertain { band: 50_000, share: 500_000 }),
+        rare: Some(Rare { at_most: 10_000, share: 1_000_000 }),
+        day_bytes: Some(1 << 20),
+        keep_seconds: Some(86_400),
+        outbox_bytes: None,
+    };
+    let shares = vec![share.clone()];
+    let third = AssignmentV3 { desired: desired.clone(), audit, snapshot: 7, shares, sampling: Some(sampling.clone()) };
     let assignment = Assignment::V3(third);
     let bytes = assignment.encode();
     check(&assignment, &bytes, Assignment::decode(&bytes).unwrap(), ASSIGNMENT);
     assert_eq!((assignment.desired(), assignment.audit()), (&desired, Some(audit)));
     assert_eq!((assignment.snapshot(), assignment.shares()), (7, &[share][..]));
+    assert_eq!(assignment.sampling(), Some(&sampling));
     let second = Assignment::V2(AssignmentV2 { desired, audit });
-    assert_eq!((second.snapshot(), second.shares()), (0, &[][..]));
+    assert_eq!((second.snapshot(), second.shares(), second.sampling()), (0, &[][..], None));
 }
 
 #[test]
@@ -56,12 +67,45 @@ fn report() {
     let metadata = MetadataVersions { root: 1, timestamp: 300, snapshot: 3, targets: 4 };
     let package = PackageRef { version: VersionNumber(2), sha256: Sha256([0xab; 32]) };
     let unfit = Unfit { line: line(), role: Role::primary(), package, reasons: vec!["no".into()] };
-    let report = Report::V2(ReportV2 { base: base.clone(), metadata: Some(metadata), unfit: vec![unfit.clone()] });
+    let sampling = SamplingReport {
+        number: 9,
+        limited: true,
+        kept: 1,
+        left_out: 300,
+        uncovered: 2,
+        events_left_out: 3,
+        day_bytes: 4,
+    };
+    let stream = StreamName::new("observations").unwrap();
+    let dropped = vec![DroppedRecords { stream, reason: LossReason::Age, records: 5 }];
+    let withheld = Withheld { sampling, dropped, problem: Some("no".into()) };
+    let report = Report::V2(ReportV2 {
+        base: base.clone(),
+        metadata: Some(metadata),
+        unfit: vec![unfit.clone()],
+        withheld: withheld.clone(),
+    });
     let bytes = report.encode();
     check(&report, &bytes, Report::decode(&bytes).unwrap(), REPORT);
     assert_eq!((report.base(), report.metadata(), report.unfit()), (&base, Some(metadata), &[unfit][..]));
+    assert_eq!(report.withheld(), Some(&withheld));
     let first = Report::V1(base.clone());
     assert_eq!((first.base(), first.metadata(), first.unfit()), (&base, None, &[][..]));
+}
+
+#[test]
+fn a_gap_with_times() {
+    let lost = |reason, span| Lost { reason, records: 300, span };
+    let gap = BatchBody::GapV2 {
+        to: SequenceNumber(7),
+        lost: vec![
+            lost(LossReason::DiskBudget, Some((Micros(-1), Micros(64)))),
+            lost(LossReason::Corrupt, None),
+            lost(LossReason::Age, None),
+        ],
+    };
+    let bytes = gap.encode();
+    check(&gap, &bytes, BatchBody::decode(&bytes, 0).unwrap(), GAP);
 }
 
 #[test]
@@ -78,8 +122,11 @@ fn files() {
 }
 
 const ASSIGNMENT: &str = "0206656467652d310402040000ac02eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee\
-    07010a636172642d66726175640c6368616c6c656e6765722d62f403";
+    07010a636172642d66726175640c6368616c6c656e6765722d62f40301\
+    09a09c0101d08603a0c21e01904ec0843d018080400180a30500";
 const REPORT: &str = "01010203040a000305302e312e30000600000001000000000000000101ac020304010a636172642d6672617564\
-    077072696d61727902abababababababababababababababababababababababababababababababab01026e6f";
+    077072696d61727902abababababababababababababababababababababababababababababababab01026e6f0901\
+    01ac02020304010c6f62736572766174696f6e73020501026e6f";
+const GAP: &str = "02070300ac020101800101ac020002ac0200";
 const REQUEST: &str = "00176d657461646174612f74696d657374616d702e6a736f6eac02";
 const ANSWERS: [&str; 3] = ["00f0a204ac02", "01", "02026e6f"];
