@@ -80,6 +80,28 @@ impl StoreError {
         Self::Storage { doing: "written", source: source.into() }
     }
 
+    /// Whether what is stored is damaged, which no later attempt changes: a person has to look.
+    pub fn is_broken(&self) -> bool {
+        match self {
+            Self::Damaged { .. } => true,
+            Self::Open { source, .. } | Self::Storage { source, .. } => match source {
+                redb::Error::Corrupted(_) | redb::Error::UpgradeRequired(_) => true,
+                // What redb says of bytes that are none of its own.
+                redb::Error::Io(error) => {
+                    matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
+                }
+                redb::Error::TableTypeMismatch { .. } | redb::Error::TypeDefinitionChanged { .. } => true,
+                _ => false,
+            },
+            Self::Closed => false,
+        }
+    }
+
+    /// Whether another process has the state open.
+    pub fn is_held(&self) -> bool {
+        matches!(self, Self::Open { source: redb::Error::DatabaseAlreadyOpen, .. })
+    }
+
     /// Whether the disk is full.
     pub fn is_disk_full(&self) -> bool {
         matches!(self, Self::Storage { source: redb::Error::Io(error), .. } if error.kind() == io::ErrorKind::StorageFull)
@@ -151,9 +173,12 @@ impl Store {
 
     fn open_at(location: Location, options: StoreOptions) -> Result<Self, StoreError> {
         let in_doubt = Arc::default();
-        let database = open_database(&location, options.cache_bytes, &in_doubt)?;
-        let incarnation = tables::prepare(&database, options.wall)?;
-        let book = Book::load(&database)?;
+        let (database, incarnation, book) = guarded(&location, || {
+            let database = open_database(&location, options.cache_bytes, &in_doubt)?;
+            let incarnation = tables::prepare(&database, options.wall)?;
+            let book = Book::load(&database)?;
+            Ok((database, incarnation, book))
+        })?;
         Ok(Self {
             location,
             options,
@@ -173,8 +198,12 @@ impl Store {
         let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
         // The old one must be gone first: it holds the file's lock.
         *database = None;
-        let opened = open_database(&self.location, self.options.cache_bytes, &self.in_doubt)?;
-        *book = Book::load(&opened)?;
+        let (opened, loaded) = guarded(&self.location, || {
+            let opened = open_database(&self.location, self.options.cache_bytes, &self.in_doubt)?;
+            let loaded = Book::load(&opened)?;
+            Ok((opened, loaded))
+        })?;
+        *book = loaded;
         *database = Some(opened);
         self.suspect.store(false, Ordering::Release);
         Ok(())
@@ -232,6 +261,15 @@ impl Opened<'_> {
     }
 }
 
+/// redb takes some damage for impossible and panics over it; here that is damage like any other.
+fn guarded<T>(location: &Location, work: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let words = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+        let problem = words.unwrap_or("the library gave up").lines().next().unwrap_or_default().to_owned();
+        Err(StoreError::Open { location: location.to_string(), source: redb::Error::Corrupted(problem) })
+    })
+}
+
 fn open_database(location: &Location, cache_bytes: usize, in_doubt: &Arc<AtomicBool>) -> Result<Database, StoreError> {
     let open = |source: redb::Error| StoreError::Open { location: location.to_string(), source };
     let mut builder = Builder::new();
@@ -241,6 +279,11 @@ fn open_database(location: &Location, cache_bytes: usize, in_doubt: &Arc<AtomicB
             let create = |builder: &Builder, path: &Path| builder.create(path).map_err(redb::Error::from);
             create::make_if_missing(&RealDisk, path, &builder, create).map_err(open)?;
             let file = File::options().read(true).write(true).open(path).map_err(|error| open(error.into()))?;
+            // redb would begin a new state in it. A new one gets its name only when it is whole, so this one has lost
+            // everything, and whoever begins anew in silence hides that.
+            if file.metadata().map_err(|error| open(error.into()))?.len() == 0 {
+                return Err(open(redb::Error::Corrupted("the file is empty".to_owned())));
+            }
             Box::new(FileBackend::new(file).map_err(|error| open(error.into()))?)
         }
         Location::Backend(backend) => backend().map_err(|error| open(error.into()))?,

@@ -268,3 +268,43 @@ fn a_column_that_the_view_lost_still_travels() {
     let names: Vec<&str> = schema.iter().map(|field| field.name.as_str()).collect();
     assert_eq!(names, ["accepted", "event_id", "event_time", "source", "customer_id", "amount", "old"]);
 }
+
+#[test]
+fn a_second_process_is_kept_out_and_an_empty_file_is_never_begun_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.redb");
+    let store = Store::open(&path, StoreOptions::default()).unwrap();
+    let Err(refused) = Store::open(&path, StoreOptions::default()) else { panic!("two opened one state") };
+    assert!(crate::words::in_words(&refused).contains("already open"), "{refused:?}");
+    drop(store);
+    drop(Store::open(&path, StoreOptions::default()).unwrap());
+    // What once was a state and lost its content must not pass for a new one.
+    std::fs::write(&path, "").unwrap();
+    let Err(refused) = Store::open(&path, StoreOptions::default()) else { panic!("an empty file was taken for new") };
+    assert!(refused.is_broken() && crate::words::in_words(&refused).contains("is empty"), "{refused:?}");
+    assert_eq!(std::fs::metadata(&path).unwrap().len(), 0);
+}
+
+#[test]
+fn damage_anywhere_in_the_file_is_an_error_and_never_a_panic() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.redb");
+    let store = Store::open(&path, StoreOptions::default()).unwrap();
+    store.commit(&Commit { accepted: &rows(1, 200), ..Commit::default() }, stamp()).unwrap();
+    drop(store);
+    let whole = std::fs::read(&path).unwrap();
+    let mut broken = 0;
+    for at in (0..whole.len()).step_by(whole.len() / 40).chain([0, 9, 64, 70, 128, 200, 320]) {
+        for length in [1, 512] {
+            let mut bytes = whole.clone();
+            let end = (at + length).min(bytes.len());
+            bytes[at..end].iter_mut().for_each(|byte| *byte ^= 0xff);
+            std::fs::write(&path, &bytes).unwrap();
+            let opened = Store::open(&path, StoreOptions::default());
+            broken += u32::from(opened.is_err_and(|error| error.is_broken()));
+        }
+    }
+    assert!(broken > 0);
+    std::fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+    assert!(Store::open(&path, StoreOptions::default()).is_err_and(|error| error.is_broken()));
+}
