@@ -130,7 +130,7 @@ impl Agent {
         let streams = FileStreams::default();
         let origins = origins(&config, &hub, &streams, clock.clone(), &metrics)?;
         // Committed packages are in place before the first event is served.
-        let trust = trust(&config, &hub, &origins, &store).await?;
+        let trust = trust(&config, &hub, &origins, &store, clock.clone()).await?;
         let (updates, handle) = updates(&config, &hub, &trust, &origins, &store, &serving, clock.clone()).await?;
         let sockets =
             Sockets::bind(config.listen.tcp, config.listen.unix.as_ref().map(|path| folder.join(path))).await?;

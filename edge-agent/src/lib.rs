@@ -20,10 +20,11 @@ pub mod api;
 pub mod metrics;
 mod capabilities;
 mod agent;
-mod words;
 pub mod commands;
 #[cfg(test)]
 mod testing;
+
+use edge_agent_core::words;
 
 pub use agent::{Agent, BuildError};
 pub use commands::cli;

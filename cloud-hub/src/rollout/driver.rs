@@ -232,7 +232,7 @@ fn send(hub: &Hub, outgoing: Vec<Outgoing>) {
 
 async fn answer(hub: &Arc<Hub>, device: &DeviceId, report: (Generation, bool)) -> anyhow::Result<()> {
     let mut catalog = hub.catalog.write().await?;
-    let answer = assignments::answer(&mut catalog, &hub.keys.assignment(), device, report, hub.now()).await?;
+    let answer = assignments::respond(&mut catalog, &hub.keys.assignment(), device, report, hub.now()).await?;
     catalog.commit().await?;
     send(hub, answer.into_iter().collect());
     Ok(())
@@ -245,7 +245,7 @@ pub async fn refresh(hub: &Arc<Hub>, now: Micros) -> Result<(), RolloutError> {
     for member in fleet::members(&mut catalog).await? {
         let Some(report) = &member.report else { continue };
         let said = (report.generation, report.asks);
-        let answer = assignments::answer(&mut catalog, &hub.keys.assignment(), &member.device, said, now).await?;
+        let answer = assignments::respond(&mut catalog, &hub.keys.assignment(), &member.device, said, now).await?;
         outgoing.extend(answer);
     }
     catalog.commit().await?;

@@ -1,13 +1,18 @@
 //! One step of a rollout inside a transaction: read, plan, store, sign. Nothing here sends.
 
-use cloud_hub_core::rollout::{Plan, Policy, Rollout, RolloutState, Target, plan};
+use std::collections::BTreeMap;
+
+use cloud_hub_core::rollout::assignments::Wish;
+use cloud_hub_core::rollout::{
+    Evidence, Known, Member, Plan, Policy, Rollout, Step, Target, advance as step, baseline, evidence, plan, statuses,
+};
 use serde_json::{Value, json};
 use sqlx::SqliteConnection;
 use tributary_release::SigningKey;
-use tributary_wire::{Generation, Micros, Role};
+use tributary_wire::{DeviceId, Generation, Micros, ReleaseRef, Role};
 
 use super::assignments::Outgoing;
-use super::fleet::{Member, baseline, evidence, members, statuses};
+use super::fleet::{members, releases};
 use super::roles::{Order, answering};
 use super::store::{self, Stored};
 use super::{RolloutError, assignments};
@@ -86,12 +91,31 @@ pub async fn outlook(
     catalog: &mut SqliteConnection,
     stored: &Stored,
     now: Micros,
-) -> Result<(Plan, Vec<Member>, cloud_hub_core::rollout::Evidence), RolloutError> {
+) -> Result<(Plan, Vec<Member>, Evidence), RolloutError> {
     let rollout = &stored.rollout;
     let members = members(catalog).await?;
-    let statuses = statuses(catalog, &members, rollout).await?;
-    let evidence = evidence(&members, (&rollout.line, &rollout.role, &rollout.target), &stored.baseline);
-    Ok((plan(rollout, &statuses, &evidence, now), members, evidence))
+    let beside = Beside::read(catalog, rollout).await?;
+    let evidence = evidence(&members, rollout, &stored.baseline);
+    Ok((plan(rollout, &statuses(&members, rollout, beside.known()), &evidence, now), members, evidence))
+}
+
+/// What the catalog holds beside rollouts and reports.
+struct Beside {
+    wishes: BTreeMap<DeviceId, ReleaseRef>,
+    generations: BTreeMap<DeviceId, Generation>,
+    releases: Vec<ReleaseRef>,
+}
+
+impl Beside {
+    async fn read(catalog: &mut SqliteConnection, rollout: &Rollout) -> Result<Self, RolloutError> {
+        let wishes = assignments::wishes(catalog, &rollout.line, &rollout.role).await?;
+        let generations = assignments::generations(catalog).await?;
+        Ok(Self { wishes, generations, releases: releases(catalog, &rollout.line).await? })
+    }
+
+    fn known(&self) -> Known<'_> {
+        Known { wishes: &self.wishes, generations: &self.generations, releases: &self.releases }
+    }
 }
 
 /// Asks the planner and carries out its plan up to the signatures.
@@ -102,16 +126,11 @@ pub async fn advance(
     now: Micros,
 ) -> Result<Changed, RolloutError> {
     let mut stored = store::get(catalog, id).await?;
-    let (plan, members, _) = outlook(catalog, &stored, now).await?;
-    if plan.next == stored.rollout.state && plan.assign.is_empty() {
-        return Ok(Changed::default());
-    }
-    if wave(&plan.next) != wave(&stored.rollout.state) {
-        stored.baseline = baseline(&members, &stored.rollout.line, &stored.rollout.role);
-    }
+    let members = members(catalog).await?;
+    let beside = Beside::read(catalog, &stored.rollout).await?;
     let before = json!({"state": stored.rollout.state});
-    let stopped = stored.rollout.state.is_active() && plan.next.is_stopped();
-    stored.rollout.apply(&plan, now);
+    let stepped = step(&mut stored.rollout, &mut stored.baseline, &members, beside.known(), now);
+    let Some(Step { plan, stopped }) = stepped else { return Ok(Changed::default()) };
     store::update(catalog, &mut stored, now).await?;
     for message in &plan.reasons {
         store::tell(catalog, &stored.rollout, message, now).await?;
@@ -122,11 +141,8 @@ pub async fn advance(
     audit::record_own(catalog, change, now).await?;
     let mut outgoing = Vec::with_capacity(plan.assign.len());
     for assign in &plan.assign {
-        let (wanted, lower) = match &assign.target {
-            Target::Install { .. } => (Some(&stored.rollout.target), false),
-            Target::Rollback { to } => (to.as_ref(), true),
-        };
-        assignments::wish(catalog, &assign.device, &stored.rollout, wanted, lower).await?;
+        let wish = Wish::of(&stored.rollout, assign);
+        assignments::wish(catalog, &assign.device, &stored.rollout, wish).await?;
         let reported = members.iter().find(|member| member.device == assign.device).and_then(|m| m.report.as_ref());
         let reported = reported.map_or(Generation(0), |report| report.generation);
         outgoing.push(assignments::sign(catalog, key, &assign.device, reported, now).await?);
@@ -141,14 +157,6 @@ fn assigned(plan: &Plan) -> Value {
         Target::Rollback { to } => json!({"back_to": to.as_ref().map(|release| release.version)}),
     };
     plan.assign.iter().map(|assign| (assign.device.to_string(), version(&assign.target))).collect()
-}
-
-/// The wave of a state, as far as evidence is counted by it.
-fn wave(state: &RolloutState) -> Option<usize> {
-    match state {
-        RolloutState::Running { wave, .. } | RolloutState::Paused { wave, .. } => Some(*wave),
-        _ => None,
-    }
 }
 
 /// Carries out an operator's command; what follows from it is for the next [`advance`], in the same transaction.

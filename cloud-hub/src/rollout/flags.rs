@@ -8,7 +8,7 @@ use sqlx::SqliteConnection;
 use tributary_wire::{DeviceId, Micros, Report};
 
 use super::RolloutError;
-use super::fleet::labels;
+use super::fleet::labels_of;
 use crate::audit::{self, Change};
 
 /// Different flags at most: all of them travel in every assignment.
@@ -206,6 +206,6 @@ pub async fn of(catalog: &mut SqliteConnection, device: &DeviceId) -> Result<Vec
         sqlx::query_as(query).bind(device.as_str()).fetch_optional(catalog).await?;
     let (given, report) = row.unwrap_or_else(|| ("{}".to_owned(), None));
     let report = report.and_then(|bytes| Report::decode(&bytes).ok());
-    let labels = labels(&given, report.as_ref().map(|report| report.base()))?;
+    let labels = labels_of(&given, report.as_ref().map(|report| report.base()))?;
     Ok(flags.of(device.as_str(), &labels).into_iter().collect())
 }

@@ -11,11 +11,12 @@ mod roles;
 mod engine;
 mod driver;
 
+pub use cloud_hub_core::rollout::{Counters, Member};
 pub use driver::{Config, command, flag, refresh, run, share, start};
 pub use engine::{Changed, Command};
-pub use fleet::{Member, labels, members};
+pub use fleet::{labels_of as labels, members};
 pub use roles::Order;
-pub use store::{Counters, Step, Stored};
+pub use store::{Step, Stored};
 
 /// What the web API reads.
 pub mod read {

@@ -1,5 +1,6 @@
 //! Roles beside the primary: what may be asked of a rollout, and how shares of predictions add up.
 
+use cloud_hub_core::rollout::assignments::WHOLE;
 use cloud_hub_core::rollout::{Policy, RolloutState};
 use cloud_hub_core::selector::Selector;
 use serde_json::json;
@@ -9,9 +10,6 @@ use tributary_wire::{LineName, Micros, ReleaseRef, Role, VersionNumber};
 use super::store::{self, Stored};
 use super::{RolloutError, fleet};
 use crate::audit::{self, Change};
-
-/// All predictions of a line.
-pub(super) const WHOLE: u64 = 10_000;
 
 /// What a rollout is asked to do.
 #[derive(Debug, Clone, PartialEq)]

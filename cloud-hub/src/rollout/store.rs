@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use cloud_hub_core::rollout::{Rollout, RolloutState, Taken};
+use cloud_hub_core::rollout::{Counters, Rollout, RolloutState, Taken};
 use serde::{Deserialize, Serialize};
 use sqlx::SqliteConnection;
-use tributary_wire::{DeviceId, LineName, Micros, ReleaseRef, Role, Sha256, VersionNumber};
+use tributary_wire::{DeviceId, LineName, Micros, ReleaseRef, Role, VersionNumber};
 
 use super::RolloutError;
 
@@ -22,17 +22,6 @@ pub struct Stored {
     pub reason: String,
     /// Last write.
     pub changed: Micros,
-}
-
-/// What a package had done on a device at some moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counters {
-    /// The package.
-    pub sha256: Sha256,
-    /// Predictions since it began to serve.
-    pub predictions: u64,
-    /// Of those, how many failed.
-    pub errors: u64,
 }
 
 /// One thing a rollout did.

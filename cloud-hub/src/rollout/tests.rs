@@ -175,7 +175,7 @@ impl Fleet {
     async fn answer(&self, device: &DeviceId, generation: Generation, asks: bool) -> Option<Outgoing> {
         let mut connection = self.connection().await;
         let catalog: &mut SqliteConnection = &mut connection;
-        assignments::answer(catalog, &self.key, device, (generation, asks), self.now).await.unwrap()
+        assignments::respond(catalog, &self.key, device, (generation, asks), self.now).await.unwrap()
     }
 
     fn versions(&self) -> Vec<u32> {

@@ -2,9 +2,9 @@
 //!
 //! [`outbox::Outbox`] says which batch to publish next and what a receipt frees, [`backoff::Backoff`] how long to wait
 //! before the next attempt to connect, [`challengers::Challengers`] which package answers whom, [`download::Ranking`] from
-//! whom a file is fetched, [`fit::check`] whether a package can run here, [`node::Station`] how a sensor node is answered,
-//! [`updater::Updater`] how a model line moves from one package to another
-//! and back. Each is driven by a shell that carries out what it says.
+//! whom a file is fetched, [`fit::check`] whether a package can run here, [`refresh::Pace`] when metadata is asked for, [`node::Station`] how a sensor node is answered,
+//! [`updater::Updater`] how a model line moves from one package to another and back, [`lines::Lines`] which assignment
+//! counts and what it means for every line. Each is driven by a shell that carries out what it says.
 
 pub mod backoff;
 mod chance;
@@ -15,7 +15,10 @@ pub mod node;
 pub mod outbox;
 pub mod transport;
 pub mod renewal;
+pub mod refresh;
 pub mod updater;
+pub mod lines;
+pub mod words;
 
 use std::time::Duration;
 

@@ -92,13 +92,14 @@ pub(super) async fn trust(
     hub: &HubAccess,
     origins: &Origins,
     store: &Arc<Store>,
+    clock: Arc<dyn Clock>,
 ) -> Result<Trust, BuildError> {
     let root = match &config.trust.root {
         Some(path) => Some(std::fs::read(path).map_err(|source| BuildError::File { path: path.clone(), source })?),
         None => hub.root(),
     };
     let (source, files) = (Arc::new(origins.clone()), Arc::new(StoredFiles::new(store.clone())));
-    Ok(Trust::open(root.as_deref(), source, files, hub.time.clone()).await?)
+    Ok(Trust::open(root.as_deref(), source, files, hub.time.clone(), clock).await?)
 }
 
 pub(super) async fn updates(

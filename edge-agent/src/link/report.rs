@@ -1,5 +1,6 @@
 //! What the device says about itself.
 
+use edge_agent_core::lines;
 use tributary_wire::{ClockState, Micros, Report, ReportV1, ReportV2, Stamp, WIRE_VERSION, Withheld};
 
 use super::{Condition, Link};
@@ -30,14 +31,6 @@ pub(super) fn build(link: &Link, number: u64) -> Report {
         health,
         resources,
     };
-    // A hub that has never sent the third version of an assignment may be an older one, which could not read more.
-    match link.updates.hub_reads() {
-        0..3 => Report::V1(base),
-        _ => Report::V2(ReportV2 {
-            base,
-            metadata: link.updates.metadata(),
-            unfit: link.updates.unfit(),
-            withheld: Withheld::default(),
-        }),
-    }
+    let (metadata, unfit) = (link.updates.metadata(), link.updates.unfit());
+    lines::report(link.updates.hub_reads(), ReportV2 { base, metadata, unfit, withheld: Withheld::default() })
 }

@@ -1,19 +1,8 @@
 //! Whose prediction is the answer: the primary's, or that of the challenger whose share the entity is in.
 
 use edge_agent_core::challengers::Challengers;
+pub use edge_agent_core::lines::Share;
 use tributary_wire::{LineName, Role, Sha256};
-
-/// What an assignment gives one challenger.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Share {
-    /// Which challenger.
-    pub role: Role,
-    /// Of how many entities in 10 000.
-    pub per_10_000: u16,
-    /// The package that may answer them: committed, and as assigned. Until there is one the primary answers them, and
-    /// nobody else: what one challenger cannot answer is not shared out among the others.
-    pub package: Option<Sha256>,
-}
 
 /// Who answers in each place.
 #[derive(Debug, Default)]

@@ -12,7 +12,9 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rand::Rng;
+use edge_agent_core::lines::Believed;
+use edge_agent_core::refresh::Pace;
+use tributary_process::clock::Clock;
 use tributary_process::shutdown::Shutdown;
 use tributary_release::chain::{Chain, ChainError, ChainLimits, MetadataFiles, Source, Target};
 use tributary_release::{ASSIGNMENT_KEYS, KeyError, VerifyingKeys};
@@ -27,8 +29,6 @@ pub use files::StoredFiles;
 const KEPT_KEYS: &str = "assignment-keys";
 /// The largest image of a sensor node.
 const MAX_SMALL_TARGET_BYTES: u64 = 4 << 20;
-/// First and longest wait after a refresh that failed.
-const RETRY: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(1800));
 /// Metadata that was refreshed less long ago is not asked for again because of one more download.
 const FRESH: Duration = Duration::from_secs(60);
 
@@ -69,6 +69,7 @@ struct Shared {
     chain: Option<tokio::sync::Mutex<Chain>>,
     files: Arc<dyn MetadataFiles>,
     time: Time,
+    clock: Arc<dyn Clock>,
     seen: Mutex<Seen>,
 }
 
@@ -78,7 +79,8 @@ struct Seen {
     keys: VerifyingKeys,
     versions: Option<MetadataVersions>,
     expires: Option<Micros>,
-    refreshed: Option<tokio::time::Instant>,
+    /// By the monotonic clock.
+    refreshed: Option<Duration>,
     problem: Option<String>,
 }
 
@@ -95,6 +97,7 @@ impl Trust {
         source: Arc<dyn Source>,
         files: Arc<dyn MetadataFiles>,
         time: Time,
+        clock: Arc<dyn Clock>,
     ) -> Result<Self, TrustError> {
         let limits = ChainLimits { small_target_bytes: MAX_SMALL_TARGET_BYTES, ..ChainLimits::default() };
         let chain = root.map(|root| Chain::open(root, source, files.clone(), limits)).transpose()?;
@@ -106,7 +109,7 @@ impl Trust {
             Err(error) => seen.problem = Some(format!("stored keys of assignments: {error}")),
         }
         let chain = chain.map(tokio::sync::Mutex::new);
-        let trust = Self(Arc::new(Shared { chain, files, time, seen: Mutex::new(seen) }));
+        let trust = Self(Arc::new(Shared { chain, files, time, clock, seen: Mutex::new(seen) }));
         if let Some(chain) = &trust.0.chain {
             let mut chain = chain.lock().await;
             if let Ok(versions) = chain.recall(trust.now()).await {
@@ -122,7 +125,7 @@ impl Trust {
         let refreshed = self.refresh_locked(&mut *chain.lock().await).await;
         let mut seen = self.seen();
         match &refreshed {
-            Ok(_) => (seen.refreshed, seen.problem) = (Some(tokio::time::Instant::now()), None),
+            Ok(_) => (seen.refreshed, seen.problem) = (Some(self.monotonic()), None),
             // A network that is away is the link's to complain about.
             Err(TrustError::Chain(error)) if error.is_unreachable() => {}
             Err(error) => seen.problem = Some(format!("the signed repository is not believed: {}", in_words(error))),
@@ -153,7 +156,7 @@ impl Trust {
     /// without a network what is stored will do, as long as it is new enough and has not expired.
     pub async fn target(&self, path: &str, snapshot: u64) -> Result<Target, TrustError> {
         let chain = self.0.chain.as_ref().ok_or(TrustError::NoRoot)?;
-        let fresh = self.seen().refreshed.is_some_and(|at| at.elapsed() < FRESH);
+        let fresh = self.seen().refreshed.is_some_and(|at| self.monotonic().saturating_sub(at) < FRESH);
         // Only a hub that says how new the metadata must be lets us know that we need not ask.
         let enough = snapshot > 0 && self.versions().is_some_and(|versions| versions.snapshot >= snapshot);
         if !(fresh && enough) {
@@ -190,6 +193,22 @@ impl Trust {
         self.seen().keys.clone()
     }
 
+    /// What an assignment that arrives now is held against.
+    pub fn believed(&self) -> Believed {
+        let seen = self.seen();
+        Believed { keys: seen.keys.clone(), snapshot: seen.versions.map_or(0, |versions| versions.snapshot) }
+    }
+
+    /// Time never runs before what somebody trusted has signed, whatever the system clock says.
+    /// A device without a clock has nothing to hold an assignment's time against but the signed metadata: a time after
+    /// its end is not taken.
+    pub fn raise_time(&self, signed: Micros) {
+        let time = &self.0.time;
+        if !(time.is_unset() && self.expires().is_none_or(|expires| signed > expires)) {
+            time.raise(signed);
+        }
+    }
+
     /// The newest metadata that was verified; none before the first.
     pub fn versions(&self) -> Option<MetadataVersions> {
         self.seen().versions
@@ -216,26 +235,23 @@ impl Trust {
     /// Refreshes at intervals until the signal is given.
     pub async fn run(self, every: Duration, shutdown: Shutdown) {
         let mut wait = Duration::ZERO;
-        let mut retry = RETRY.0;
+        let mut pace = Pace::new(every, rand::random());
         loop {
             tokio::select! {
                 () = shutdown.given() => return,
                 () = tokio::time::sleep(wait) => {}
             }
-            match self.refresh().await {
+            wait = match self.refresh().await {
                 Ok(versions) => {
                     tracing::debug!(?versions, "signed metadata is up to date");
-                    (wait, retry) = (every, RETRY.0);
+                    pace.next_wait(true)
                 }
                 Err(TrustError::NoRoot) => return shutdown.given().await,
                 Err(error) => {
                     tracing::warn!(error = %in_words(&error), "signed metadata was not refreshed");
-                    wait = retry;
-                    retry = (retry * 2).min(RETRY.1);
+                    pace.next_wait(false)
                 }
-            }
-            // A fleet that was started together does not ask together.
-            wait = wait.mul_f64(rand::rng().random_range(0.75..1.0));
+            };
         }
     }
 
@@ -246,6 +262,10 @@ impl Trust {
 
     fn now(&self) -> Micros {
         self.0.time.now()
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::from_micros(self.0.clock.monotonic())
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {

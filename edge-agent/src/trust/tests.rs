@@ -1,4 +1,5 @@
 use tributary_identity::DeviceClock;
+use tributary_process::clock::SystemClock;
 use tributary_release::SigningKey;
 use tributary_release::chain::forge::{Forge, MemoryRepository, Signers};
 
@@ -24,13 +25,17 @@ fn key(seed: u8) -> SigningKey {
     SigningKey::generate([seed; 32])
 }
 
+fn clock() -> Arc<dyn Clock> {
+    Arc::new(SystemClock::start())
+}
+
 fn time(now: Micros) -> Time {
     Time::of(DeviceClock::new(now))
 }
 
 async fn open(forge: &Forge, source: &Arc<MemoryRepository>, files: &Arc<MemoryRepository>, now: Micros) -> Trust {
     let root = forge.root_file(&forge.root.keys);
-    Trust::open(Some(&root), source.clone(), files.clone(), time(now)).await.unwrap()
+    Trust::open(Some(&root), source.clone(), files.clone(), time(now), clock()).await.unwrap()
 }
 
 #[tokio::test]
@@ -77,7 +82,7 @@ async fn a_target_is_asked_for_afresh_and_without_network_only_what_is_stored_an
 
     let nowhere = Arc::new(crate::update::tests::origins(crate::identity::Web::Nowhere));
     let root = forge.root_file(&forge.root.keys);
-    let offline = |now| Trust::open(Some(&root), nowhere.clone(), files.clone(), time(now));
+    let offline = |now| Trust::open(Some(&root), nowhere.clone(), files.clone(), time(now), clock());
     let trust = offline(NOW).await.unwrap();
     assert_eq!(trust.target(path, 2).await.unwrap().length, 7);
     assert!(matches!(trust.target(path, 3).await, Err(TrustError::Behind { .. })));
@@ -108,10 +113,15 @@ async fn a_repository_that_is_not_believed_is_a_problem_until_it_is_again() {
 #[tokio::test]
 async fn without_a_root_nothing_is_believed_and_that_is_said() {
     let (_, repository) = repository(1);
-    let trust = Trust::open(None, repository, Arc::<MemoryRepository>::default(), time(NOW)).await.unwrap();
+    let trust = Trust::open(None, repository, Arc::<MemoryRepository>::default(), time(NOW), clock()).await.unwrap();
     assert!(matches!(trust.refresh().await, Err(TrustError::NoRoot)));
     assert!(trust.problem().unwrap().contains("trust.root"));
-    let broken =
-        Trust::open(Some(b"{}"), Arc::<MemoryRepository>::default(), Arc::<MemoryRepository>::default(), time(NOW));
+    let broken = Trust::open(
+        Some(b"{}"),
+        Arc::<MemoryRepository>::default(),
+        Arc::<MemoryRepository>::default(),
+        time(NOW),
+        clock(),
+    );
     assert!(matches!(broken.await, Err(TrustError::Chain(ChainError::Malformed { .. }))));
 }

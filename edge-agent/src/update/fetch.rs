@@ -68,7 +68,7 @@ impl FetchError {
     /// Whether another attempt may help. Whoever sits between hub and device can spoil bytes, so a bad signature or
     /// hash condemns a release only when it comes again and again; what was proven to be the release and still does
     /// not work is refused at once.
-    pub(super) fn failure(&self) -> FetchFailure {
+    pub fn failure(&self) -> FetchFailure {
         match self {
             Self::Disk(_) => FetchFailure::Unreachable,
             Self::Download(DownloadError::File(error)) | Self::Open(OpenError::File(error)) => {
@@ -92,40 +92,49 @@ impl Fetcher {
     /// but checked again.
     pub(super) async fn fetch(self, line: LineName, release: ReleaseRef) -> Result<ActivePackage, FetchError> {
         if !self.known {
-            self.check_listed(&line, &release).await?;
+            check_listed(&self.trust, &self.capabilities, &line, &release, self.snapshot).await?;
         }
         if !self.files.has(&release.sha256) && !self.origins.by_patch(&self.files, &release).await? {
             self.origins.package(&self.files, &line, &release).await?;
         }
         let files = self.files.clone();
-        let opened = {
-            let release = release.clone();
-            blocking(move || ActivePackage::open(&files, &line, &release)).await?
-        };
-        if matches!(&opened, Err(OpenError::File(error)) if error.is_damage()) {
-            self.files.remove(&release.sha256)?;
-        }
-        Ok(opened?)
+        blocking(move || open(&files, &line, &release)).await?
     }
+}
 
-    /// The role of the line must have signed exactly what was assigned, and this device must be able to run it.
-    async fn check_listed(&self, line: &LineName, release: &ReleaseRef) -> Result<(), FetchError> {
-        let path = package_path(line, release.version);
-        let Target { length, sha256, custom, .. } = self.trust.target(&path, self.snapshot).await?;
-        if (length, sha256) != (release.length, release.sha256) {
-            let found = ReleaseRef { version: release.version, length, sha256 };
-            return Err(FetchError::Other { path, expected: release.clone(), found });
-        }
-        let custom = custom.and_then(|mut custom| Some(custom.get_mut(CUSTOM)?.take()));
-        let says: PackageCustom = serde_json::from_value(custom.unwrap_or_default())
-            .map_err(|error| FetchError::Undescribed { path: path.clone(), problem: error.to_string() })?;
-        if (&says.line, says.version) != (line, release.version) {
-            let problem = format!("it is described as {} version {}", says.line, says.version);
-            return Err(FetchError::Undescribed { path, problem });
-        }
-        let lacks = fit::check(&says, &self.capabilities);
-        if lacks.is_empty() { Ok(()) } else { Err(FetchError::Unfit(lacks)) }
+/// The role of the line must have signed exactly what was assigned, in metadata at least as new as this snapshot, and
+/// this device must be able to run it.
+pub async fn check_listed(
+    trust: &Trust,
+    capabilities: &Capabilities,
+    line: &LineName,
+    release: &ReleaseRef,
+    snapshot: u64,
+) -> Result<(), FetchError> {
+    let path = package_path(line, release.version);
+    let Target { length, sha256, custom, .. } = trust.target(&path, snapshot).await?;
+    if (length, sha256) != (release.length, release.sha256) {
+        let found = ReleaseRef { version: release.version, length, sha256 };
+        return Err(FetchError::Other { path, expected: release.clone(), found });
     }
+    let custom = custom.and_then(|mut custom| Some(custom.get_mut(CUSTOM)?.take()));
+    let says: PackageCustom = serde_json::from_value(custom.unwrap_or_default())
+        .map_err(|error| FetchError::Undescribed { path: path.clone(), problem: error.to_string() })?;
+    if (&says.line, says.version) != (line, release.version) {
+        let problem = format!("it is described as {} version {}", says.line, says.version);
+        return Err(FetchError::Undescribed { path, problem });
+    }
+    let lacks = fit::check(&says, capabilities);
+    if lacks.is_empty() { Ok(()) } else { Err(FetchError::Unfit(lacks)) }
+}
+
+/// Every check of a package that is on disk. Wrong bytes make room for others.
+pub fn open(files: &PackageFiles, line: &LineName, release: &ReleaseRef) -> Result<ActivePackage, FetchError> {
+    let opened = ActivePackage::open(files, line, release);
+    if matches!(&opened, Err(OpenError::File(error)) if error.is_damage()) {
+        files.remove(&release.sha256)?;
+    }
+    Ok(opened?)
 }
 
 /// Runs what reads whole files beside the runtime.

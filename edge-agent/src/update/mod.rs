@@ -3,13 +3,11 @@
 //! One task owns all updaters. [`Updates::build`] puts the committed packages in place before anything is served;
 //! [`Updates::run`] then works until the agent stops. Everyone else talks through [`Handle`].
 
-mod fetch;
-mod assignment;
-mod audit;
-mod line;
+pub mod stored;
+pub mod slot;
+pub mod fetch;
 mod place;
 mod run;
-mod show;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -20,19 +18,18 @@ use std::time::Duration;
 
 use edge_agent_core::Now;
 use edge_agent_core::fit::Capabilities;
+use edge_agent_core::lines::{Lines, LinesSettings, Of};
 use edge_agent_core::updater::UpdaterSettings;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 use tributary_process::clock::Clock;
 use tributary_process::config::HumanDuration;
-use tributary_wire::{
-    Assignment, AuditHead, DeviceId, Generation, LineName, LineReport, MetadataVersions, Micros, Unfit,
-};
+use tributary_wire::{AuditHead, DeviceId, Generation, LineName, LineReport, MetadataVersions, Micros, Unfit};
 
-use audit::AuditWatch;
 pub use fetch::FetchError;
-use line::Line;
+use place::Done;
+use slot::Slot;
 
 use crate::download::Origins;
 use crate::identity::Time;
@@ -77,7 +74,8 @@ impl Default for UpdateConfig {
 }
 
 impl UpdateConfig {
-    fn settings(&self) -> UpdaterSettings {
+    /// As the updaters want them.
+    pub fn settings(&self) -> UpdaterSettings {
         UpdaterSettings {
             crash_allowance: self.crash_allowance,
             offline_wait: self.offline_wait.0,
@@ -140,7 +138,7 @@ pub enum UpdateError {
 enum Message {
     Assigned(Vec<u8>),
     /// One that speaks of a newer repository, after that was asked for.
-    AssignedAnew(Vec<u8>),
+    Refreshed(Vec<u8>),
     Online(bool),
 }
 
@@ -239,24 +237,25 @@ impl Handle {
     }
 }
 
+/// What is under way for one line and role.
+#[derive(Default)]
+struct Line {
+    slot: Slot,
+    engine: &'static str,
+    fetching: Option<AbortHandle>,
+}
+
 /// All updaters of this device.
 pub struct Updates {
     parts: Parts,
-    lines: Vec<Line>,
-    /// The newest accepted assignment.
-    generation: Generation,
-    /// How far the hub's audit log had come.
-    audit: AuditWatch,
-    /// What it said, to recognise it when it comes again.
-    accepted: Option<Assignment>,
-    problem: Option<String>,
-    online: bool,
+    lines: Lines,
+    places: BTreeMap<Of, Line>,
     messages: mpsc::UnboundedReceiver<Message>,
     again: mpsc::UnboundedSender<Message>,
     /// Asking for newer metadata, for the assignment that came last.
     refreshing: Option<AbortHandle>,
-    done: mpsc::UnboundedReceiver<line::Done>,
-    done_sender: mpsc::UnboundedSender<line::Done>,
+    done: mpsc::UnboundedReceiver<Done>,
+    done_sender: mpsc::UnboundedSender<Done>,
     shown: Arc<Mutex<Shown>>,
     changed: watch::Sender<u64>,
 }
@@ -264,6 +263,19 @@ pub struct Updates {
 impl Updates {
     /// Reads what is stored, undoes a trial that a restart cut short, and puts the committed packages in place.
     pub async fn build(parts: Parts) -> Result<(Self, Handle), UpdateError> {
+        let store = parts.store.clone();
+        let (records, assignment, audit) = fetch::blocking(move || {
+            let (records, audit) = (stored::records(&store)?, stored::audit(&store)?);
+            Ok::<_, UpdateError>((records, stored::assignment(&store)?, audit))
+        })
+        .await??;
+        let settings = LinesSettings {
+            device: parts.device.clone(),
+            lines: parts.lines.clone(),
+            updater: parts.config.settings(),
+            seed: parts.seed,
+        };
+        let (lines, orders) = Lines::recover(settings, records, now(&parts));
         let (message_sender, messages) = mpsc::unbounded_channel();
         let (done_sender, done) = mpsc::unbounded_channel();
         let shown = Arc::new(Mutex::new(Shown::default()));
@@ -272,12 +284,8 @@ impl Updates {
         let handle = Handle { messages: message_sender, shown: shown.clone(), changed: changes };
         let mut updates = Self {
             parts,
-            lines: Vec::new(),
-            generation: Generation(0),
-            audit: AuditWatch::default(),
-            accepted: None,
-            problem: None,
-            online: false,
+            lines,
+            places: BTreeMap::new(),
             messages,
             again,
             refreshing: None,
@@ -286,14 +294,18 @@ impl Updates {
             shown,
             changed,
         };
-        updates.recover().await?;
+        updates.recover(orders, assignment, audit).await;
         Ok((updates, handle))
     }
 
     fn now(&self) -> Now {
-        Now {
-            wall: Micros(self.parts.clock.wall()).max(self.parts.time.floor()),
-            monotonic: Duration::from_micros(self.parts.clock.monotonic()),
-        }
+        now(&self.parts)
+    }
+}
+
+fn now(parts: &Parts) -> Now {
+    Now {
+        wall: Micros(parts.clock.wall()).max(parts.time.floor()),
+        monotonic: Duration::from_micros(parts.clock.monotonic()),
     }
 }

@@ -2,43 +2,55 @@
 
 use std::sync::Arc;
 
+use edge_agent_core::lines::{self, Of};
 use edge_agent_core::updater::{Input, ServeFailure};
 use tributary_wire::{ReleaseRef, Sha256};
 
-use super::Updates;
-use super::line::{Done, Work};
+use super::fetch::FetchError;
+use super::slot::{Order, serve_failure};
+use super::{Line, Updates};
 use crate::packages::{ActivePackage, FileError, OpenError};
 use crate::words::in_words;
 
+/// What a task beside the loop has finished.
+pub(super) struct Done {
+    pub(super) of: Of,
+    pub(super) work: Work,
+}
+
+pub(super) enum Work {
+    Fetched(Sha256, Result<Arc<ActivePackage>, FetchError>),
+    /// For the order of this number.
+    Opened(u64, Sha256, Result<Arc<ActivePackage>, OpenError>),
+}
+
 impl Updates {
     /// Puts a package in place, at once when it is in memory, else once it has been read and checked.
-    pub(super) fn serve(&mut self, index: usize, package: Option<ReleaseRef>) -> Option<Input> {
-        let line = &mut self.lines[index];
-        line.order += 1;
-        let Some(release) = package else { return Some(self.swap(index, None)) };
-        if let Some(package) = line.loaded(&release) {
-            return Some(self.swap(index, Some(package)));
+    pub(super) fn serve(&mut self, of: Of, package: Option<ReleaseRef>) -> Option<lines::Input> {
+        match self.line(&of).slot.order(package) {
+            Order::Swap(package) => Some(self.swap(of, package)),
+            Order::Open(order, release) => {
+                let (files, done) = (self.parts.files.clone(), self.done_sender.clone());
+                tokio::task::spawn_blocking(move || {
+                    let result = ActivePackage::open(&files, &of.0, &release).map(Arc::new);
+                    let _ = done.send(Done { of, work: Work::Opened(order, release.sha256, result) });
+                });
+                None
+            }
         }
-        let (order, name, role) = (line.order, line.name.clone(), line.role.clone());
-        let (files, done) = (self.parts.files.clone(), self.done_sender.clone());
-        tokio::task::spawn_blocking(move || {
-            let result = ActivePackage::open(&files, &name, &release).map(Arc::new);
-            let _ = done.send(Done { line: name, role, work: Work::Opened(order, release.sha256, result) });
-        });
-        None
     }
 
-    fn swap(&mut self, index: usize, package: Option<Arc<ActivePackage>>) -> Input {
-        let line = &mut self.lines[index];
-        line.carried_out = line.order;
-        let sha256 = package.as_ref().map(|package| package.reference.sha256);
+    fn swap(&mut self, of: Of, package: Option<Arc<ActivePackage>>) -> lines::Input {
+        let line = self.line(&of);
+        line.slot.placed();
         line.engine = package.as_ref().map_or("", |package| package.engine.name());
+        let sha256 = package.as_ref().map(|package| package.reference.sha256);
         let version = package.as_ref().map(|package| package.reference.version.0);
-        match (self.parts.serving.swap(&line.name, &line.role, package), sha256) {
+        let input = match (self.parts.serving.swap(&of.0, &of.1, package), sha256) {
             (Ok(()), _) => {
                 match version {
-                    Some(version) => tracing::info!(line = %line.name, role = %line.role, version, "package in place"),
-                    None => tracing::info!(line = %line.name, role = %line.role, "no package: the fallback answers"),
+                    Some(version) => tracing::info!(line = %of.0, role = %of.1, version, "package in place"),
+                    None => tracing::info!(line = %of.0, role = %of.1, "no package: the fallback answers"),
                 }
                 Input::Serving(sha256)
             }
@@ -47,44 +59,47 @@ impl Updates {
             }
             // Only a line that is not served here fails to give up its package, and such a line has none.
             (Err(_), None) => Input::Serving(None),
-        }
+        };
+        lines::Input::Line(of, input)
     }
 
-    pub(super) async fn done(&mut self, done: Done) {
-        let Some(index) = self.lines.iter().position(|line| line.is(&done.line, &done.role)) else { return };
-        let line = &mut self.lines[index];
-        let input = match done.work {
+    pub(super) async fn done(&mut self, Done { of, work }: Done) {
+        // A role that was retired meanwhile is nobody's any more.
+        let Some(record) = self.lines.updater(&of).map(|updater| updater.record().clone()) else { return };
+        let slot = &mut self.line(&of).slot;
+        let input = match work {
             Work::Fetched(sha256, Ok(package)) => {
                 let probation = package.package.manifest.probation;
-                line.keep(package);
-                line.release();
+                slot.keep(package);
+                slot.release(&record);
                 Input::Fetched { sha256, probation }
             }
             Work::Fetched(sha256, Err(error)) => {
                 let reason = in_words(&error);
-                tracing::warn!(line = %line.name, %reason, "release not fetched");
+                tracing::warn!(line = %of.0, %reason, "release not fetched");
                 Input::FetchFailed { sha256, failure: error.failure(), reason }
             }
-            Work::Opened(order, ..) if order != line.order => return,
-            Work::Opened(_, _, Ok(package)) => {
-                line.keep(package.clone());
-                self.swap(index, Some(package))
-            }
-            Work::Opened(_, sha256, Err(error)) => {
-                line.carried_out = line.order;
-                let reason = in_words(&error);
-                tracing::error!(line = %line.name, %reason, "package cannot serve");
-                let failure = match &error {
-                    OpenError::File(error) => {
-                        self.discard(&sha256, error);
-                        ServeFailure::Damaged
+            Work::Opened(order, sha256, result) => {
+                if !slot.opened(order, result.as_ref().ok()) {
+                    return;
+                }
+                match result {
+                    Ok(package) => {
+                        let placed = self.swap(of, Some(package));
+                        return self.tell(placed).await;
                     }
-                    _ => ServeFailure::Refused,
-                };
-                Input::ServeFailed { sha256, failure, reason }
+                    Err(error) => {
+                        let reason = in_words(&error);
+                        tracing::error!(line = %of.0, %reason, "package cannot serve");
+                        if let OpenError::File(error) = &error {
+                            self.discard(&sha256, error);
+                        }
+                        Input::ServeFailed { sha256, failure: serve_failure(&error), reason }
+                    }
+                }
             }
         };
-        self.tell(index, input).await;
+        self.tell(lines::Input::Line(of, input)).await;
     }
 
     /// A file whose bytes have changed makes room for another copy; one that could not be read may be read later.
@@ -94,5 +109,9 @@ impl Updates {
         {
             tracing::warn!(%error, "damaged package file not removed");
         }
+    }
+
+    pub(super) fn line(&mut self, of: &Of) -> &mut Line {
+        self.places.entry(of.clone()).or_default()
     }
 }

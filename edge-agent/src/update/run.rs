@@ -1,16 +1,17 @@
-//! The loop: an input to an updater, then its actions until none is left.
+//! The loop: an input to the lines, then their actions until none is left.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use edge_agent_core::updater::{Action, Input, Record, Updater};
+use edge_agent_core::lines::{Action, AuditSeen, Believed, Input, Of};
+use edge_agent_core::updater::{self, Record};
 use tributary_process::shutdown::Shutdown;
-use tributary_wire::{Assignment, LineName, ReleaseRef, Role, UpdaterState};
+use tributary_wire::{ReleaseRef, UpdaterState};
 
 use super::fetch::{Fetcher, blocking};
-use super::line::{Done, Line, RECORDS, StoredRecord, Work};
-use super::{Message, UpdateError, Updates};
+use super::place::{Done, Work};
+use super::{Message, UpdateError, Updates, stored};
 use crate::words::in_words;
 
 /// How often a package that is not on trial is looked at, for reports.
@@ -23,21 +24,21 @@ impl Updates {
         let mut looked = Duration::ZERO;
         loop {
             let now = self.now().monotonic;
-            let trial = self.lines.iter().any(|line| line.updater.record().state() == UpdaterState::Trial);
+            let trial = self.lines.updaters().any(|(_, updater)| updater.record().state() == UpdaterState::Trial);
             let look = looked + if trial { self.parts.config.look_every.0 } else { IDLE_LOOK };
-            let wake =
-                self.lines.iter().filter_map(|line| line.updater.next_wake()).min().map_or(look, |w| w.min(look));
+            let wake = self.lines.next_wake().map_or(look, |wake| wake.min(look));
             tokio::select! {
                 () = shutdown.given() => break,
                 message = self.messages.recv() => match message {
-                    Some(Message::Assigned(bytes)) => self.assigned(bytes, true).await,
-                    Some(Message::AssignedAnew(bytes)) => self.assigned(bytes, false).await,
-                    Some(Message::Online(online)) => {
-                        for index in 0..self.lines.len() {
-                            self.tell(index, Input::Online(online)).await;
-                        }
-                        self.online = online;
+                    Some(Message::Assigned(signed)) => {
+                        let believed = self.believed();
+                        self.tell(Input::Assigned { signed, believed }).await;
                     }
+                    Some(Message::Refreshed(signed)) => {
+                        let believed = self.believed();
+                        self.tell(Input::Refreshed { signed, believed }).await;
+                    }
+                    Some(Message::Online(online)) => self.tell(Input::Online(online)).await,
                     None => break,
                 },
                 Some(done) = self.done.recv() => self.done(done).await,
@@ -47,113 +48,72 @@ impl Updates {
                         looked = now;
                         self.look().await;
                     }
-                    for index in 0..self.lines.len() {
-                        if self.lines[index].updater.next_wake().is_some_and(|wake| wake <= now) {
-                            self.tell(index, Input::Woken).await;
-                        }
-                    }
+                    self.tell(Input::Woken).await;
                 }
             }
             self.show();
         }
         self.refreshing.take().inspect(|task| task.abort());
-        for index in 0..self.lines.len() {
-            self.lines[index].fetching.take().inspect(|task| task.abort());
-            self.tell(index, Input::Stopping).await;
-        }
+        self.places.values_mut().filter_map(|line| line.fetching.take()).for_each(|task| task.abort());
+        self.tell(Input::Stopping).await;
     }
 
-    /// Reads the records and puts committed packages in place, each after all its checks.
-    pub(super) async fn recover(&mut self) -> Result<(), UpdateError> {
-        let store = self.parts.store.clone();
-        let keys = blocking(move || store.blob_keys(RECORDS)).await??;
-        let mut known: Vec<(LineName, Role)> = keys.iter().filter_map(|key| Line::parse(key)).collect();
-        for line in &self.parts.lines {
-            if !known.contains(&(line.clone(), Role::primary())) {
-                known.push((line.clone(), Role::primary()));
-            }
-        }
-        for (name, role) in known {
-            if self.parts.lines.contains(&name) {
-                self.start_line(name, role).await?;
-            }
-        }
-        // Orders given so far are carried out before anything is served.
-        while self.lines.iter().any(|line| line.order > line.carried_out) {
+    /// Carries out the first orders, then takes in the assignment that was accepted before the restart.
+    pub(super) async fn recover(&mut self, orders: Vec<Action>, assignment: Option<Vec<u8>>, audit: Option<AuditSeen>) {
+        self.perform(orders).await;
+        // Before anything is served.
+        while self.places.values().any(|line| !line.slot.is_settled()) {
             let Some(done) = self.done.recv().await else { break };
             self.done(done).await;
         }
-        self.recover_audit().await?;
-        self.recover_assignment().await?;
-        self.collect();
-        self.show();
-        Ok(())
+        let actions = self.lines.recall(self.now(), &self.believed(), assignment.as_deref(), audit);
+        self.perform(actions).await;
     }
 
-    async fn start_line(&mut self, name: LineName, role: Role) -> Result<usize, UpdateError> {
-        let key = Line::key(&name, &role);
-        let (store, stored_key) = (self.parts.store.clone(), key.clone());
-        let record = match blocking(move || store.blob_get(&stored_key)).await?? {
-            Some(bytes) => {
-                let stored: StoredRecord =
-                    postcard::from_bytes(&bytes).map_err(|source| UpdateError::Record { key, source })?;
-                stored.into()
-            }
-            None => Record::default(),
-        };
-        let settings = self.parts.config.settings();
-        let seed = self.parts.seed.wrapping_add(self.lines.len() as u64);
-        let (updater, actions) = Updater::recover(name.clone(), role.clone(), settings, record, self.now(), seed);
-        self.lines.push(Line::new(name, role, updater));
-        let index = self.lines.len() - 1;
-        self.perform(index, actions).await;
-        if self.online {
-            self.tell(index, Input::Online(true)).await;
-        }
-        Ok(index)
+    fn believed(&self) -> Believed {
+        self.parts.trust.believed()
     }
 
-    /// The line of this name and role; a new role begins with nothing.
-    pub(super) async fn line(&mut self, name: &LineName, role: &Role) {
-        if self.lines.iter().any(|line| line.is(name, role)) {
-            return;
-        }
-        if let Err(error) = self.start_line(name.clone(), role.clone()).await {
-            tracing::error!(line = %name, role = %role, error = %in_words(&error), "cannot begin a role");
-        }
-    }
-
-    /// Ends a role for good.
-    pub(super) async fn retire(&mut self, index: usize) {
-        let mut line = self.lines.swap_remove(index);
-        line.fetching.take().inspect(|task| task.abort());
-        if let Err(error) = self.parts.serving.swap(&line.name, &line.role, None) {
-            tracing::debug!(%error, "a retired role was not being served");
-        }
-        let (store, key) = (self.parts.store.clone(), Line::key(&line.name, &line.role));
-        if let Ok(Err(error)) = blocking(move || store.blob_delete(&key)).await {
-            tracing::warn!(error = %in_words(&error), "the record of a retired role stays");
-        }
-        self.collect();
-    }
-
-    /// Tells one updater what happened and carries out what it decides.
-    pub(super) async fn tell(&mut self, index: usize, input: Input) {
+    /// Tells the lines what happened and carries out what they decide.
+    pub(super) async fn tell(&mut self, input: Input) {
         let now = self.now();
-        let actions = self.lines[index].updater.handle(now, input);
-        self.perform(index, actions).await;
+        let actions = self.lines.handle(now, input);
+        self.perform(actions).await;
     }
 
-    async fn perform(&mut self, index: usize, actions: Vec<Action>) {
+    async fn perform(&mut self, actions: Vec<Action>) {
         let mut actions = VecDeque::from(actions);
         while let Some(action) = actions.pop_front() {
             let input = match action {
-                Action::Persist { ticket, record } => Some(self.persist(index, ticket, *record).await),
-                Action::Fetch(release) => {
-                    self.fetch(index, release);
+                Action::Persist { of, ticket, record } => Some(self.persist(of, ticket, *record).await),
+                Action::Fetch { of, release, snapshot, known } => {
+                    self.fetch(of, release, snapshot, known);
                     None
                 }
-                Action::Serve(package) => self.serve(index, package),
+                Action::Serve { of, package } => self.serve(of, package),
+                Action::Keep(signed) => Some(self.keep(signed).await),
+                Action::Refresh(signed) => {
+                    self.refresh(signed);
+                    None
+                }
+                Action::Raise(signed) => {
+                    let trust = self.parts.trust.clone();
+                    // It writes now and then; only a runtime that goes down does not run it.
+                    let _ = blocking(move || trust.raise_time(signed)).await;
+                    None
+                }
+                Action::KeepAudit(seen) => {
+                    let store = self.parts.store.clone();
+                    if let Ok(Err(error)) = blocking(move || stored::put_audit(&store, seen)).await {
+                        tracing::warn!(error = %in_words(&error), "the audit head could not be stored");
+                    }
+                    None
+                }
+                Action::Begin(of) => self.begin(of).await,
+                Action::Retire(of) => {
+                    self.retire(of).await;
+                    None
+                }
                 Action::Report => {
                     self.changed.send_modify(|count| *count += 1);
                     None
@@ -164,76 +124,135 @@ impl Updates {
                 }
             };
             if let Some(input) = input {
-                let now = self.now();
-                actions.extend(self.lines[index].updater.handle(now, input));
+                actions.extend(self.lines.handle(self.now(), input));
             }
         }
         self.show();
     }
 
-    async fn persist(&mut self, index: usize, ticket: u64, record: Record) -> Input {
-        let line = &self.lines[index];
-        let (store, key) = (self.parts.store.clone(), Line::key(&line.name, &line.role));
-        tracing::info!(line = %line.name, role = %line.role, state = ?record.state(), "updater");
-        let stored = blocking(move || {
-            let bytes = postcard::to_allocvec(&StoredRecord::V2(record)).expect("plain data always serialises");
-            store.blob_put(&key, &bytes)
-        });
-        match stored.await {
-            Ok(Ok(())) => Input::Persisted(ticket),
+    async fn persist(&mut self, of: Of, ticket: u64, record: Record) -> Input {
+        let store = self.parts.store.clone();
+        tracing::info!(line = %of.0, role = %of.1, state = ?record.state(), "updater");
+        let place = of.clone();
+        let input = match blocking(move || stored::put_record(&store, &place, record)).await {
+            Ok(Ok(())) => updater::Input::Persisted(ticket),
             Ok(Err(error)) => {
                 tracing::warn!(error = %in_words(&error), "the updater's record could not be stored; it is tried again");
-                Input::PersistFailed
+                updater::Input::PersistFailed
             }
-            Err(_) => Input::PersistFailed,
+            Err(_) => updater::Input::PersistFailed,
+        };
+        Input::Line(of, input)
+    }
+
+    async fn keep(&mut self, signed: Vec<u8>) -> Input {
+        let store = self.parts.store.clone();
+        let kept = blocking(move || stored::put_assignment(&store, &signed)).await;
+        match kept.map_err(UpdateError::from).and_then(|kept| kept.map_err(UpdateError::from)) {
+            Ok(()) => Input::Kept,
+            Err(error) => Input::NotKept { reason: in_words(&error) },
         }
     }
 
-    fn fetch(&mut self, index: usize, release: ReleaseRef) {
-        let record = self.lines[index].updater.record();
-        // Checked before it was committed, and its hash is in the durable record.
-        let known = [&record.committed, &record.previous, &record.lost]
-            .into_iter()
-            .flatten()
-            .any(|it| it.sha256 == release.sha256);
+    /// Beside the loop: a slow repository must not keep a trial from being looked at. A newer assignment takes the place
+    /// of one that waits.
+    fn refresh(&mut self, signed: Vec<u8>) {
+        self.refreshing.take().inspect(|task| task.abort());
+        let (trust, again) = (self.parts.trust.clone(), self.again.clone());
+        let asking = tokio::spawn(async move {
+            if let Err(error) = trust.refresh().await {
+                tracing::warn!(error = %in_words(&error), "an assignment speaks of metadata that could not be fetched");
+            }
+            // Nobody listens any more only when the agent stops.
+            let _ = again.send(Message::Refreshed(signed));
+        });
+        self.refreshing = Some(asking.abort_handle());
+    }
+
+    async fn begin(&mut self, of: Of) -> Option<Input> {
+        let (store, place) = (self.parts.store.clone(), of.clone());
+        let read = blocking(move || stored::record(&store, &place)).await.map_err(UpdateError::from);
+        match read.and_then(|record| record) {
+            Ok(record) => Some(Input::Began(of, record)),
+            Err(error) => {
+                tracing::error!(line = %of.0, role = %of.1, error = %in_words(&error), "cannot begin a role");
+                None
+            }
+        }
+    }
+
+    /// Ends a role for good.
+    async fn retire(&mut self, of: Of) {
+        if let Some(mut line) = self.places.remove(&of) {
+            line.fetching.take().inspect(|task| task.abort());
+        }
+        if let Err(error) = self.parts.serving.swap(&of.0, &of.1, None) {
+            tracing::debug!(%error, "a retired role was not being served");
+        }
+        let store = self.parts.store.clone();
+        if let Ok(Err(error)) = blocking(move || stored::delete_record(&store, &of)).await {
+            tracing::warn!(error = %in_words(&error), "the record of a retired role stays");
+        }
+    }
+
+    fn fetch(&mut self, of: Of, release: ReleaseRef, snapshot: u64, known: bool) {
         let fetcher = Fetcher {
             origins: self.parts.origins.clone(),
             trust: self.parts.trust.clone(),
             capabilities: self.parts.capabilities.clone(),
             files: self.parts.files.clone(),
-            snapshot: self.accepted.as_ref().map_or(0, Assignment::snapshot),
+            snapshot,
             known,
         };
         let done = self.done_sender.clone();
-        let line = &mut self.lines[index];
+        let line = self.line(&of);
         line.fetching.take().inspect(|task| task.abort());
-        let (name, role) = (line.name.clone(), line.role.clone());
         let task = tokio::spawn(async move {
             let sha256 = release.sha256;
-            let result = fetcher.fetch(name.clone(), release).await.map(Arc::new);
-            let _ = done.send(Done { line: name, role, work: Work::Fetched(sha256, result) });
+            let result = fetcher.fetch(of.0.clone(), release).await.map(Arc::new);
+            let _ = done.send(Done { of, work: Work::Fetched(sha256, result) });
         });
         line.fetching = Some(task.abort_handle());
     }
 
     /// Shows every updater what its package has done.
     async fn look(&mut self) {
-        for index in 0..self.lines.len() {
-            let line = &self.lines[index];
-            let Some(release) = line.updater.ordered().filter(|_| line.carried_out == line.order) else { continue };
+        let settled = self.places.iter().filter(|(_, line)| line.slot.is_settled()).map(|(of, _)| of.clone());
+        for of in settled.collect::<Vec<_>>() {
+            let Some(release) = self.lines.updater(&of).and_then(|updater| updater.ordered()) else { continue };
             let sha256 = release.sha256;
-            let evidence = self.parts.serving.statistics(&line.name, &line.role);
-            self.tell(index, Input::Evidence { sha256, evidence }).await;
+            let evidence = self.parts.serving.statistics(&of.0, &of.1);
+            self.tell(Input::Line(of, updater::Input::Evidence { sha256, evidence })).await;
         }
     }
 
-    pub(super) fn collect(&mut self) {
-        self.lines.iter_mut().for_each(Line::release);
-        let keep: Vec<_> = self.lines.iter().flat_map(|line| line.updater.references()).collect();
-        match self.parts.files.collect(&keep) {
+    fn collect(&mut self) {
+        for (of, updater) in self.lines.updaters() {
+            if let Some(line) = self.places.get_mut(of) {
+                line.slot.release(updater.record());
+            }
+        }
+        match self.parts.files.collect(&self.lines.references()) {
             Ok(0) => {}
             Ok(files) => tracing::debug!(files, "unreferenced package files removed"),
             Err(error) => tracing::warn!(%error, "package files could not be collected"),
+        }
+    }
+
+    fn show(&self) {
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        shown.lines = self.lines.reports(|of| self.places.get(of).map_or("", |line| line.engine));
+        shown.metadata = self.parts.trust.versions();
+        shown.unfit = self.lines.unfit();
+        shown.generation = self.lines.generation();
+        shown.asks = self.lines.asks();
+        shown.problem = self.lines.problem().map(str::to_owned);
+        (shown.audit, shown.audit_problem) = (self.lines.audit(), self.lines.audit_problem());
+        shown.flags = self.lines.flags();
+        shown.reads = self.lines.hub_reads();
+        drop(shown);
+        for line in &self.parts.lines {
+            self.parts.serving.share_out(line, &self.lines.shares(line));
         }
     }
 }

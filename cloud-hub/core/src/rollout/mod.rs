@@ -7,7 +7,10 @@ mod policy;
 mod state;
 mod gate;
 mod plan;
+mod fleet;
+pub mod assignments;
 
+pub use fleet::{Counters, Known, Member, Step, advance, baseline, evidence, labels, statuses};
 pub use gate::{Evidence, Gate, gate};
 pub use plan::{Assign, DeviceStatus, Plan, Target, plan};
 pub use policy::{Policy, Strategy};

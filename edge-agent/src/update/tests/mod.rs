@@ -235,7 +235,7 @@ pub(crate) fn parts(rig: &Rig, running: &Running, hub: Endpoint) -> Parts {
 
 async fn trust(root: Option<&[u8]>, origins: &Origins, running: &Running, time: Time) -> Trust {
     let files = Arc::new(StoredFiles::new(running.store.clone()));
-    Trust::open(root, Arc::new(origins.clone()), files, time).await.unwrap()
+    Trust::open(root, Arc::new(origins.clone()), files, time, Arc::new(SystemClock::start())).await.unwrap()
 }
 
 async fn traffic(serving: Arc<Serving>, events: Arc<AtomicU64>) {

@@ -3,34 +3,29 @@
 use serde::{Deserialize, Serialize};
 use tributary_wire::{AuditHead, Micros};
 
-use super::fetch::blocking;
-use super::{UpdateError, Updates};
-use crate::words::in_words;
-
-const AUDIT: &str = "update/audit";
-
-/// Versions of what is stored.
-#[derive(Serialize, Deserialize)]
-enum Stored {
-    V1(Seen),
-}
-
 /// A head, and when the assignment that carried it was signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct Seen {
-    head: AuditHead,
-    issued: Micros,
+pub struct AuditSeen {
+    /// The newest entry.
+    pub head: AuditHead,
+    /// When the assignment was signed.
+    pub issued: Micros,
 }
 
 /// The highest head seen in a verified assignment, and what contradicts it.
 #[derive(Debug, Default)]
 pub(super) struct AuditWatch {
-    seen: Option<Seen>,
+    seen: Option<AuditSeen>,
     /// The newest head that contradicts it. A log that has grown past what is remembered says no more than that.
     found: Option<AuditHead>,
 }
 
 impl AuditWatch {
+    /// With what was stored.
+    pub(super) fn recall(&mut self, seen: Option<AuditSeen>) {
+        self.seen = seen.or(self.seen);
+    }
+
     pub(super) fn head(&self) -> Option<AuditHead> {
         self.seen.map(|seen| seen.head)
     }
@@ -52,8 +47,8 @@ impl AuditWatch {
     }
 
     /// Takes in a head; what to store, if anything.
-    fn witness(&mut self, issued: Micros, head: AuditHead) -> Option<Seen> {
-        let seen = Seen { head, issued };
+    pub(super) fn witness(&mut self, issued: Micros, head: AuditHead) -> Option<AuditSeen> {
+        let seen = AuditSeen { head, issued };
         match self.seen {
             Some(known) if head == known.head => self.found = None,
             // The network may bring an older answer late.
@@ -65,39 +60,6 @@ impl AuditWatch {
             }
         }
         None
-    }
-}
-
-impl Updates {
-    pub(super) async fn recover_audit(&mut self) -> Result<(), UpdateError> {
-        let store = self.parts.store.clone();
-        let Some(bytes) = blocking(move || store.blob_get(AUDIT)).await?? else { return Ok(()) };
-        match postcard::from_bytes(&bytes) {
-            Ok(Stored::V1(seen)) => self.audit.seen = Some(seen),
-            Err(error) => tracing::warn!(%error, "the remembered audit head is damaged; the next one replaces it"),
-        }
-        Ok(())
-    }
-
-    /// A verified assignment carried this head. Nothing is refused for it: a device is no judge of its hub, but it
-    /// says what it has seen.
-    pub(super) async fn audited(&mut self, issued: Micros, head: AuditHead) {
-        let before = self.audit.problem();
-        let store_it = self.audit.witness(issued, head);
-        let problem = self.audit.problem();
-        if problem != before {
-            if let Some(problem) = &problem {
-                tracing::error!(problem, "the hub's audit log");
-            }
-            self.show();
-            self.changed.send_modify(|count| *count += 1);
-        }
-        let Some(seen) = store_it else { return };
-        let store = self.parts.store.clone();
-        let bytes = postcard::to_allocvec(&Stored::V1(seen)).expect("plain data always serialises");
-        if let Ok(Err(error)) = blocking(move || store.blob_put(AUDIT, &bytes)).await {
-            tracing::warn!(error = %in_words(&error), "the audit head could not be stored");
-        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Errors for people.
 
 /// An error with its causes on one line, for a report or a log.
-pub(crate) fn in_words(error: &dyn std::error::Error) -> String {
+pub fn in_words(error: &dyn std::error::Error) -> String {
     let mut words = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

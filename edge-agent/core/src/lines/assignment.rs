@@ -1,0 +1,217 @@
+//! Takes in assignments: checked, stored, then told to every updater.
+
+use tributary_release::{AssignmentError, Installed, SignatureError, Standing, open_assignment, verify_assignment};
+use tributary_wire::{
+    Assignment, AssignmentV1, AuditHead, Generation, LineName, Micros, PackageRef, Role, SignedAssignment,
+};
+
+use super::{Action, Believed, Lines, Of};
+use crate::updater::{Input, Record, Updater, Wanted};
+use crate::words::in_words;
+
+/// Why an assignment changed nothing.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    #[error("it does not decode")]
+    Undecodable(#[from] tributary_wire::DecodeError),
+    #[error("it is not for this device now")]
+    NotValid(#[from] AssignmentError),
+    #[error("it names line {found}, this agent serves {serves:?}")]
+    Line { found: LineName, serves: Vec<LineName> },
+}
+
+impl Lines {
+    /// The assignment that was accepted before the restart. One whose key is no longer trusted counts no more, but
+    /// its generation is not forgotten: nobody may go back behind it.
+    pub(super) fn recall_assignment(&mut self, believed: &Believed, bytes: &[u8]) {
+        let Ok(signed) = SignedAssignment::decode(bytes) else { return };
+        match open_assignment(&believed.keys, &signed) {
+            Ok(opened) => self.take(opened),
+            Err(error) => {
+                self.problem = Some(format!("stored assignment: {}", in_words(&error)));
+                // It was verified before it was stored. The same generation, signed anew by another key, is welcome.
+                if let Ok(known) = Assignment::decode(&signed.payload) {
+                    self.generation = Generation(known.desired().generation.0.saturating_sub(1));
+                }
+            }
+        }
+    }
+
+    /// An assignment arrived. Whatever is wrong with it is shown in the report, and nothing changes.
+    /// Keys or releases that are not known yet may stand in newer metadata, which is asked for once.
+    pub(super) fn assigned(&mut self, bytes: Vec<u8>, believed: &Believed, may_ask: bool) {
+        if self.keeping.is_some() {
+            self.waiting = Some((bytes, believed.clone()));
+            return;
+        }
+        if may_ask && is_behind(believed, &bytes) {
+            self.out.push(Action::Refresh(bytes));
+            return;
+        }
+        match self.accept(bytes, believed) {
+            Ok(()) => {
+                if self.keeping.is_none() {
+                    self.show_problem(None);
+                }
+            }
+            // A late one of the network's; no reason to alarm anybody.
+            Err(Refused::NotValid(AssignmentError::Generation { accepted, found })) if found < accepted => {}
+            Err(refused) => self.show_problem(Some(format!("assignment refused: {}", in_words(&refused)))),
+        }
+    }
+
+    fn show_problem(&mut self, problem: Option<String>) {
+        if self.problem != problem {
+            self.problem = problem;
+            self.out.push(Action::Report);
+        }
+    }
+
+    fn accept(&mut self, bytes: Vec<u8>, believed: &Believed) -> Result<(), Refused> {
+        let signed = SignedAssignment::decode(&bytes)?;
+        if let Some(again) = self.again(&signed, believed) {
+            // The hub's answer to a question. It may have been signed later than the first.
+            self.witness(again.desired().issued, again.audit());
+            let (generation, expires) = (self.generation, again.desired().expires);
+            self.tell_each(|_| Some(Input::Confirmed { generation, expires }));
+            return Ok(());
+        }
+        let installed: Vec<_> = self.updaters.iter().filter_map(installed).collect();
+        let standing = Standing {
+            device: &self.settings.device,
+            generation: self.generation,
+            installed: &installed,
+            now: self.now.wall,
+        };
+        let opened = verify_assignment(&believed.keys, &standing, &signed)?;
+        let serves = &self.settings.lines;
+        if let Some(wish) = opened.desired().lines.iter().find(|wish| !serves.contains(&wish.line)) {
+            return Err(Refused::Line { found: wish.line.clone(), serves: serves.clone() });
+        }
+        self.keeping = Some(opened);
+        self.out.push(Action::Keep(bytes));
+        Ok(())
+    }
+
+    /// The accepted assignment if it came again, perhaps signed anew: same generation, same wishes.
+    fn again(&self, signed: &SignedAssignment, believed: &Believed) -> Option<Assignment> {
+        let accepted = self.accepted.as_ref()?.desired();
+        let opened = open_assignment(&believed.keys, signed).ok()?;
+        let again = opened.desired();
+        let same =
+            (&again.device, again.generation, &again.lines) == (&accepted.device, accepted.generation, &accepted.lines);
+        same.then_some(opened)
+    }
+
+    pub(super) fn kept(&mut self) {
+        let Some(opened) = self.keeping.take() else { return };
+        let (issued, audit) = (opened.desired().issued, opened.audit());
+        self.take(opened);
+        self.witness(issued, audit);
+        self.show_problem(None);
+        self.go_on();
+    }
+
+    pub(super) fn not_kept(&mut self, reason: &str) {
+        self.keeping = None;
+        self.show_problem(Some(format!("assignment refused: it could not be stored: {reason}")));
+        self.go_on();
+    }
+
+    fn go_on(&mut self) {
+        if let Some((bytes, believed)) = self.waiting.take() {
+            self.assigned(bytes, &believed, true);
+        }
+    }
+
+    /// It is durable: from now on it counts.
+    fn take(&mut self, assignment: Assignment) {
+        let desired = assignment.desired().clone();
+        self.generation = desired.generation;
+        self.accepted = Some(assignment);
+        self.out.push(Action::Raise(desired.issued));
+        for (of, _) in wishes(&desired) {
+            if self.index(&of).is_none() {
+                self.out.push(Action::Begin(of));
+            }
+        }
+        for index in 0..self.updaters.len() {
+            let of = self.updaters[index].0.clone();
+            if let Some(input) = input(&desired, &of) {
+                self.tell(index, input);
+            }
+        }
+        // A role that nobody wants any more is scored no more; the primary stays, to answer with the fallback.
+        let unwanted = |(of, _): &(Of, Updater)| of.1 != Role::primary() && wishes(&desired).all(|(it, _)| it != *of);
+        while let Some(index) = self.updaters.iter().position(unwanted) {
+            let (of, _) = self.updaters.swap_remove(index);
+            self.out.extend([Action::Retire(of), Action::Collect]);
+        }
+        self.out.push(Action::Report);
+    }
+
+    /// A role that was not there before begins with what is stored of it, and hears what is wanted.
+    pub(super) fn began(&mut self, of: Of, record: Record) {
+        if self.index(&of).is_some() {
+            return;
+        }
+        // A newer assignment may want nothing of it any more.
+        let input = self.accepted.as_ref().and_then(|accepted| input(accepted.desired(), &of));
+        if let Some(wanted @ Input::Assigned(_)) = input {
+            self.begin(of, record);
+            self.tell(self.updaters.len() - 1, wanted);
+            self.out.push(Action::Report);
+        }
+    }
+
+    /// What a verified assignment tells beside its wishes. Nothing is refused for a head of the audit log: a device is
+    /// no judge of its hub, but it says what it has seen.
+    fn witness(&mut self, issued: Micros, head: Option<AuditHead>) {
+        self.out.push(Action::Raise(issued));
+        let Some(head) = head else { return };
+        let before = self.audit.problem();
+        let seen = self.audit.witness(issued, head);
+        if self.audit.problem() != before {
+            self.out.push(Action::Report);
+        }
+        self.out.extend(seen.map(Action::KeepAudit));
+    }
+}
+
+/// Whether an assignment is signed by a key that this device does not know, or speaks of newer metadata than it has.
+fn is_behind(believed: &Believed, bytes: &[u8]) -> bool {
+    let Ok(signed) = SignedAssignment::decode(bytes) else { return false };
+    match open_assignment(&believed.keys, &signed) {
+        Err(SignatureError::UnknownKey { .. }) => true,
+        Err(_) => false,
+        Ok(opened) => opened.snapshot() > believed.snapshot,
+    }
+}
+
+fn wishes(desired: &AssignmentV1) -> impl Iterator<Item = (Of, Wanted)> + '_ {
+    desired.lines.iter().map(|wish| {
+        let wanted = Wanted {
+            generation: desired.generation,
+            expires: desired.expires,
+            release: wish.release.clone(),
+            allow_lower: wish.allow_lower,
+        };
+        ((wish.line.clone(), wish.role.clone()), wanted)
+    })
+}
+
+/// What an assignment means for one updater; `None`: it is to end.
+fn input(desired: &AssignmentV1, of: &Of) -> Option<Input> {
+    let wanted = wishes(desired).find(|(it, _)| it == of).map(|(_, wanted)| Input::Assigned(wanted));
+    let nothing = (of.1 == Role::primary()).then_some(Input::Unassigned(desired.generation));
+    wanted.or(nothing)
+}
+
+fn installed((of, updater): &(Of, Updater)) -> Option<Installed> {
+    let committed = updater.record().committed.as_ref()?;
+    Some(Installed {
+        line: of.0.clone(),
+        role: of.1.clone(),
+        package: PackageRef { version: committed.version, sha256: committed.sha256 },
+    })
+}

@@ -1,0 +1,103 @@
+//! What a device's lines are told, and what they want done.
+
+use tributary_release::VerifyingKeys;
+use tributary_wire::{LineName, Micros, ReleaseRef, Role};
+
+use super::AuditSeen;
+use crate::updater::{self, Record};
+
+/// Which updater: model line and role.
+pub type Of = (LineName, Role);
+
+/// What this device believes of the signed repository when an assignment arrives.
+#[derive(Debug, Clone, Default)]
+pub struct Believed {
+    /// Whose word counts.
+    pub keys: VerifyingKeys,
+    /// The newest snapshot metadata that was verified; 0: none.
+    pub snapshot: u64,
+}
+
+/// What happened.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// A signed assignment arrived, in its byte form.
+    Assigned {
+        /// As it came.
+        signed: Vec<u8>,
+        /// What is believed now.
+        believed: Believed,
+    },
+    /// The answer to [`Action::Refresh`], whether newer metadata came or not.
+    Refreshed {
+        /// The assignment that it was asked for.
+        signed: Vec<u8>,
+        /// What is believed now.
+        believed: Believed,
+    },
+    /// The assignment of the last [`Action::Keep`] is durable.
+    Kept,
+    /// It could not be stored.
+    NotKept {
+        /// Why, in words.
+        reason: String,
+    },
+    /// What is stored of a line and role: the answer to [`Action::Begin`].
+    Began(Of, Record),
+    /// The connection to the hub stands, or is gone.
+    Online(bool),
+    /// Something that concerns one updater.
+    Line(Of, updater::Input),
+    /// Time passed.
+    Woken,
+    /// The agent is about to end because it was told to.
+    Stopping,
+}
+
+/// What to do. In this order, one after the other; what an action brings about is told before anything else.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Make an updater's record durable, then say [`updater::Input::Persisted`] or [`updater::Input::PersistFailed`].
+    Persist {
+        /// Whose.
+        of: Of,
+        /// To be handed back.
+        ticket: u64,
+        /// What to store.
+        record: Box<Record>,
+    },
+    /// As [`updater::Action::Fetch`].
+    Fetch {
+        /// For whom.
+        of: Of,
+        /// Which release.
+        release: ReleaseRef,
+        /// The lowest version of the snapshot metadata that speaks of it.
+        snapshot: u64,
+        /// It was committed here before: its hash in the durable record says enough, and no metadata is needed.
+        known: bool,
+    },
+    /// As [`updater::Action::Serve`].
+    Serve {
+        /// In whose place.
+        of: Of,
+        /// Which release; `None`: the declared fallback.
+        package: Option<ReleaseRef>,
+    },
+    /// Make this assignment durable, then say [`Input::Kept`] or [`Input::NotKept`].
+    Keep(Vec<u8>),
+    /// Bring the signed metadata up to date, then say [`Input::Refreshed`]. A newer one takes the place of one under way.
+    Refresh(Vec<u8>),
+    /// Somebody who is trusted signed at this time: it is not earlier.
+    Raise(Micros),
+    /// Store how far the hub's audit log had come. Failing costs that a restart knows less.
+    KeepAudit(AuditSeen),
+    /// Read what is stored of a line and role, then say [`Input::Began`].
+    Begin(Of),
+    /// Nobody wants this role any more: stop serving it, and forget its record.
+    Retire(Of),
+    /// Packages may have become unreferenced.
+    Collect,
+    /// Tell the hub how things are.
+    Report,
+}

@@ -1,0 +1,147 @@
+use std::time::Duration;
+
+use tributary_release::{SigningKey, VerifyingKeys, sign_assignment};
+use tributary_wire::{
+    AssignmentV3, AuditHead, ChallengerShare, LineAssignment, Micros, ReleaseRef, VersionNumber, WIRE_VERSION,
+};
+
+use super::*;
+use tributary_wire::AssignmentV1;
+
+fn key() -> SigningKey {
+    SigningKey::generate([7; 32])
+}
+
+fn line() -> LineName {
+    LineName::new("fraud").unwrap()
+}
+
+fn challenger() -> Of {
+    (line(), Role::new("challenger-b").unwrap())
+}
+
+fn release(version: u32) -> ReleaseRef {
+    ReleaseRef { version: VersionNumber(version), length: 9, sha256: Sha256([version as u8; 32]) }
+}
+
+fn now() -> Now {
+    Now { wall: Micros(1_000), monotonic: Duration::ZERO }
+}
+
+fn believed(snapshot: u64) -> Believed {
+    Believed { keys: VerifyingKeys::new([key().verifying_key()]), snapshot }
+}
+
+fn signed(generation: u64, primary: u32, beside: Option<u32>, snapshot: u64) -> Vec<u8> {
+    let mut lines = vec![(Role::primary(), primary)];
+    lines.extend(beside.map(|version| (challenger().1, version)));
+    let shares = beside.map(|_| ChallengerShare { line: line(), role: challenger().1, per_10_000: 100 });
+    let desired = AssignmentV1 {
+        device: DeviceId::new("edge-1").unwrap(),
+        generation: Generation(generation),
+        issued: Micros(1_000),
+        expires: Micros(2_000_000_000),
+        lines: lines
+            .into_iter()
+            .map(|(role, version)| LineAssignment { line: line(), role, release: release(version), allow_lower: false })
+            .collect(),
+        flags: Vec::new(),
+    };
+    let audit = AuditHead { number: generation, hash: Sha256([1; 32]) };
+    let assignment = AssignmentV3 { desired, audit, snapshot, shares: shares.into_iter().collect(), sampling: None };
+    sign_assignment(&key(), &Assignment::V3(assignment)).encode()
+}
+
+fn start() -> Lines {
+    let settings = LinesSettings {
+        device: DeviceId::new("edge-1").unwrap(),
+        lines: vec![line()],
+        updater: UpdaterSettings::default(),
+        seed: 1,
+    };
+    let (lines, actions) = Lines::recover(settings, Vec::new(), now());
+    assert!(matches!(actions[..], [Action::Serve { package: None, .. }]), "{actions:?}");
+    lines
+}
+
+fn arrives(lines: &mut Lines, signed: Vec<u8>) -> Vec<Action> {
+    lines.handle(now(), Input::Assigned { signed, believed: believed(5) })
+}
+
+fn fetches(actions: &[Action]) -> Vec<u32> {
+    let version = |action: &Action| match action {
+        Action::Persist { record, .. } => record.candidate.release().map(|release| release.version.0),
+        _ => None,
+    };
+    actions.iter().filter_map(version).collect()
+}
+
+#[test]
+fn an_assignment_counts_only_once_it_is_durable() {
+    let mut lines = start();
+    let actions = arrives(&mut lines, signed(1, 1, None, 5));
+    assert_eq!(actions, [Action::Keep(signed(1, 1, None, 5))]);
+    assert_eq!(lines.generation(), Generation(0), "a restart now would not know of it");
+    let actions = lines.handle(now(), Input::NotKept { reason: "the disk is full".into() });
+    assert_eq!(actions, [Action::Report]);
+    assert!(lines.problem().unwrap().contains("the disk is full"));
+
+    arrives(&mut lines, signed(1, 1, None, 5));
+    let actions = lines.handle(now(), Input::Kept);
+    assert_eq!((lines.generation(), lines.problem(), fetches(&actions)), (Generation(1), None, vec![1]));
+    assert!(actions.contains(&Action::Raise(Micros(1_000))));
+    assert_eq!(lines.audit().map(|head| head.number), Some(1));
+    assert_eq!(lines.hub_reads(), WIRE_VERSION);
+}
+
+#[test]
+fn one_that_comes_while_another_is_on_its_way_to_the_disk_waits_for_it() {
+    let mut lines = start();
+    arrives(&mut lines, signed(1, 1, None, 5));
+    assert_eq!(arrives(&mut lines, signed(2, 2, None, 5)), []);
+    let actions = lines.handle(now(), Input::Kept);
+    assert!(actions.contains(&Action::Keep(signed(2, 2, None, 5))), "{actions:?}");
+    lines.handle(now(), Input::Kept);
+    assert_eq!(lines.generation(), Generation(2));
+}
+
+#[test]
+fn newer_metadata_is_asked_for_once() {
+    let mut lines = start();
+    let ahead = signed(1, 1, None, 6);
+    assert_eq!(arrives(&mut lines, ahead.clone()), [Action::Refresh(ahead.clone())]);
+    // It was not to be had; the fetch will say so.
+    let actions = lines.handle(now(), Input::Refreshed { signed: ahead.clone(), believed: believed(5) });
+    assert_eq!(actions, [Action::Keep(ahead)]);
+    let stranger = Believed::default();
+    let actions = lines.handle(now(), Input::Refreshed { signed: signed(2, 1, None, 5), believed: stranger });
+    assert_eq!(actions, [], "another one is on its way to the disk");
+}
+
+#[test]
+fn a_role_begins_with_what_is_stored_of_it_and_is_retired_when_nobody_wants_it() {
+    let mut lines = start();
+    arrives(&mut lines, signed(1, 1, Some(3), 5));
+    let actions = lines.handle(now(), Input::Kept);
+    assert!(actions.contains(&Action::Begin(challenger())));
+    let actions = lines.handle(now(), Input::Began(challenger(), Record::default()));
+    assert_eq!(fetches(&actions), [3]);
+    let share = Share { role: challenger().1, per_10_000: 100, package: None };
+    assert_eq!(lines.shares(&line()), [share], "on its way: it answers nothing");
+
+    arrives(&mut lines, signed(2, 1, None, 5));
+    let actions = lines.handle(now(), Input::Kept);
+    assert!(actions.contains(&Action::Retire(challenger())));
+    assert!(lines.updater(&challenger()).is_none());
+    assert_eq!(lines.handle(now(), Input::Began(challenger(), Record::default())), [], "too late");
+}
+
+#[test]
+fn a_stored_assignment_of_a_key_that_is_trusted_no_more_counts_only_by_its_generation() {
+    let mut lines = start();
+    lines.recall(now(), &Believed::default(), Some(&signed(7, 1, None, 5)), None);
+    assert_eq!(lines.generation(), Generation(6));
+    assert!(lines.problem().unwrap().contains("stored assignment"));
+    assert_eq!(arrives(&mut lines, signed(6, 1, None, 5)), [Action::Report], "nobody goes back behind it");
+    assert_eq!(arrives(&mut lines, signed(7, 1, None, 5)), [Action::Keep(signed(7, 1, None, 5))]);
+}
