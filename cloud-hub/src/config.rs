@@ -199,8 +199,13 @@ pub struct IngestConfig {
     pub group_age: HumanDuration,
     /// or when nothing came for this long.
     pub group_idle: HumanDuration,
-    /// How many batches of a stream a device may have in flight.
+    /// The most batches of a stream that a device may have in flight; under load it is told fewer, down to none.
     pub window: u16,
+    /// How long a batch may wait at the hub before devices are slowed down; shorter than the time after which they send
+    /// again.
+    pub patience: HumanDuration,
+    /// Free disk that records do not get, so that the hub's catalog can still be written: with less, devices hold.
+    pub disk_reserve: ByteSize,
     /// How long to wait before trying again when the disk refused.
     pub retry: HumanDuration,
     /// What one device may have in quarantine; beyond it, its bad batches are refused and not acknowledged.
@@ -214,6 +219,8 @@ impl Default for IngestConfig {
             group_age: HumanDuration(Duration::from_secs(1)),
             group_idle: HumanDuration(Duration::from_millis(50)),
             window: 64,
+            patience: HumanDuration(Duration::from_secs(2)),
+            disk_reserve: ByteSize(64 << 20),
             retry: HumanDuration(Duration::from_secs(1)),
             quarantine_bytes: ByteSize(64 << 20),
         }

@@ -149,6 +149,7 @@ impl Hub {
             bus: Bus::default(),
             answers: Arc::new(connections.clone()),
             results,
+            queue_bytes: config.gateway.queue_bytes.0,
             config: config.ingest.clone(),
         };
         let recovered = ingest::recover(&parts).await.context("could not recover the lake")?;

@@ -60,6 +60,10 @@ pub async fn text(hub: &Hub) -> Result<String, sqlx::Error> {
         registry.register(name, help, gauge);
     };
     gauge(&mut registry, "ingest_holding", "1 while the disk refuses and devices wait", ingest.holding.into());
+    let slowed = i64::try_from(ingest.slowed).unwrap_or(i64::MAX);
+    gauge(&mut registry, "ingest_slowed_streams", "Streams of devices that hold because the hub is busy", slowed);
+    let waiting = i64::try_from(hub.connections.waiting_bytes()).unwrap_or(i64::MAX);
+    gauge(&mut registry, "ingest_waiting_bytes", "Messages of devices that are not done with", waiting);
     let (patches, bytes) = crate::patches::total(hub.catalog.reader()).await?;
     gauge(&mut registry, "patches", "Patches to released packages", patches);
     gauge(&mut registry, "patches_bytes", "Disk that they take", bytes);

@@ -103,7 +103,7 @@ impl Gateway {
         if *listeners == Listeners::default() {
             return Err(BindError::Nowhere);
         }
-        let connections = Connections::new(Clients::start()?);
+        let connections = Connections::new(Clients::start()?, limits.queue_bytes);
         let (addresses, files): (_, Arc<dyn Files>) = (Addresses::default(), Arc::new(NoFiles));
         let mut gateway = Self { limits, quic: None, tls: None, plain: None, addresses, connections, files };
         if let Some(address) = listeners.insecure_plain_on_loopback {
@@ -158,7 +158,7 @@ impl Gateway {
         let rim = Arc::new(Rim {
             door: Door::new(self.limits.clone()),
             handshakes: Semaphore::new(self.limits.handshakes.max(1)),
-            queue: Arc::new(Semaphore::new(self.limits.queue_bytes)),
+            queue: self.connections.room(),
             limits: self.limits,
             connections: self.connections,
             admission,

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 use rumqttd::protocol::DisconnectReasonCode;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tributary_wire::DeviceId;
 use tributary_wire::topic::Channel;
 
@@ -93,12 +93,26 @@ struct Shared {
     next: AtomicU64,
     tally: Tally,
     clients: Clients,
+    /// Memory for messages that nobody has taken yet, in bytes.
+    room: Arc<Semaphore>,
+    queue_bytes: usize,
 }
 
 impl Connections {
-    pub(crate) fn new(clients: Clients) -> Self {
-        let shared = Shared { devices: Mutex::default(), next: AtomicU64::new(1), tally: Tally::default(), clients };
-        Self { shared: Arc::new(shared) }
+    pub(crate) fn new(clients: Clients, queue_bytes: usize) -> Self {
+        let (devices, next) = (Mutex::default(), AtomicU64::new(1));
+        let room = Arc::new(Semaphore::new(queue_bytes));
+        Self { shared: Arc::new(Shared { devices, next, tally: Tally::default(), clients, room, queue_bytes }) }
+    }
+
+    /// The memory for messages that nobody has taken yet.
+    pub(crate) fn room(&self) -> Arc<Semaphore> {
+        self.shared.room.clone()
+    }
+
+    /// Bytes of messages that devices sent and that are not done with.
+    pub fn waiting_bytes(&self) -> u64 {
+        self.shared.queue_bytes.saturating_sub(self.shared.room.available_permits()) as u64
     }
 
     fn devices(&self) -> MutexGuard<'_, HashMap<DeviceId, Connection>> {

@@ -1,6 +1,7 @@
 //! Carries plans out: files first, then one transaction for everything that says they count, then receipts.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -13,6 +14,7 @@ use tributary_wire::{Ack, AckV1, DeviceId, SequenceNumber, StreamAck};
 
 use super::collect::{Item, Origin};
 use super::hold::Holding;
+use super::load::Load;
 use super::plan::{Plan, Planner, Standings};
 use super::{Counters, HUB_DEVICE, Parts};
 use crate::bus::{Committed, HubEvent};
@@ -25,6 +27,8 @@ pub(super) enum Failure {
     /// Someone else answered for a number meanwhile. Planning again finds that out.
     #[error("a number was answered for by someone else")]
     Raced,
+    #[error("{free} bytes are free on the disk of {folder:?}, {reserve} stay for the hub itself (ingest.disk_reserve)")]
+    DiskReserve { free: u64, reserve: u64, folder: PathBuf },
     #[error("the lake's files")]
     Lake(#[from] LakeError),
     #[error("the quarantine's files")]
@@ -42,11 +46,14 @@ pub(super) struct Committer {
     pub(super) standings: Standings,
     /// Set while the disk refuses.
     pub(super) holding: Option<Holding>,
+    /// How much each stream of a device may send.
+    pub(super) load: Load,
 }
 
 impl Committer {
     pub(super) fn new(parts: Parts, counters: Arc<Counters>) -> Self {
-        Self { parts, counters, standings: Standings::new(), holding: None }
+        let load = Load::new(&parts);
+        Self { parts, counters, standings: Standings::new(), holding: None, load }
     }
 
     /// Commits groups until no more come.
@@ -66,20 +73,27 @@ impl Committer {
                     None => return Ok(()),
                 },
                 () = probe_due => self.probe().await,
+                () = self.load.eased(), if self.holding.is_none() => self.go_on(),
             }
         }
     }
 
     async fn group(&mut self, mut items: Vec<Item>) {
+        let begun = Instant::now();
+        self.load.took_in(&items);
         loop {
             match self.commit(&items).await {
-                Ok(plan) => return self.tell(plan, &mut items),
+                Ok(plan) => {
+                    self.load.committed(&items, begun.elapsed());
+                    return self.tell(plan, &mut items);
+                }
                 Err(Failure::Raced) => self.standings.clear(),
                 Err(error) => {
                     tracing::error!(error = chain(&error), "nothing of a group was stored; devices are told to hold");
                     self.counters.holding.store(true, Ordering::Relaxed);
                     let again = Instant::now() + self.parts.config.retry.0;
                     self.holding = Some(Holding { again, told: BTreeSet::new() });
+                    self.tell_people(&chain(&error)).await;
                     return self.turn_away(items).await;
                 }
             }
@@ -87,6 +101,7 @@ impl Committer {
     }
 
     async fn commit(&mut self, items: &[Item]) -> Result<Plan, Failure> {
+        self.load.check_disk()?;
         let mut catalog = self.parts.catalog.reader().acquire().await?;
         let planner = Planner { parts: &self.parts, known: &self.standings, catalog: &mut catalog };
         let mut plan = planner.plan(items).await?;
@@ -219,7 +234,7 @@ impl Committer {
         self.counters.add(|c| &c.quarantined, kept.len() as u64);
         self.counters.add(|c| &c.refused, plan.overfull.len() as u64);
         self.standings.extend(standings);
-        self.send(receipts, self.parts.config.window);
+        self.send(receipts);
         for (place, item) in items.iter_mut().enumerate() {
             if let Origin::Hub(reply) | Origin::Replay { reply, .. } = &mut item.origin
                 && let Some(reply) = reply.take()
@@ -229,11 +244,19 @@ impl Committer {
         }
     }
 
-    pub(super) fn send(&self, receipts: BTreeMap<Numbering, Vec<SequenceNumber>>, window: u16) {
+    /// Tells those who hold and have their turn to go on.
+    fn go_on(&mut self) {
+        let first = self.load.go_on();
+        self.send(first.into_iter().map(|of| (of, Vec::new())).collect());
+    }
+
+    /// Receipts with the window that each stream has now: none while the disk refuses.
+    pub(super) fn send(&mut self, receipts: BTreeMap<Numbering, Vec<SequenceNumber>>) {
         let mut acks: BTreeMap<DeviceId, Vec<StreamAck>> = BTreeMap::new();
         for (of, quarantined) in receipts.into_iter().filter(|(of, _)| of.device.as_str() != HUB_DEVICE) {
             let Some(standing) = self.standings.get(&of) else { continue };
             let (through, scattered) = (standing.through(), standing.scattered());
+            let window = if self.holding.is_some() { 0 } else { self.load.window(&of) };
             let Numbering { device, incarnation, stream } = of;
             acks.entry(device).or_default().push(StreamAck {
                 stream,
@@ -247,6 +270,7 @@ impl Committer {
         for (device, streams) in acks {
             self.parts.answers.ack(&device, Ack::V1(AckV1 { streams }));
         }
+        self.counters.slowed.store(self.load.holding(), Ordering::Relaxed);
     }
 }
 

@@ -11,9 +11,12 @@ use super::collect::{Item, Origin};
 use super::commit::{Committer, Failure, chain};
 use super::progress::Progress;
 use crate::catalog::batches::{self, Numbering};
+use crate::catalog::{alerts, now};
 
 /// Written and removed again to find out whether the disk takes anything: as much as a small group needs.
 const PROBE_BYTES: usize = 256 * 1024;
+/// The alert while nothing is taken.
+const DISK_ALERT: &str = "disk";
 
 /// When to try again, and who was told to wait.
 pub(super) struct Holding {
@@ -40,7 +43,7 @@ impl Committer {
             holding.told.extend(receipts.keys().cloned());
         }
         match self.look_up(receipts.keys()).await {
-            Ok(()) => self.send(receipts, 0),
+            Ok(()) => self.send(receipts),
             Err(error) => tracing::error!(error = chain(&error), "devices could not be told to hold"),
         }
     }
@@ -64,7 +67,9 @@ impl Committer {
                 let told = self.holding.take().map(|holding| holding.told).unwrap_or_default();
                 self.counters.holding.store(false, Ordering::Relaxed);
                 tracing::info!(streams = told.len(), "the disk takes data again");
-                self.send(told.into_iter().map(|of| (of, Vec::new())).collect(), self.parts.config.window);
+                self.load.measure(0);
+                self.taken_back().await;
+                self.send(told.into_iter().map(|of| (of, Vec::new())).collect());
             }
             Err(error) => {
                 tracing::warn!(error = chain(&error), "the disk still refuses");
@@ -75,7 +80,37 @@ impl Committer {
         }
     }
 
+    /// Tells people, if the catalog can still be written; the log has it in any case.
+    pub(super) async fn tell_people(&self, problem: &str) {
+        let raised = async {
+            let mut catalog = self.parts.catalog.write().await?;
+            let detail = serde_json::json!({
+                "problem": problem,
+                "meaning": "no records are taken and devices hold them; nothing is lost until their outboxes are full",
+                "to_do": "make room on the disk of the hub's data folder, or look for why it cannot be written",
+            });
+            let alert = alerts::Raise { kind: DISK_ALERT, subject: "hub", severity: "critical", detail };
+            alerts::raise(&mut catalog, alert, now()).await?;
+            catalog.commit().await
+        };
+        if let Err(error) = raised.await {
+            tracing::warn!(error = chain(&error), "the catalog takes no alert about it either");
+        }
+    }
+
+    async fn taken_back(&self) {
+        let resolved = async {
+            let mut catalog = self.parts.catalog.write().await?;
+            alerts::resolve(&mut catalog, DISK_ALERT, "hub", now()).await?;
+            catalog.commit().await
+        };
+        if let Err(error) = resolved.await {
+            tracing::warn!(error = chain(&error), "the alert about the disk stays open");
+        }
+    }
+
     async fn try_probe(&mut self) -> Result<(), Failure> {
+        self.load.check_disk()?;
         let lake = self.parts.lake.clone();
         tokio::task::spawn_blocking(move || {
             let path = lake.root().join(".probe");

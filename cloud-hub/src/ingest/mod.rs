@@ -11,6 +11,7 @@ mod collect;
 mod plan;
 mod commit;
 mod hold;
+mod load;
 mod reports;
 mod recover;
 #[cfg(test)]
@@ -47,6 +48,11 @@ const ORDERS: usize = 64;
 pub trait Answers: Send + Sync + 'static {
     /// Sends a receipt. One that does not arrive is covered by a later one.
     fn ack(&self, device: &DeviceId, ack: Ack);
+
+    /// Bytes of messages that came and are not done with.
+    fn waiting_bytes(&self) -> u64 {
+        0
+    }
 }
 
 impl Answers for Connections {
@@ -54,6 +60,10 @@ impl Answers for Connections {
         if let Err(error) = self.send(device, Channel::Ack, ack.encode()) {
             tracing::debug!(%device, ?error, "a receipt did not leave");
         }
+    }
+
+    fn waiting_bytes(&self) -> u64 {
+        Connections::waiting_bytes(self)
     }
 }
 
@@ -73,6 +83,8 @@ pub struct Parts {
     /// Where the results of commands go. One that finds no room is dropped: records come first, and the device is asked
     /// again.
     pub results: mpsc::Sender<Upward>,
+    /// Memory for messages on their way in.
+    pub queue_bytes: u64,
     /// Sizes and times.
     pub config: IngestConfig,
 }
@@ -90,6 +102,7 @@ pub struct Counters {
     dropped: AtomicU64,
     reports: AtomicU64,
     holding: AtomicBool,
+    slowed: AtomicU64,
 }
 
 /// [`Counters`] at one moment.
@@ -115,6 +128,8 @@ pub struct Status {
     pub reports: u64,
     /// Whether the disk refuses and devices were told to wait.
     pub holding: bool,
+    /// Streams of devices that were told to wait because the hub has too much to do.
+    pub slowed: u64,
 }
 
 impl Counters {
@@ -136,6 +151,7 @@ impl Counters {
             dropped: of(&self.dropped),
             reports: of(&self.reports),
             holding: self.holding.load(Ordering::Relaxed),
+            slowed: of(&self.slowed),
         }
     }
 }

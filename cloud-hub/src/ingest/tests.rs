@@ -27,6 +27,8 @@ use super::*;
 struct Inbox {
     acks: Mutex<Vec<(DeviceId, StreamAck)>>,
     arrived: tokio::sync::Notify,
+    /// What the gateway says is waiting.
+    waiting: AtomicU64,
 }
 
 impl Answers for Inbox {
@@ -34,6 +36,10 @@ impl Answers for Inbox {
         let Ack::V1(ack) = ack;
         self.acks.lock().unwrap().extend(ack.streams.into_iter().map(|stream| (device.clone(), stream)));
         self.arrived.notify_one();
+    }
+
+    fn waiting_bytes(&self) -> u64 {
+        self.waiting.load(Ordering::Relaxed)
     }
 }
 
@@ -55,6 +61,16 @@ impl Bench {
     }
 
     async fn with(folder: &Path, disk: &MemoryStorage, change: impl FnOnce(&mut IngestConfig)) -> Self {
+        Self::behind(folder, disk, 64 << 20, change).await
+    }
+
+    /// Behind a gateway that keeps so many bytes.
+    async fn behind(
+        folder: &Path,
+        disk: &MemoryStorage,
+        queue_bytes: u64,
+        change: impl FnOnce(&mut IngestConfig),
+    ) -> Self {
         let mut config = IngestConfig {
             group_idle: HumanDuration(Duration::from_millis(5)),
             retry: HumanDuration(Duration::from_millis(20)),
@@ -64,6 +80,7 @@ impl Bench {
         storage::create_folder_durably(disk, Path::new("/"), Path::new("/data")).unwrap();
         let inbox = Arc::<Inbox>::default();
         let parts = Parts {
+            queue_bytes,
             catalog: Catalog::open(&folder.join("catalog.db")).await.unwrap(),
             lake: Arc::new(Lake::open(Arc::new(disk.clone()), "/data/lake").unwrap()),
             quarantine: "/data/quarantine".into(),
@@ -339,6 +356,27 @@ async fn a_full_disk_makes_devices_hold_and_work_goes_on_when_there_is_space() {
     bench.send("edge-1", batch(2, &[2])).await;
     bench.until_through(2).await;
     assert_eq!(bench.ids("events"), [1, 2]);
+    bench.stop().await;
+}
+
+/// Receipts come with the window of the moment; here somebody else fills the hub's queue.
+#[tokio::test]
+async fn a_hub_with_too_much_to_do_lets_devices_hold_and_go_on_when_it_has_caught_up() {
+    let (folder, storage) = (tempfile::tempdir().unwrap(), MemoryStorage::new());
+    let bench = Bench::behind(folder.path(), &storage, 2048, |_| {}).await;
+    bench.inbox.waiting.store(1 << 20, Ordering::Relaxed);
+    let ids: Vec<i64> = (0..200).collect();
+    bench.send("edge-1", batch(1, &ids)).await;
+    bench.until("the device holds", |acks| acks.iter().any(|(_, ack)| ack.window == 0)).await;
+    let ack = bench.until_through(1).await;
+    assert_eq!((ack.through.0, ack.window), (1, 0), "what came is stored and acknowledged all the same");
+    assert_eq!((bench.ingest.status().slowed, bench.ingest.status().holding), (1, false));
+    bench.inbox.waiting.store(0, Ordering::Relaxed);
+    bench.until("it may go on", |acks| acks.last().is_some_and(|(_, ack)| ack.window > 0)).await;
+    assert_eq!(bench.ingest.status().slowed, 0);
+    bench.send("edge-1", batch(2, &[200])).await;
+    bench.until_through(2).await;
+    assert_eq!(bench.ids("events").len(), 201);
     bench.stop().await;
 }
 

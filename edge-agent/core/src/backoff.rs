@@ -1,36 +1,42 @@
-//! How long to wait before trying again: exponential with decorrelated jitter.
+//! How long to wait before trying again: exponential with full jitter.
 //!
 //! A fleet that lost its hub at one instant must not come back at one instant. Each wait is drawn evenly from
-//! `[base, 3 × the wait before)`, cut at a cap, so that devices spread out from the first attempt on.
+//! `[base, ceiling)`; the ceiling begins at eight times the base and doubles up to a cap. It is the ceiling that is cut
+//! and not the wait, so that devices which have waited for long do not all wait for exactly the cap.
 
 use std::time::Duration;
 
 use crate::chance::Chance;
+
+/// The first ceiling, in bases: what spreads a fleet whose hub was gone for a moment only.
+const FIRST: u32 = 8;
 
 /// Waiting times of one series of attempts.
 #[derive(Debug, Clone)]
 pub struct Backoff {
     base: Duration,
     cap: Duration,
-    last: Duration,
+    ceiling: Duration,
     chance: Chance,
 }
 
 impl Backoff {
     /// A series that never waits less than `base` nor longer than `cap`.
     pub fn new(base: Duration, cap: Duration, seed: u64) -> Self {
-        Self { base, cap: cap.max(base), last: base, chance: Chance::new(seed) }
+        let cap = cap.max(base);
+        Self { base, cap, ceiling: base.saturating_mul(FIRST).min(cap), chance: Chance::new(seed) }
     }
 
     /// The wait before the next attempt.
     pub fn next_wait(&mut self) -> Duration {
-        self.last = self.chance.between(self.base, self.last.saturating_mul(3)).min(self.cap);
-        self.last
+        let wait = self.chance.between(self.base, self.ceiling);
+        self.ceiling = self.ceiling.saturating_mul(2).min(self.cap);
+        wait
     }
 
     /// An attempt succeeded: the next series begins small.
     pub fn reset(&mut self) {
-        self.last = self.base;
+        self.ceiling = self.base.saturating_mul(FIRST).min(self.cap);
     }
 }
 
@@ -48,7 +54,38 @@ mod tests {
         assert!(waits.iter().all(|wait| (BASE..=CAP).contains(wait)));
         assert!(waits.iter().any(|wait| *wait > CAP / 2), "a long outage leads to long waits");
         backoff.reset();
-        assert!(backoff.next_wait() < BASE * 3);
+        assert!(backoff.next_wait() < BASE * FIRST);
+    }
+
+    /// Devices that come back in the fullest second after an outage of this length, when all lost their hub at once.
+    fn fullest_second(outage: u64, devices: u64) -> usize {
+        let (base, cap) = (Duration::from_millis(500), Duration::from_secs(60));
+        let mut seconds = std::collections::BTreeMap::<u64, usize>::new();
+        for seed in 0..devices {
+            let mut backoff = Backoff::new(base, cap, seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+            let mut now = Duration::ZERO;
+            while now <= Duration::from_secs(outage) {
+                now += backoff.next_wait();
+            }
+            *seconds.entry(now.as_secs()).or_default() += 1;
+        }
+        seconds.into_values().max().unwrap_or(0)
+    }
+
+    #[test]
+    fn a_fleet_that_lost_its_hub_at_one_instant_comes_back_spread_out() {
+        let fullest = [0, 1, 5, 30, 120, 600, 86_400].map(|outage| fullest_second(outage, 1000));
+        // A short outage: over the first seconds. A long one: over a minute.
+        assert!(fullest[..3].iter().all(|devices| *devices < 400), "{fullest:?}");
+        assert!(fullest[3..].iter().all(|devices| *devices < 80), "{fullest:?}");
+    }
+
+    #[test]
+    fn no_wait_is_more_likely_than_another_however_long_it_lasted() {
+        let mut backoff = Backoff::new(BASE, CAP, 3);
+        let waits: Vec<_> = (0..2000).map(|_| backoff.next_wait()).skip(20).collect();
+        assert!(waits.iter().filter(|wait| **wait >= CAP - CAP / 100).count() < 60, "waits do not pile up at the cap");
+        assert!(waits.iter().filter(|wait| **wait < CAP / 2).count() > 800);
     }
 
     #[test]

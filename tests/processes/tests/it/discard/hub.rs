@@ -74,6 +74,7 @@ impl Life {
         storage::create_folder_durably(&disk, Path::new("/"), Path::new("/data"))?;
         let receipts = Arc::<Receipts>::default();
         let parts = Parts {
+            queue_bytes: 64 << 20,
             catalog: Catalog::open(&folder.join("catalog.db")).await?,
             lake: Arc::new(Lake::open(Arc::new(disk), LAKE)?),
             quarantine: "/data/quarantine".into(),
