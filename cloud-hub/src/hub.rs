@@ -11,6 +11,7 @@ use cloud_hub_gateway::{Addresses, Connections, Gateway, TlsSettings};
 use cloud_hub_lake::{FileStorage, Lake, Scan, storage};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tributary_process::clock::SystemClock;
 use tributary_process::shutdown::Shutdown;
 use tributary_wire::{DeviceId, Micros, StreamName};
 
@@ -151,6 +152,7 @@ impl Hub {
             results,
             queue_bytes: config.gateway.queue_bytes.0,
             config: config.ingest.clone(),
+            clock: Arc::new(SystemClock::start()),
         };
         let recovered = ingest::recover(&parts).await.context("could not recover the lake")?;
         tracing::info!(?recovered, data = %data.display(), "opened");

@@ -120,6 +120,7 @@ impl Agent {
             cache_bytes: config.state.cache.0 as usize,
             outbox_budget: config.outbox.budget.0,
             wall: Micros(clock.wall()),
+            ..StoreOptions::default()
         };
         let store = Arc::new(Store::open(&folder.join("state.redb"), options)?);
         let metrics = Arc::new(Metrics::default());

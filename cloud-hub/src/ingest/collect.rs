@@ -12,11 +12,9 @@ use tributary_wire::topic::Channel;
 use tributary_wire::{Column, DeviceId, Field, Micros, StreamName};
 
 use super::decode::{Content, decode};
-use super::{Order, Replayed, Reply};
+use super::{Order, Parts, Replayed, Reply};
 use crate::audit::Noted;
 use crate::catalog::batches::Numbering;
-use crate::catalog::now;
-use crate::config::IngestConfig;
 
 /// One message of a group, decoded.
 pub(super) struct Item {
@@ -31,6 +29,12 @@ pub(super) struct Item {
 }
 
 impl Item {
+    /// A message of a device.
+    pub(super) fn of(device: DeviceId, message: Bytes, received: Micros) -> Self {
+        let work = Work::Message(decode(&device, &message, received));
+        Self { origin: Origin::Device(device), received, message, work, room: None }
+    }
+
     /// The numbering that a message belongs to, if it can be read.
     pub(super) fn numbering(&self) -> Option<&Numbering> {
         match &self.work {
@@ -82,13 +86,14 @@ pub(super) struct Others {
 }
 
 pub(super) async fn run(
-    config: IngestConfig,
+    parts: Parts,
     mut queue: mpsc::Receiver<Upward>,
     mut orders: mpsc::Receiver<Order>,
     others: Others,
     groups: mpsc::Sender<Vec<Item>>,
     shutdown: Shutdown,
 ) {
+    let config = &parts.config;
     let (limit, age, idle) = (config.group_bytes.0 as usize, config.group_age.0, config.group_idle.0);
     let mut ended = false;
     while !ended {
@@ -133,7 +138,7 @@ pub(super) async fn run(
         if group.is_empty() {
             continue;
         }
-        let received = now();
+        let received = parts.now();
         let decoded = tokio::task::spawn_blocking(move || group.into_iter().map(|i| to_item(i, received)).collect());
         let Ok(items) = decoded.await else {
             tracing::error!("decoding a group failed; its messages will come again");
@@ -148,8 +153,7 @@ pub(super) async fn run(
 fn to_item(input: Input, received: Micros) -> Item {
     match input {
         Input::Up(Upward { device, payload, room, .. }) => {
-            let work = Work::Message(decode(&device, &payload, received));
-            Item { origin: Origin::Device(device), received, message: payload, work, room: Some(room) }
+            Item { room: Some(room), ..Item::of(device, payload, received) }
         }
         Input::Order(Order::Replay { kept, message, reply }) => {
             let work = Work::Message(decode(&kept.device, &message, received));

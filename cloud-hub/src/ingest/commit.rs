@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use cloud_hub_lake::storage::{create_folder_durably, write_durably};
 use cloud_hub_lake::{FileEntry, LakeError, Written};
 use sqlx::SqliteConnection;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tributary_wire::{Ack, AckV1, DeviceId, SequenceNumber, StreamAck};
+use tributary_wire::{Ack, AckV1, DeviceId, Micros, SequenceNumber, StreamAck};
 
 use super::collect::{Item, Origin};
 use super::hold::Holding;
@@ -19,7 +20,7 @@ use super::plan::{Plan, Planner, Standings};
 use super::{Counters, HUB_DEVICE, Parts};
 use crate::bus::{Committed, HubEvent};
 use crate::catalog::batches::{self, Numbering, State};
-use crate::catalog::{alerts, devices, files, now, quarantine};
+use crate::catalog::{alerts, devices, files, quarantine};
 
 /// Why a group was not committed.
 #[derive(Debug, thiserror::Error)]
@@ -78,13 +79,14 @@ impl Committer {
         }
     }
 
-    async fn group(&mut self, mut items: Vec<Item>) {
-        let begun = Instant::now();
+    pub(super) async fn group(&mut self, mut items: Vec<Item>) {
+        let begun = self.parts.clock.monotonic();
         self.load.took_in(&items);
         loop {
             match self.commit(&items).await {
                 Ok(plan) => {
-                    self.load.committed(&items, begun.elapsed());
+                    let took = self.parts.clock.monotonic() - begun;
+                    self.load.committed(&items, Duration::from_micros(took));
                     return self.tell(plan, &mut items);
                 }
                 Err(Failure::Raced) => self.standings.clear(),
@@ -170,7 +172,7 @@ impl Committer {
 
     /// One transaction: the files, the numbers they answer for, what was kept aside, what to alert about.
     async fn transact(&self, plan: &Plan, written: &[Written]) -> Result<Vec<FileEntry>, Failure> {
-        let now = now();
+        let now = self.parts.now();
         let mut transaction = self.parts.catalog.write().await?;
         let senders: BTreeSet<&DeviceId> = plan.answers.iter().map(|answer| &answer.of.device).collect();
         for device in senders {
@@ -216,7 +218,7 @@ impl Committer {
         for noted in &plan.noted {
             noted.record(&mut transaction, now).await?;
         }
-        raise(&mut transaction, plan).await?;
+        raise(&mut transaction, plan, now).await?;
         transaction.commit().await?;
         Ok(entries)
     }
@@ -274,18 +276,18 @@ impl Committer {
     }
 }
 
-async fn raise(catalog: &mut SqliteConnection, plan: &Plan) -> Result<(), sqlx::Error> {
+async fn raise(catalog: &mut SqliteConnection, plan: &Plan, now: Micros) -> Result<(), sqlx::Error> {
     for (of, sequence) in &plan.cloned {
         let problem = "a batch number came with two different bodies: the device's state was copied or set back";
         let detail = serde_json::json!({ "problem": problem, "stream": of.stream.as_str(), "sequence": sequence.0 });
         let subject = of.device.as_str();
-        alerts::raise(catalog, alerts::Raise { kind: "cloned-state", subject, severity: "critical", detail }, now())
+        alerts::raise(catalog, alerts::Raise { kind: "cloned-state", subject, severity: "critical", detail }, now)
             .await?;
     }
     for device in &plan.overfull {
         let detail = serde_json::json!({ "problem": "its bad batches are refused until some are taken out" });
         let alert = alerts::Raise { kind: "quarantine-full", subject: device.as_str(), severity: "warning", detail };
-        alerts::raise(catalog, alert, now()).await?;
+        alerts::raise(catalog, alert, now).await?;
     }
     Ok(())
 }

@@ -10,8 +10,8 @@ use super::SubmitError;
 use super::collect::{Item, Origin};
 use super::commit::{Committer, Failure, chain};
 use super::progress::Progress;
+use crate::catalog::alerts;
 use crate::catalog::batches::{self, Numbering};
-use crate::catalog::{alerts, now};
 
 /// Written and removed again to find out whether the disk takes anything: as much as a small group needs.
 const PROBE_BYTES: usize = 256 * 1024;
@@ -90,7 +90,7 @@ impl Committer {
                 "to_do": "make room on the disk of the hub's data folder, or look for why it cannot be written",
             });
             let alert = alerts::Raise { kind: DISK_ALERT, subject: "hub", severity: "critical", detail };
-            alerts::raise(&mut catalog, alert, now()).await?;
+            alerts::raise(&mut catalog, alert, self.parts.now()).await?;
             catalog.commit().await
         };
         if let Err(error) = raised.await {
@@ -101,7 +101,7 @@ impl Committer {
     async fn taken_back(&self) {
         let resolved = async {
             let mut catalog = self.parts.catalog.write().await?;
-            alerts::resolve(&mut catalog, DISK_ALERT, "hub", now()).await?;
+            alerts::resolve(&mut catalog, DISK_ALERT, "hub", self.parts.now()).await?;
             catalog.commit().await
         };
         if let Err(error) = resolved.await {

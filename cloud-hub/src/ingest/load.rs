@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use cloud_hub_core::flow::{Flow, FlowSettings};
 use cloud_hub_lake::Lake;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
+use tributary_process::clock::Clock;
 use tributary_process::disk::{Disk as _, RealDisk};
 
 use super::collect::{Item, Origin};
@@ -22,7 +23,7 @@ pub(super) struct Load {
     answers: Arc<dyn Answers>,
     lake: Arc<Lake>,
     reserve: u64,
-    since: Instant,
+    clock: Arc<dyn Clock>,
 }
 
 impl Load {
@@ -35,12 +36,16 @@ impl Load {
             queue_bytes: parts.queue_bytes,
             disk_reserve: reserve,
         });
-        Self { flow, answers: parts.answers.clone(), lake: parts.lake.clone(), reserve, since: Instant::now() }
+        Self { flow, answers: parts.answers.clone(), lake: parts.lake.clone(), reserve, clock: parts.clock.clone() }
+    }
+
+    fn now(&self) -> Duration {
+        Duration::from_micros(self.clock.monotonic())
     }
 
     /// A group is to be committed.
     pub(super) fn took_in(&mut self, items: &[Item]) {
-        let now = self.since.elapsed();
+        let now = self.now();
         for item in items.iter().filter(|item| matches!(item.origin, Origin::Device(_))) {
             if let Some(of) = item.numbering() {
                 self.flow.received(now, of, item.message.len() as u64);
@@ -59,7 +64,7 @@ impl Load {
     /// Looks at what waits and at the disk; `done` of it is committed.
     pub(super) fn measure(&mut self, done: u64) {
         let waiting = self.answers.waiting_bytes().saturating_sub(done);
-        self.flow.measured(self.since.elapsed(), waiting, self.disk_free());
+        self.flow.measured(self.now(), waiting, self.disk_free());
     }
 
     /// Only the file system says; it is asked anew each time, because others write too.

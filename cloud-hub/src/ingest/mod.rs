@@ -14,6 +14,8 @@ mod hold;
 mod load;
 mod reports;
 mod recover;
+#[cfg(feature = "simulation")]
+mod stepped;
 #[cfg(test)]
 mod tests;
 
@@ -26,9 +28,10 @@ use cloud_hub_lake::{Lake, SchemaConflict, storage};
 use serde::Serialize;
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
+use tributary_process::clock::Clock;
 use tributary_process::shutdown::Shutdown;
 use tributary_wire::topic::Channel;
-use tributary_wire::{Ack, Column, DeviceId, Field, StreamName};
+use tributary_wire::{Ack, Column, DeviceId, Field, Micros, StreamName};
 
 use crate::audit::Noted;
 use crate::bus::Bus;
@@ -37,6 +40,8 @@ use crate::config::IngestConfig;
 use crate::hub::Hub;
 
 pub use recover::{Recovered, recover};
+#[cfg(feature = "simulation")]
+pub use stepped::Stepped;
 
 /// The name under which the hub itself numbers records (labels, replays into another stream).
 pub const HUB_DEVICE: &str = "hub";
@@ -87,6 +92,14 @@ pub struct Parts {
     pub queue_bytes: u64,
     /// Sizes and times.
     pub config: IngestConfig,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Parts {
+    fn now(&self) -> Micros {
+        Micros(self.clock.wall())
+    }
 }
 
 /// Counts since the start, for metrics and the status page.
@@ -251,7 +264,7 @@ impl Worker {
         let (reports, reporting) = mpsc::channel(64);
         let committer = commit::Committer::new(self.parts.clone(), self.counters.clone());
         let others = collect::Others { reports, results: self.parts.results.clone() };
-        let collecting = collect::run(self.parts.config.clone(), queue, self.orders, others, groups, shutdown);
+        let collecting = collect::run(self.parts.clone(), queue, self.orders, others, groups, shutdown);
         let reporting = reports::run(self.parts, self.counters, reporting);
         let ((), (), committed) = tokio::join!(collecting, reporting, committer.run(committing));
         committed

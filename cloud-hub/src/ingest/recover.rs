@@ -11,7 +11,7 @@ use super::Parts;
 use super::progress::Progress;
 use crate::audit::{self, Change};
 use crate::catalog::batches::{self, Numbering, State};
-use crate::catalog::{alerts, devices, files, now, quarantine};
+use crate::catalog::{alerts, devices, files, quarantine};
 
 /// What was found at start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -48,7 +48,7 @@ pub async fn recover(parts: &Parts) -> anyhow::Result<Recovered> {
         let some: Vec<_> = missing.iter().take(20).collect();
         let detail = serde_json::json!({ "files": missing.len(), "some": some });
         let alert = alerts::Raise { kind: "lake-files-missing", subject: "lake", severity: "critical", detail };
-        alerts::raise(&mut transaction, alert, now()).await?;
+        alerts::raise(&mut transaction, alert, parts.now()).await?;
         transaction.commit().await?;
     }
     clear_quarantine(parts).await?;
@@ -110,7 +110,7 @@ async fn rebuild(parts: &Parts, paths: &[String]) -> anyhow::Result<usize> {
         .await?
     };
     let counting = choose(found);
-    let now = now();
+    let now = parts.now();
     let mut transaction = parts.catalog.write().await?;
     let mut schemas: BTreeMap<StreamName, StreamSchema> = BTreeMap::new();
     let mut whole: BTreeMap<BatchKey, FooterBatch> = BTreeMap::new();

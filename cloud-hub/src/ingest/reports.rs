@@ -8,7 +8,7 @@ use tributary_wire::{DeviceId, Report};
 
 use super::{Counters, Parts};
 use crate::bus::HubEvent;
-use crate::catalog::{alerts, devices, now};
+use crate::catalog::{alerts, devices};
 
 pub(super) async fn run(parts: Parts, counters: Arc<Counters>, mut queue: mpsc::Receiver<Upward>) {
     while let Some(Upward { device, payload, .. }) = queue.recv().await {
@@ -22,7 +22,7 @@ pub(super) async fn run(parts: Parts, counters: Arc<Counters>, mut queue: mpsc::
 async fn store(parts: &Parts, counters: &Counters, device: DeviceId, report: Report) {
     let stored = async {
         let mut transaction = parts.catalog.write().await?;
-        let newer = devices::report(&mut transaction, &device, &report, now()).await?;
+        let newer = devices::report(&mut transaction, &device, &report, parts.now()).await?;
         transaction.commit().await?;
         Ok::<_, sqlx::Error>(newer)
     };
@@ -43,7 +43,7 @@ async fn unreadable(parts: &Parts, device: &DeviceId, problem: &str) {
         let mut transaction = parts.catalog.write().await?;
         let detail = serde_json::json!({ "problem": problem });
         let alert = alerts::Raise { kind: "unreadable-report", subject: device.as_str(), severity: "warning", detail };
-        alerts::raise(&mut transaction, alert, now()).await?;
+        alerts::raise(&mut transaction, alert, parts.now()).await?;
         transaction.commit().await
     };
     if let Err(error) = raised.await {

@@ -14,6 +14,7 @@ use rand::{Rng, SeedableRng};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+use tributary_process::clock::SystemClock;
 use tributary_process::config::{ByteSize, HumanDuration};
 use tributary_wire::{
     Batch, BatchBody, BatchHeaderV1, BodyEncoding, ClockState, DropReason, Dropped, FieldType, Incarnation, LossReason,
@@ -88,6 +89,7 @@ impl Bench {
             answers: inbox.clone(),
             results: tokio::sync::mpsc::channel(1).0,
             config,
+            clock: Arc::new(SystemClock::start()),
         };
         recover(&parts).await.unwrap();
         let (ingest, worker) = new(parts.clone());

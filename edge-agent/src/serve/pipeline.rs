@@ -162,38 +162,56 @@ impl Pipeline {
     }
 
     fn run(mut self) {
-        let mut stopping = false;
-        while !stopping {
-            let first = self.queue.recv_timeout(self.wait());
-            let mut waiting = Vec::new();
-            let mut next = match first {
+        loop {
+            let first = match self.queue.recv_timeout(self.wait()) {
                 Ok(message) => Some(message),
                 Err(mpsc::RecvTimeoutError::Timeout) => None,
                 Err(mpsc::RecvTimeoutError::Disconnected) => break,
             };
-            let mut events = 0;
-            while let Some(message) = next.take() {
-                match message {
-                    Message::Submit { submission, received, reply, permit } => {
-                        events += submission.events.len();
-                        waiting.push(Waiting { submission, received, reply, permit });
-                    }
-                    Message::Predict { event, reply } => {
-                        // The caller may have gone away.
-                        let _ = reply.send(self.predict(&event));
-                    }
-                    Message::Look => {}
-                    Message::FleetChanged { view, version } => self.take_fleet(&view, version),
-                    // What came before is finished; what comes after finds the door closed.
-                    Message::Stop => stopping = true,
-                }
-                if events < GROUP_EVENTS {
-                    next = self.queue.try_recv().ok();
-                }
+            if self.work(first) {
+                break;
             }
-            self.turn(waiting);
         }
         self.close();
+    }
+
+    /// Does at once what waits and what is due, in place of the thread, for a caller who owns the clock. How long
+    /// nothing more is to be done then; `None` after [`Serving::stop`].
+    #[cfg(feature = "simulation")]
+    pub fn step(&mut self) -> Option<Duration> {
+        let first = self.queue.try_recv().ok();
+        if self.work(first) {
+            self.close();
+            return None;
+        }
+        Some(self.wait())
+    }
+
+    /// One turn: `first` and what waits behind it. Whether to stop.
+    fn work(&mut self, first: Option<Message>) -> bool {
+        let mut stopping = false;
+        let (mut waiting, mut events, mut next) = (Vec::new(), 0, first);
+        while let Some(message) = next.take() {
+            match message {
+                Message::Submit { submission, received, reply, permit } => {
+                    events += submission.events.len();
+                    waiting.push(Waiting { submission, received, reply, permit });
+                }
+                Message::Predict { event, reply } => {
+                    // The caller may have gone away.
+                    let _ = reply.send(self.predict(&event));
+                }
+                Message::Look => {}
+                Message::FleetChanged { view, version } => self.take_fleet(&view, version),
+                // What came before is finished; what comes after finds the door closed.
+                Message::Stop => stopping = true,
+            }
+            if events < GROUP_EVENTS {
+                next = self.queue.try_recv().ok();
+            }
+        }
+        self.turn(waiting);
+        stopping
     }
 
     /// How long nothing is to be done.

@@ -133,11 +133,13 @@ pub struct StoreOptions {
     pub outbox_budget: u64,
     /// Wall time now: the incarnation of a new state.
     pub wall: Micros,
+    /// Random number of this start of the process.
+    pub boot: u64,
 }
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        Self { cache_bytes: 4 << 20, outbox_budget: 256 << 20, wall: Micros(0) }
+        Self { cache_bytes: 4 << 20, outbox_budget: 256 << 20, wall: Micros(0), boot: rand::random() }
     }
 }
 
@@ -149,7 +151,6 @@ pub struct Store {
     database: RwLock<Option<Database>>,
     book: Mutex<Book>,
     incarnation: Incarnation,
-    boot: u64,
     changed: watch::Sender<u64>,
     suspect: AtomicBool,
     /// Whether a sync failed, which leaves what it was to keep in doubt: the kernel shows it and may never write it.
@@ -185,7 +186,6 @@ impl Store {
             database: RwLock::new(Some(database)),
             book: Mutex::new(book),
             incarnation,
-            boot: rand::random(),
             changed: watch::Sender::new(0),
             suspect: AtomicBool::new(false),
             in_doubt,
@@ -226,7 +226,7 @@ impl Store {
 
     /// Random number of this start of the process.
     pub fn boot(&self) -> u64 {
-        self.boot
+        self.options.boot
     }
 
     /// Fires when the outbox changed.

@@ -20,6 +20,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tributary_features::View;
+use tributary_process::clock::SystemClock;
 use tributary_process::config::HumanDuration;
 use tributary_process::shutdown::Shutdown;
 use tributary_wire::topic::Channel;
@@ -86,6 +87,7 @@ impl Life {
                 retry: HumanDuration(Duration::from_millis(20)),
                 ..IngestConfig::default()
             },
+            clock: Arc::new(SystemClock::start()),
         };
         let (catalog, lake) = (parts.catalog.clone(), parts.lake.clone());
         let recovered = ingest::recover(&parts).await?;

@@ -1,0 +1,39 @@
+//! Ingest in its caller's own time: the same decoding, planning and committing, a group at a time. For simulations.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tributary_wire::{DeviceId, Micros};
+
+use super::collect::Item;
+use super::commit::Committer;
+use super::{Counters, Parts, Status};
+
+/// Ingest without queues and timers.
+pub struct Stepped(Committer);
+
+impl Stepped {
+    /// Ingest over these parts; [`super::recover`] comes first, as in a hub that starts.
+    pub fn new(parts: Parts) -> Self {
+        Self(Committer::new(parts, Arc::<Counters>::default()))
+    }
+
+    /// Commits messages as one group, or turns them away while the disk refuses. Receipts leave before it returns.
+    pub async fn group(&mut self, messages: Vec<(DeviceId, Bytes)>, received: Micros) {
+        let items = messages.into_iter().map(|(device, message)| Item::of(device, message, received)).collect();
+        match self.0.holding {
+            Some(_) => self.0.turn_away(items).await,
+            None => self.0.group(items).await,
+        }
+    }
+
+    /// Tries whether the disk takes something again; of use while [`Status::holding`].
+    pub async fn probe(&mut self) {
+        self.0.probe().await;
+    }
+
+    /// Counts since it was made.
+    pub fn status(&self) -> Status {
+        self.0.counters.status()
+    }
+}
