@@ -2,6 +2,7 @@
 
 mod download;
 mod hub;
+mod sampling;
 mod state;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use tributary_wire::{DeviceId, LineName};
 
 pub use hub::Hub;
 pub(crate) use hub::host_and_port;
+pub use sampling::Sampling;
 pub use state::{Outbox, State};
 
 use crate::download::DownloadConfig;
@@ -54,6 +56,8 @@ pub struct Config {
     pub state: State,
     /// How records are grouped and kept for the hub.
     pub outbox: Outbox,
+    /// What is sent of raw observations.
+    pub sampling: Sampling,
     /// How the connection to the hub is kept.
     pub link: LinkConfig,
     /// How metadata and packages are fetched.
@@ -86,6 +90,7 @@ impl Default for Config {
             limits: Limits::default(),
             state: State::default(),
             outbox: Outbox::default(),
+            sampling: Sampling::default(),
             link: LinkConfig::default(),
             download: DownloadConfig::default(),
             update: UpdateConfig::default(),
@@ -169,6 +174,9 @@ pub enum InvalidConfig {
         /// As set.
         found: String,
     },
+    /// A sampling policy that is none; shares are told in parts per million.
+    #[error("`sampling`: {0}")]
+    Sampling(String),
     /// A number that would stop all work.
     #[error("`{key}` is 0; at least 1 is needed")]
     Zero {
@@ -204,6 +212,7 @@ impl Config {
             ("sketch_window", self.sketch_window.0.as_micros() as usize),
         ];
         self.check_nodes()?;
+        self.sampling.policy().check().map_err(|error| InvalidConfig::Sampling(error.to_string()))?;
         let found = self.outbox.batch_bytes;
         if found.0 > MAX_BATCH_BYTES {
             return Err(InvalidConfig::BatchBytes { found, limit: ByteSize(MAX_BATCH_BYTES) });

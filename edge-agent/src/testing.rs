@@ -12,7 +12,7 @@ use tributary_release::{
     DecisionRule, Lineage, MANIFEST_FORMAT, Manifest, OutputBounds, Package, Probation, Requirements, ViewRef,
 };
 use tributary_stats::Reference;
-use tributary_wire::{DeviceId, EventId, LineName, Micros, PackageRef, Sha256, VersionNumber};
+use tributary_wire::{DeviceId, EventId, LineName, Micros, PackageRef, SamplingPolicy, Sha256, VersionNumber};
 
 use crate::config::Fallback;
 use crate::metrics::Metrics;
@@ -170,6 +170,8 @@ pub(crate) struct Rig {
     pub(crate) retain_events: u64,
     /// Whether windows are kept over a restart.
     pub(crate) windows: bool,
+    /// The device's own policy.
+    pub(crate) sampling: SamplingPolicy,
 }
 
 impl Rig {
@@ -185,6 +187,7 @@ impl Rig {
             remember_events: 100_000,
             retain_events: 100_000,
             windows: true,
+            sampling: SamplingPolicy::EVERYTHING,
         }
     }
 
@@ -205,6 +208,7 @@ impl Rig {
             remember: i64::MAX,
             remember_events: self.remember_events,
             retain_events: self.retain_events,
+            sampling: self.sampling.clone(),
             snapshot: SnapshotRules {
                 folder: self.windows.then(|| self.folder.path().join("windows")),
                 cache_bytes: 1 << 20,

@@ -6,6 +6,8 @@
 
 use tributary_wire::{EntityKey, LineName, Role};
 
+use crate::chance;
+
 /// Places of a line, and the unit of shares.
 pub const PLACES: u16 = 10_000;
 
@@ -61,15 +63,9 @@ pub fn place_of(line: &LineName, entity: &EntityKey) -> u16 {
     }
 }
 
-/// The place of any name within a line, such as a device's: FNV-1a over both, mixed so that neighbours in name are not
-/// neighbours in place.
+/// The place of any name within a line, such as a device's.
 pub fn place(line: &LineName, who: &[u8]) -> u16 {
-    let bytes = line.as_str().bytes().chain([0]).chain(who.iter().copied());
-    let mut hash =
-        bytes.fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
-    hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
-    hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
-    hash ^= hash >> 33;
+    let hash = chance::spread(line.as_str().bytes().chain([0]).chain(who.iter().copied()));
     // The high half of a product spreads a hash over any range evenly.
     ((u128::from(hash) * u128::from(PLACES)) >> 64) as u16
 }

@@ -25,3 +25,13 @@ impl Chance {
         low + Duration::from_micros(if span == 0 { 0 } else { self.next() % span })
     }
 }
+
+/// A number that follows from bytes, spread evenly: FNV-1a, mixed so that neighbours in name are not neighbours in
+/// number. It never changes: experiments and samples outlive the build that began them.
+pub(crate) fn spread(bytes: impl Iterator<Item = u8>) -> u64 {
+    let mut hash =
+        bytes.fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
+    hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    hash ^ (hash >> 33)
+}

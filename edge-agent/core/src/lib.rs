@@ -2,7 +2,9 @@
 //!
 //! [`outbox::Outbox`] says which batch to publish next and what a receipt frees, [`backoff::Backoff`] how long to wait
 //! before the next attempt to connect, [`challengers::Challengers`] which package answers whom, [`download::Ranking`] from
-//! whom a file is fetched, [`fit::check`] whether a package can run here, [`refresh::Pace`] when metadata is asked for, [`node::Station`] how a sensor node is answered,
+//! whom a file is fetched, [`fit::check`] whether a package can run here, [`refresh::Pace`] when metadata is asked for,
+//! [`sampling::Sampler`] which observations are sent, [`keeping::Class`] what is given up first, [`node::Station`] how a
+//! sensor node is answered,
 //! [`updater::Updater`] how a model line moves from one package to another and back, [`lines::Lines`] which assignment
 //! counts and what it means for every line. Each is driven by a shell that carries out what it says.
 
@@ -11,11 +13,13 @@ mod chance;
 pub mod challengers;
 pub mod download;
 pub mod fit;
+pub mod keeping;
 pub mod node;
 pub mod outbox;
 pub mod transport;
 pub mod renewal;
 pub mod refresh;
+pub mod sampling;
 pub mod updater;
 pub mod lines;
 pub mod words;

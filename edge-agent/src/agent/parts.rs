@@ -47,6 +47,7 @@ pub(super) fn pipeline_config(
         remember: micros(config.state.remember) as i64,
         remember_events: config.state.remember_events,
         retain_events: config.state.retain_events,
+        sampling: config.sampling.policy(),
         snapshot: SnapshotRules {
             folder: Some(config.state_dir.join("windows")),
             cache_bytes: config.state.window_cache.0,

@@ -90,6 +90,7 @@ impl StatusSource {
             tracing::debug!(problem, "the window snapshot was thrown away at start");
         }
         let report = (self.report)();
+        problems.extend(self.serving.sampling().problem.as_ref().map(|problem| format!("sampling policy: {problem}")));
         problems.extend(report.identity_problem);
         problems.extend(report.repository_problem);
         problems.extend(report.link.problem);
@@ -122,6 +123,7 @@ impl StatusSource {
     pub fn json(&self) -> Json_ {
         let shown = self.serving.shown();
         let (report, health, resources) = ((self.report)(), self.health(), self.resources());
+        let in_force = self.serving.sampling();
         let sources: Vec<Json_> = shown
             .sources
             .iter()
@@ -227,6 +229,20 @@ impl StatusSource {
                 "batches": resources.outbox_batches,
                 "bytes": resources.outbox_bytes,
                 "dropped_records": health.dropped,
+                "dropped": shown.dropped_by,
+                "budget": in_force.policy.outbox_bytes,
+            },
+            "sampling": {
+                "policy": in_force.policy,
+                "limited": in_force.limited,
+                "problem": in_force.problem,
+                "observations": {
+                    "kept": shown.sampling.kept,
+                    "left_out": shown.sampling.left_out,
+                    "uncovered": shown.sampling.uncovered,
+                },
+                "events_left_out": shown.sampling.events_left_out,
+                "day_bytes": shown.sampling.day_bytes,
             },
             "memory_bytes": resources.memory_bytes,
         })

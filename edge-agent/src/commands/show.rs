@@ -134,9 +134,48 @@ pub(super) fn status(status: &Value) -> String {
         outbox["batches"], outbox["bytes"], outbox["dropped_records"]
     );
     row(&mut out, "outbox", &waiting);
+    for lost in list(&outbox["dropped"]) {
+        let why = match lost["reason"].as_str() {
+            Some("DiskBudget") => "over the disk budget",
+            Some("Age") => "too old",
+            _ => "damaged",
+        };
+        row(&mut out, "", &format!("{} of {} dropped: {why}", lost["records"], text(&lost["stream"])));
+    }
+    sampling(&mut out, &status["sampling"]);
     let memory = status["memory_bytes"].as_f64().unwrap_or(0.0) / f64::from(1 << 20);
     row(&mut out, "memory", &format!("{memory:.1} MiB"));
     out
+}
+
+/// What is sent of raw observations, and by whose word.
+fn sampling(out: &mut String, sampling: &Value) {
+    let policy = &sampling["policy"];
+    let share = |value: &Value| format!("{} %", value.as_f64().unwrap_or(0.0) / 10_000.0);
+    let mut words = match policy["number"].as_u64() {
+        None => return,
+        Some(0) => "own policy: ".to_owned(),
+        Some(number) => format!("policy {number} of the hub: "),
+    };
+    let _ = write!(words, "{} of all", share(&policy["random"]));
+    for (kind, wanted) in [("uncertain", &policy["uncertain"]), ("rare", &policy["rare"])] {
+        if !wanted.is_null() {
+            let _ = write!(words, ", {} of {kind} ones", share(&wanted["share"]));
+        }
+    }
+    if let Some(bytes) = policy["day_bytes"].as_u64() {
+        let _ = write!(words, ", {} of {bytes} bytes today", sampling["day_bytes"]);
+    }
+    if sampling["limited"] == true {
+        words.push_str(", within this device's own limits");
+    }
+    row(out, "sampling", &words);
+    let counts = &sampling["observations"];
+    let found = format!("{} observations kept, {} left out", counts["kept"], counts["left_out"]);
+    row(out, "", &found);
+    if counts["uncovered"] != 0 {
+        row(out, "", &format!("{} without a chance: the day's bytes were used up", counts["uncovered"]));
+    }
 }
 
 /// The connection to the hub: over what, and why not over something better.

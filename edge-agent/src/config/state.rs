@@ -53,8 +53,8 @@ pub struct Outbox {
     pub batch_bytes: ByteSize,
     /// … or when its first record is this old.
     pub batch_age: HumanDuration,
-    /// Disk for batches that the hub has not acknowledged. Beyond it the oldest events and observations are dropped,
-    /// and reported as gaps; sketches only when nothing else is left.
+    /// Disk for batches that the hub has not acknowledged. Beyond it the oldest observations are dropped, then events,
+    /// and reported as gaps; sketches only when nothing else is left. The hub may lower it and never raise it.
     pub budget: ByteSize,
 }
 

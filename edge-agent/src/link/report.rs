@@ -1,7 +1,7 @@
 //! What the device says about itself.
 
 use edge_agent_core::lines;
-use tributary_wire::{ClockState, Micros, Report, ReportV1, ReportV2, Stamp, WIRE_VERSION, Withheld};
+use tributary_wire::{ClockState, Micros, Report, ReportV1, ReportV2, Stamp, WIRE_VERSION};
 
 use super::{Condition, Link};
 
@@ -32,5 +32,5 @@ pub(super) fn build(link: &Link, number: u64) -> Report {
         resources,
     };
     let (metadata, unfit) = (link.updates.metadata(), link.updates.unfit());
-    lines::report(link.updates.hub_reads(), ReportV2 { base, metadata, unfit, withheld: Withheld::default() })
+    lines::report(link.updates.hub_reads(), ReportV2 { base, metadata, unfit, withheld: link.serving.withheld() })
 }

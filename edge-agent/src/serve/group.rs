@@ -11,6 +11,7 @@ use tributary_wire::{Micros, Role};
 
 use super::answering::Answering;
 use super::pipeline::{Pipeline, PipelineConfig, describe};
+use super::sampling;
 use super::slot::{Scored, Slot, Slots};
 use super::{Outcome, Refusal, Submission, SubmitError};
 use crate::state::{Accepted, Answer, Commit, Observation, StoreError};
@@ -244,6 +245,8 @@ impl Pipeline {
         // The primary comes first: its observation is the one that is answered, unless a challenger answers.
         scores.sort_by_key(|(role, ..)| **role != Role::primary());
         let wall = Micros(self.config.clock.wall());
+        let policy = self.serving.sampling();
+        let with_event = !view.needs_every_event();
         let snapshot = self.fleet.serving().map(|(number, _)| number.0);
         let first = self.live.as_ref().map_or(0, |live| live.next) - batch.len() as u64;
         for (index, taken) in batch.into_iter().enumerate() {
@@ -268,8 +271,11 @@ impl Pipeline {
             let answer = answer(&observations[0], number, wall);
             self.config.metrics.decision_seconds.observe(latency_us as f64 / 1e6);
             self.config.metrics.degraded.inc_by(u64::from(answer.degraded.is_some()));
-            let source = taken.source.to_string();
-            rows.push((Accepted { number, wall, source, event: taken.event, observations }, answer));
+            let (source, event) = (taken.source.to_string(), taken.event);
+            let candidate = sampling::candidate(&event, &observations, slots, with_event);
+            let sampler = self.live.as_mut().map(|live| &mut live.sampler);
+            let sampled = sampler.map(|sampler| sampler.decide(&policy.policy, wall, &candidate)).unwrap_or_default();
+            rows.push((Accepted { number, wall, source, event, observations, sampled }, answer));
         }
     }
 
@@ -373,7 +379,9 @@ impl Pipeline {
         let sources = live.sources.clone();
         let sources = sources.iter().map(|(name, state)| (name.as_str(), state)).collect();
         let (open_sketches, sketches) = (changes.open, changes.finished);
-        self.commit(&Commit { accepted: rows, sources, open_sketches, sketches, ..commit })
+        let sampler = live.sampler.clone();
+        let sampling = Some(sampler.memory()).filter(|_| !rows.is_empty());
+        self.commit(&Commit { accepted: rows, sources, open_sketches, sketches, sampling, ..commit })
     }
 
     /// Scores an event against the windows as they are, and stores nothing.

@@ -7,6 +7,7 @@ mod slot;
 mod answering;
 mod cache;
 mod sketches;
+mod sampling;
 mod pipeline;
 mod group;
 
@@ -16,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, mpsc};
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot};
 use tributary_features::{Event, RowError, View};
-use tributary_wire::{LineName, Micros, Role, SnapshotNumber, TrialReport};
+use tributary_wire::{DroppedRecords, LineName, Micros, Role, SamplingReport, SnapshotNumber, TrialReport};
 
 use self::answering::Answering;
 use crate::metrics::Metrics;
@@ -204,8 +205,12 @@ pub struct Shown {
     pub recovery: Option<Recovery>,
     /// Why nothing can be stored at present.
     pub storage_error: Option<String>,
-    /// Records dropped for the disk budget since the state began.
+    /// Records given up for want of room or time since the state began …
     pub dropped: u64,
+    /// … by stream and reason.
+    pub dropped_by: Vec<DroppedRecords>,
+    /// What became of observations.
+    pub sampling: SamplingReport,
 }
 
 /// The handle to the pipeline.
@@ -216,6 +221,7 @@ pub struct Serving {
     line: LineName,
     slots: RwLock<Slots>,
     answering: RwLock<Arc<Answering>>,
+    policies: sampling::Policies,
     cache_size: usize,
     view: RwLock<Arc<View>>,
     shown: Mutex<Shown>,
@@ -373,3 +379,5 @@ impl Serving {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod sampling_tests;

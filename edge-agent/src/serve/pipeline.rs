@@ -9,18 +9,20 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use edge_agent_core::sampling::{InForce, Sampler};
 use tokio::sync::Semaphore;
 use tributary_features::{FleetTable, View};
 use tributary_process::clock::Clock;
-use tributary_wire::{ClockState, DeviceId, LineName, Micros, Stamp};
+use tributary_wire::{ClockState, DeviceId, LineName, Micros, SamplingPolicy, Stamp};
 
 use super::group::Waiting;
+use super::sampling::Policies;
 use super::sketches::Sketches;
 use super::slot::Slots;
 use super::{Message, Serving, Shown, SubmitError};
 use crate::config::Fallback;
 use crate::metrics::Metrics;
-use crate::state::{BatchLimits, Commit, OpenBatch, SourceState, Store, StoreError, Sweep};
+use crate::state::{BatchLimits, Commit, Keeping, OpenBatch, SourceState, Store, StoreError, Sweep};
 use crate::windows::{Recovery, SnapshotRules, Windows};
 
 /// Name of the stored view: the one that a package brought stays in use after a restart, until a package is in place.
@@ -57,6 +59,8 @@ pub struct PipelineConfig {
     pub remember_events: u64,
     /// Accepted events kept at most.
     pub retain_events: u64,
+    /// What is sent of raw observations, unless the hub says otherwise; its bytes and times bind the hub too.
+    pub sampling: SamplingPolicy,
     /// Window snapshots.
     pub snapshot: SnapshotRules,
     /// Width of sketches in microseconds of event time.
@@ -96,6 +100,7 @@ pub(super) struct Live {
     pub(super) sources: BTreeMap<String, SourceState>,
     pub(super) open: OpenBatch,
     pub(super) sketches: Sketches,
+    pub(super) sampler: Sampler,
 }
 
 /// The writer's own side.
@@ -109,6 +114,8 @@ pub struct Pipeline {
     /// When each source last brought something, and its watermark then.
     pub(super) touched: BTreeMap<String, (u64, Option<Micros>)>,
     pub(super) watermark: Option<Micros>,
+    /// The policy that the store was told of.
+    kept_to: Option<Arc<InForce>>,
     retry_at: u64,
     failure: String,
 }
@@ -128,6 +135,7 @@ impl Pipeline {
             line: config.line.clone(),
             slots: RwLock::new(Slots::default()),
             answering: RwLock::default(),
+            policies: Policies::new(config.sampling.clone(), store.outbox_room()),
             cache_size: config.prediction_cache,
             view: RwLock::new(view),
             shown: Mutex::new(Shown::default()),
@@ -144,6 +152,7 @@ impl Pipeline {
             fleet,
             touched: BTreeMap::new(),
             watermark: None,
+            kept_to: None,
             retry_at: 0,
             failure: String::new(),
         };
@@ -233,6 +242,7 @@ impl Pipeline {
         if self.live.is_none() && self.config.clock.monotonic() >= self.retry_at {
             self.reopen();
         }
+        self.keep_to_policy();
         let slots = self.serving.slots();
         let result = self.follow(&slots).and_then(|()| match self.live {
             Some(_) => self.serve(&slots, waiting),
@@ -291,6 +301,19 @@ impl Pipeline {
         Ok(())
     }
 
+    /// Tells the store how much it keeps, when that has changed.
+    fn keep_to_policy(&mut self) {
+        let wanted = self.serving.sampling();
+        if self.kept_to.as_ref().is_some_and(|known| Arc::ptr_eq(known, &wanted)) {
+            return;
+        }
+        let seconds = wanted.policy.keep_seconds;
+        let age = seconds.map(|seconds| i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(Micros::SECOND));
+        let bytes = wanted.policy.outbox_bytes.unwrap_or(self.store.outbox_room());
+        self.store.keep(Keeping { bytes, age });
+        self.kept_to = Some(wanted);
+    }
+
     fn take_fleet(&mut self, name: &str, version: u32) {
         let view = self.serving.view();
         if (view.name(), view.version()) == (name, version) {
@@ -307,10 +330,23 @@ impl Pipeline {
         if close || live.open.is_due(self.config.batch, now) {
             self.close_batch(&mut commit);
         }
-        if commit.batches.is_empty() && commit.sketches.is_empty() && commit.open_sketches.is_empty() {
-            return Ok(());
+        if !(commit.batches.is_empty()
+            && commit.sketches.is_empty()
+            && commit.open_sketches.is_empty()
+            && commit.batched_through.is_none())
+        {
+            self.commit(&commit)?;
         }
-        self.commit(&commit)
+        self.give_up()
+    }
+
+    /// Gives up what grew too old, or has no room since a budget was lowered, though nothing new comes.
+    fn give_up(&mut self) -> Result<(), StoreError> {
+        while self.store.holds_too_much(Micros(self.config.clock.wall())) {
+            let dropped = self.store.give_up(self.stamp())?;
+            self.config.metrics.dropped.inc_by(dropped);
+        }
+        Ok(())
     }
 
     /// Moves the open events into batches of `commit`, and lets old records go at the same time.
@@ -382,12 +418,15 @@ impl Pipeline {
         shown.fleet = self.fleet.serving();
         shown.watermark = self.watermark;
         shown.dropped = self.store.outgoing().dropped;
+        shown.dropped_by = self.store.dropped();
         match &self.live {
             Some(live) => {
                 let view = live.windows.view();
                 shown.view = (view.name().to_owned(), view.version());
                 shown.accepted = live.next - 1;
                 shown.sources = live.sources.iter().map(|(name, state)| (name.clone(), state.clone())).collect();
+                let now = Micros(self.config.clock.wall());
+                shown.sampling = live.sampler.report(&self.serving.sampling(), now);
                 shown.windows = live.windows.held();
                 shown.window_snapshot = live.windows.snapshot_through();
                 shown.storage_error = None;
@@ -417,6 +456,7 @@ fn recover(store: &Store, config: &PipelineConfig, view: Arc<View>) -> Result<(L
     store.replay(loaded.batched_through, |accepted| open.push(accepted, now))?;
     let sketches = Sketches::load(config.sketch_window, &loaded.open_sketches);
     let sources = loaded.sources.into_iter().collect();
+    let sampler = Sampler::new(&config.device, loaded.sampling);
     let (next, batched_through) = (loaded.next, loaded.batched_through);
-    Ok((Live { windows, next, batched_through, sources, open, sketches }, recovery))
+    Ok((Live { windows, next, batched_through, sources, open, sketches, sampler }, recovery))
 }

@@ -21,19 +21,25 @@ pub struct BatchLimits {
 /// Accepted events that no batch holds yet.
 #[derive(Debug, Default)]
 pub struct OpenBatch {
+    /// Those of which anything is sent.
     rows: Vec<Accepted>,
     bytes: usize,
     opened: Option<u64>,
+    last: Option<u64>,
 }
 
 impl OpenBatch {
-    /// Adds an event; `now` is monotonic.
-    pub fn push(&mut self, row: Accepted, now: u64) {
-        let features: usize = row.observations.iter().map(|observation| 64 + 4 * observation.features.len()).sum();
-        self.bytes += 64 + 24 * (row.event.entities.len() + row.event.values.len()) + features;
-        self.bytes += row.event.values.iter().map(|(_, value)| text_bytes(value)).sum::<usize>();
+    /// Adds an event; `now` is monotonic. What is sampled out only moves on the number of the last.
+    pub fn push(&mut self, mut row: Accepted, now: u64) {
+        self.last = Some(row.number);
+        if !row.sampled.kept {
+            row.observations = Vec::new();
+        }
+        if row.sampled.event_kept() {
+            self.bytes += event_bytes(&row.event) + row.observations.iter().map(observation_bytes).sum::<usize>();
+            self.rows.push(row);
+        }
         self.opened.get_or_insert(now);
-        self.rows.push(row);
     }
 
     /// Whether it should be closed.
@@ -50,17 +56,37 @@ impl OpenBatch {
 
     /// Accept number of its last event.
     pub fn last(&self) -> Option<u64> {
-        self.rows.last().map(|row| row.number)
+        self.last
     }
 
-    /// Takes all events out, as a batch of events and one of observations.
+    /// Takes all events out, as a batch of events and one of observations. Close and rare observations have a batch of
+    /// their own, which outlives the other.
     pub fn close(&mut self, view: &View) -> Vec<ClosedBatch> {
         let rows = std::mem::take(self).rows;
-        if rows.is_empty() {
-            return Vec::new();
+        let mut batches = Vec::with_capacity(2);
+        if !rows.is_empty() {
+            batches.push(events(&rows, view));
         }
-        vec![events(&rows, view), observations(&rows)]
+        for remarkable in [true, false] {
+            let rows = rows.iter().filter(|row| row.sampled.kept && row.sampled.remarkable == remarkable);
+            let seen: Vec<_> = rows.flat_map(|row| row.observations.iter().map(move |it| (row, it))).collect();
+            if !seen.is_empty() {
+                batches.push(observations(&seen).remarkable(remarkable));
+            }
+        }
+        batches
     }
+}
+
+/// About how large an event is before compression.
+pub(crate) fn event_bytes(event: &Event) -> usize {
+    let texts = event.values.iter().map(|(_, value)| text_bytes(value)).sum::<usize>();
+    64 + 24 * (event.entities.len() + event.values.len()) + texts
+}
+
+/// About how large an observation is before compression.
+pub(crate) fn observation_bytes(observation: &Observation) -> usize {
+    64 + 4 * observation.features.len()
 }
 
 fn text_bytes(value: &Value) -> usize {
@@ -76,10 +102,14 @@ fn field(name: &str, kind: FieldType, unit: &str, nullable: bool) -> Field {
     Field { name: name.to_owned(), kind, unit: unit.to_owned(), nullable, sensitivity: Sensitivity::Keep }
 }
 
-fn batch(name: &str, fields: Vec<(Field, Column)>) -> ClosedBatch {
+fn batch(name: &str, fields: Vec<(Field, Column)>, times: impl Iterator<Item = Micros>) -> ClosedBatch {
     let records = fields.first().map_or(0, |(_, column)| column.len()) as u64;
     let (schema, columns) = fields.into_iter().unzip();
-    ClosedBatch::new(stream(name), records, &BatchBody::Records { schema, columns })
+    let span = times.fold(None, |span: Option<(Micros, Micros)>, time| match span {
+        None => Some((time, time)),
+        Some((first, last)) => Some((first.min(time), last.max(time))),
+    });
+    ClosedBatch::new(stream(name), records, &BatchBody::Records { schema, columns }, span)
 }
 
 fn events(rows: &[Accepted], view: &View) -> ClosedBatch {
@@ -99,6 +129,10 @@ fn events(rows: &[Accepted], view: &View) -> ClosedBatch {
         (
             field("source", FieldType::Text, "", false),
             Column::Text(rows.iter().map(|row| Some(row.source.clone())).collect()),
+        ),
+        (
+            field("inclusion", FieldType::Double, "", false),
+            Column::Double(rows.iter().map(|row| Some(row.sampled.event_probability())).collect()),
         ),
     ];
     let mut entities: Vec<(String, EntityKind)> =
@@ -125,7 +159,7 @@ fn events(rows: &[Accepted], view: &View) -> ClosedBatch {
     for (name, kind, unit) in values {
         fields.push(value_column(rows, &name, kind, &unit));
     }
-    batch("events", fields)
+    batch("events", fields, rows.iter().map(|row| row.event.time))
 }
 
 fn kind_of(value: &Value) -> ValueKind {
@@ -182,9 +216,7 @@ fn value_column(rows: &[Accepted], name: &str, kind: ValueKind, unit: &str) -> (
     (field(name, kind, unit, true), column)
 }
 
-fn observations(rows: &[Accepted]) -> ClosedBatch {
-    let pairs: Vec<(&Accepted, &Observation)> =
-        rows.iter().flat_map(|row| row.observations.iter().map(move |observation| (row, observation))).collect();
+fn observations(pairs: &[(&Accepted, &Observation)]) -> ClosedBatch {
     macro_rules! column {
         ($name:literal, $kind:ident, $unit:literal, $nullable:literal, |$row:ident, $seen:ident| $value:expr) => {
             (
@@ -217,8 +249,9 @@ fn observations(rows: &[Accepted]) -> ClosedBatch {
         column!("latency_us", Int, "us", false, |row, seen| Some(seen.latency_us as i64)),
         column!("marks", Int, "", false, |row, seen| Some(i64::from(seen.marks))),
         column!("degraded", Text, "", true, |row, seen| seen.degraded.clone()),
+        column!("inclusion", Double, "", false, |row, seen| Some(row.sampled.probability)),
     ];
-    batch("observations", fields)
+    batch("observations", fields, pairs.iter().map(|(row, _)| row.event.time))
 }
 
 /// Finished sketches as one batch.
@@ -240,5 +273,5 @@ pub(super) fn sketches(records: &[SketchRecord]) -> ClosedBatch {
             Column::Bytes(records.iter().map(|record| Some(record.sketch.clone())).collect()),
         ),
     ];
-    batch("sketches", fields)
+    batch("sketches", fields, records.iter().flat_map(|record| [record.window_start, record.window_end]))
 }

@@ -1,12 +1,15 @@
 //! The one transaction of the event path, and what it left behind.
 
+use edge_agent_core::sampling::Memory;
 use redb::{ReadableTable, WriteTransaction};
 use tributary_wire::{Micros, Stamp};
 
 use super::batching;
 use super::outbox::ClosedBatch;
 use super::records::{self, Accepted, Answer, SketchRecord, SourceState};
-use super::tables::{ACCEPTED, BATCHED_THROUGH, LOST_THROUGH, META, NEXT_ACCEPT, SEEN, SEEN_ORDER, SKETCHES, SOURCES};
+use super::tables::{
+    ACCEPTED, BATCHED_THROUGH, BLOBS, LOST_THROUGH, META, NEXT_ACCEPT, SAMPLING, SEEN, SEEN_ORDER, SKETCHES, SOURCES,
+};
 use super::{Store, StoreError};
 
 /// At most this many old records are cleared away in one transaction, so that no caller waits long for it.
@@ -29,6 +32,8 @@ pub struct Commit<'a> {
     pub batched_through: Option<u64>,
     /// Which old records may go; `None` leaves them for another time.
     pub sweep: Option<Sweep>,
+    /// What the sampler remembers once these events are in; `None`: as before.
+    pub sampling: Option<&'a Memory>,
 }
 
 /// Which old records may go.
@@ -49,7 +54,7 @@ pub struct Sweep {
 /// What a commit cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Committed {
-    /// Records that the disk budget gave up.
+    /// Records that were given up for want of room or time.
     pub dropped: u64,
     /// Events up to this event time are not all kept any more.
     pub lost_through: Option<Micros>,
@@ -70,6 +75,8 @@ pub struct Loaded {
     pub sources: Vec<(String, SourceState)>,
     /// Sketches being filled.
     pub open_sketches: Vec<(String, Vec<u8>)>,
+    /// What the sampler remembers.
+    pub sampling: Memory,
 }
 
 impl Store {
@@ -88,7 +95,7 @@ impl Store {
             if !commit.sketches.is_empty() {
                 book.add(&transaction, incarnation, stamp, &batching::sketches(&commit.sketches))?;
             }
-            let dropped = book.shrink(&transaction, incarnation, stamp, self.options.outbox_budget)?;
+            let dropped = book.give_up(&transaction, incarnation, stamp, self.keeping())?;
             let lost_through = match commit.sweep {
                 Some(rules) => sweep(&transaction, rules)?,
                 None => None,
@@ -126,6 +133,10 @@ impl Store {
         loaded.next = number(NEXT_ACCEPT)?.unwrap_or(1);
         loaded.batched_through = number(BATCHED_THROUGH)?.unwrap_or(0);
         loaded.lost_through = number(LOST_THROUGH)?.map(|bits| Micros(bits as i64));
+        let blobs = transaction.open_table(BLOBS).map_err(StoreError::read)?;
+        if let Some(memory) = blobs.get(SAMPLING).map_err(StoreError::read)? {
+            loaded.sampling = records::decode("memory of the sampler", SAMPLING, memory.value())?;
+        }
         let accepted = transaction.open_table(ACCEPTED).map_err(StoreError::read)?;
         loaded.first_kept = accepted.first().map_err(StoreError::read)?.map(|(key, _)| key.value());
         for entry in transaction.open_table(SOURCES).map_err(StoreError::read)?.iter().map_err(StoreError::read)? {
@@ -144,7 +155,7 @@ impl Store {
         let table = self.database()?.begin_read()?.open_table(ACCEPTED).map_err(StoreError::read)?;
         for entry in table.range(after + 1..).map_err(StoreError::read)? {
             let (key, value) = entry.map_err(StoreError::read)?;
-            each(records::decode("accepted event", &key.value().to_string(), value.value())?);
+            each(records::decode_accepted(&key.value().to_string(), value.value())?);
         }
         Ok(())
     }
@@ -153,7 +164,7 @@ impl Store {
     pub fn accepted(&self, number: u64) -> Result<Option<Accepted>, StoreError> {
         let table = self.database()?.begin_read()?.open_table(ACCEPTED).map_err(StoreError::read)?;
         match table.get(number).map_err(StoreError::read)? {
-            Some(bytes) => records::decode("accepted event", &number.to_string(), bytes.value()).map(Some),
+            Some(bytes) => records::decode_accepted(&number.to_string(), bytes.value()).map(Some),
             None => Ok(None),
         }
     }
@@ -178,13 +189,16 @@ fn write_events(transaction: &WriteTransaction, commit: &Commit<'_>) -> Result<(
         let mut seen = transaction.open_table(SEEN)?;
         let mut order = transaction.open_table(SEEN_ORDER)?;
         for (event, answer) in commit.accepted {
-            accepted.insert(event.number, records::encode(event).as_slice())?;
+            accepted.insert(event.number, records::encode_accepted(event).as_slice())?;
             seen.insert(event.event.id.as_str(), records::encode_answer(answer).as_slice())?;
             order.insert(event.number, event.event.id.as_str())?;
         }
     }
     if let Some(through) = commit.batched_through {
         meta.insert(BATCHED_THROUGH, through)?;
+    }
+    if let Some(memory) = commit.sampling {
+        transaction.open_table(BLOBS)?.insert(SAMPLING, records::encode(memory).as_slice())?;
     }
     let mut sources = transaction.open_table(SOURCES)?;
     for (name, state) in &commit.sources {
@@ -238,7 +252,7 @@ fn sweep(transaction: &WriteTransaction, rules: Sweep) -> Result<Option<Micros>,
 }
 
 fn time_of(event: &[u8]) -> Option<Micros> {
-    records::decode::<Accepted>("accepted event", "", event).ok().map(|accepted| accepted.event.time)
+    records::decode_accepted("", event).ok().map(|accepted| accepted.event.time)
 }
 
 fn is_older(

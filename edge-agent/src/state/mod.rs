@@ -9,6 +9,7 @@ mod tables;
 mod batching;
 mod create;
 mod outbox;
+mod giving_up;
 mod commit;
 mod watched;
 #[cfg(any(test, feature = "simulation"))]
@@ -18,7 +19,7 @@ use std::fmt;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use redb::backends::FileBackend;
@@ -28,7 +29,9 @@ use tributary_process::disk::RealDisk;
 use tributary_wire::{Incarnation, Micros};
 
 pub use batching::{BatchLimits, OpenBatch};
+pub(crate) use batching::{event_bytes, observation_bytes};
 pub use commit::{Commit, Committed, Loaded, Sweep};
+pub use giving_up::Keeping;
 pub use outbox::{ClosedBatch, Outgoing};
 pub use records::{Accepted, Answer, Observation, SketchRecord, SourceState};
 
@@ -152,6 +155,8 @@ pub struct Store {
     book: Mutex<Book>,
     incarnation: Incarnation,
     changed: watch::Sender<u64>,
+    keeping: Mutex<Keeping>,
+    hub_reads: AtomicU8,
     suspect: AtomicBool,
     /// Whether a sync failed, which leaves what it was to keep in doubt: the kernel shows it and may never write it.
     in_doubt: Arc<AtomicBool>,
@@ -187,6 +192,8 @@ impl Store {
             book: Mutex::new(book),
             incarnation,
             changed: watch::Sender::new(0),
+            keeping: Mutex::new(Keeping { bytes: options.outbox_budget, age: None }),
+            hub_reads: AtomicU8::new(0),
             suspect: AtomicBool::new(false),
             in_doubt,
         })
@@ -217,6 +224,11 @@ impl Store {
     fn failed(&self, source: impl Into<redb::Error>) -> StoreError {
         self.suspect.store(true, Ordering::Release);
         StoreError::write(source)
+    }
+
+    /// Disk that the device gives to batches without receipt, whatever a policy wants.
+    pub fn outbox_room(&self) -> u64 {
+        self.options.outbox_budget
     }
 
     /// Which life of the device's state this is.
@@ -294,3 +306,5 @@ fn open_database(location: &Location, cache_bytes: usize, in_doubt: &Arc<AtomicB
 
 #[cfg(test)]
 pub(crate) mod tests;
+#[cfg(test)]
+mod giving_up_tests;

@@ -1,26 +1,24 @@
-//! The durable queue of batches: numbering, offering, freeing, and giving up the oldest under a disk budget.
+//! The durable queue of batches: numbering, offering and freeing.
 //!
 //! A number that was offered to the link may be at the hub already, so what it stands for never changes again: only
-//! batches that were never offered are dropped. The mark of what was offered is durable before the batch travels.
+//! batches that were never offered are [given up](super::giving_up). The mark of what was offered is durable before the
+//! batch travels.
 
 use std::collections::BTreeMap;
 
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, WriteTransaction};
-use serde::{Deserialize, Serialize};
 use tributary_wire::{
-    Batch, BatchBody, BatchHeaderV1, BodyEncoding, DropReason, Dropped, Incarnation, SequenceNumber, Stamp, StreamName,
+    Batch, BatchBody, BatchHeaderV1, BodyEncoding, DroppedRecords, Incarnation, LossReason, Micros, SequenceNumber,
+    Stamp, StreamName,
 };
 
-use super::records;
+use super::records::{self, Entry};
 use super::tables::{DROPPED, META, OUTBOX, OUTBOX_INDEX};
 use super::{Store, StoreError};
 
 /// Offers are marked this many numbers ahead, so that one sync serves many batches. As many batches per stream at
 /// most are spared by the budget after a restart though they never travelled.
 const MARK_AHEAD: u64 = 32;
-
-/// Streams whose oldest records are given up first, in this order of preference before all others.
-const RAW: [&str; 2] = ["events", "observations"];
 
 /// A batch that has no number yet.
 #[derive(Debug, Clone)]
@@ -30,10 +28,13 @@ pub struct ClosedBatch {
     body: Vec<u8>,
     body_bytes: u32,
     encoding: BodyEncoding,
+    /// Event times of the earliest and of the latest of its records.
+    span: Option<(Micros, Micros)>,
+    remarkable: bool,
 }
 
 impl ClosedBatch {
-    pub(super) fn new(stream: StreamName, records: u64, body: &BatchBody) -> Self {
+    pub(super) fn new(stream: StreamName, records: u64, body: &BatchBody, span: Option<(Micros, Micros)>) -> Self {
         let plain = body.encode();
         let body_bytes = plain.len() as u32;
         // Compressing into memory fails only when memory does; then the body travels as it is.
@@ -41,7 +42,12 @@ impl ClosedBatch {
             Ok(packed) if packed.len() < plain.len() => (packed, BodyEncoding::Zstd),
             _ => (plain, BodyEncoding::Plain),
         };
-        Self { stream, records, body, body_bytes, encoding }
+        Self { stream, records, body, body_bytes, encoding, span, remarkable: false }
+    }
+
+    /// Says whether it holds close and rare observations, which are given up after the others.
+    pub(super) fn remarkable(self, remarkable: bool) -> Self {
+        Self { remarkable, ..self }
     }
 }
 
@@ -56,34 +62,26 @@ pub struct Outgoing {
     pub dropped: u64,
 }
 
-/// What is known of a batch without reading it.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-struct Entry {
-    records: u64,
-    bytes: u64,
-    /// Wall time at which it was closed, to compare streams by age.
-    closed: i64,
-    /// Set when this is a gap: the last number it stands for.
-    gap_to: Option<u64>,
-}
-
 #[derive(Debug, Default)]
-struct StreamBook {
+pub(super) struct StreamBook {
     /// Last number given.
     last: u64,
     /// Highest number that was handed out.
-    offered: u64,
+    pub(super) offered: u64,
     /// Highest number that is durably marked as handed out.
     mark: u64,
-    entries: BTreeMap<u64, Entry>,
+    pub(super) entries: BTreeMap<u64, Entry>,
 }
 
-/// The outbox's index in memory: some fifty bytes per batch.
+/// The outbox's index in memory: some eighty bytes per batch.
 #[derive(Debug, Default)]
 pub(super) struct Book {
-    streams: BTreeMap<String, StreamBook>,
-    bytes: u64,
-    dropped: u64,
+    pub(super) streams: BTreeMap<String, StreamBook>,
+    pub(super) bytes: u64,
+    /// Records given up since the state began …
+    pub(super) dropped: u64,
+    /// … and by stream and reason, as far as an earlier build counted so.
+    pub(super) dropped_by: BTreeMap<(String, LossReason), u64>,
 }
 
 fn last_key(stream: &str) -> String {
@@ -92,6 +90,11 @@ fn last_key(stream: &str) -> String {
 
 fn mark_key(stream: &str) -> String {
     format!("offered/{stream}")
+}
+
+/// Where the records of a stream that were given up for a reason are counted.
+pub(super) fn dropped_key(stream: &str, reason: LossReason) -> String {
+    format!("dropped/{}/{stream}", reason.name())
 }
 
 impl Book {
@@ -109,13 +112,18 @@ impl Book {
                 (stream.mark, stream.offered) = (value, value);
             } else if key.value() == DROPPED {
                 book.dropped = value;
+            } else if let Some((reason, stream)) =
+                key.value().strip_prefix("dropped/").and_then(|it| it.split_once('/'))
+                && let Some(reason) = LossReason::ALL.into_iter().find(|it| it.name() == reason)
+            {
+                book.dropped_by.insert((stream.to_owned(), reason), value);
             }
         }
         let index = transaction.open_table(OUTBOX_INDEX).map_err(StoreError::read)?;
         for entry in index.iter().map_err(StoreError::read)? {
             let (key, value) = entry.map_err(StoreError::read)?;
             let (stream, number) = key.value();
-            let entry: Entry = records::decode("outbox entry", &format!("{stream}/{number}"), value.value())?;
+            let entry = records::decode_entry(&format!("{stream}/{number}"), value.value())?;
             book.bytes += entry.bytes;
             book.streams.entry(stream.to_owned()).or_default().entries.insert(number, entry);
         }
@@ -145,11 +153,18 @@ impl Book {
             stamp,
         };
         let bytes = Batch::new(header, batch.body.clone()).encode();
-        let entry = Entry { records: batch.records, bytes: bytes.len() as u64, closed: stamp.wall.0, gap_to: None };
+        let entry = Entry {
+            records: batch.records,
+            bytes: bytes.len() as u64,
+            closed: stamp.wall.0,
+            remarkable: batch.remarkable,
+            span: batch.span,
+            gap: None,
+        };
         self.put(transaction, batch.stream.as_str(), number, entry, &bytes)
     }
 
-    fn put(
+    pub(super) fn put(
         &mut self,
         transaction: &WriteTransaction,
         stream: &str,
@@ -158,13 +173,13 @@ impl Book {
         bytes: &[u8],
     ) -> Result<(), redb::Error> {
         transaction.open_table(OUTBOX)?.insert((stream, number), bytes)?;
-        transaction.open_table(OUTBOX_INDEX)?.insert((stream, number), records::encode(&entry).as_slice())?;
+        transaction.open_table(OUTBOX_INDEX)?.insert((stream, number), records::encode_entry(&entry).as_slice())?;
         self.bytes += entry.bytes;
         self.streams.entry(stream.to_owned()).or_default().entries.insert(number, entry);
         Ok(())
     }
 
-    fn remove(
+    pub(super) fn remove(
         &mut self,
         transaction: &WriteTransaction,
         stream: &str,
@@ -173,78 +188,8 @@ impl Book {
         transaction.open_table(OUTBOX)?.remove((stream, number))?;
         transaction.open_table(OUTBOX_INDEX)?.remove((stream, number))?;
         let entry = self.streams.get_mut(stream).and_then(|book| book.entries.remove(&number));
-        self.bytes -= entry.map_or(0, |entry| entry.bytes);
+        self.bytes -= entry.as_ref().map_or(0, |entry| entry.bytes);
         Ok(entry)
-    }
-
-    /// Gives up the oldest until `budget` holds; how many records that cost.
-    pub(super) fn shrink(
-        &mut self,
-        transaction: &WriteTransaction,
-        incarnation: Incarnation,
-        stamp: Stamp,
-        budget: u64,
-    ) -> Result<u64, redb::Error> {
-        let mut dropped = 0;
-        while self.bytes > budget {
-            let Some((stream, number)) = self.oldest_spare() else { break };
-            let Some(entry) = self.remove(transaction, &stream, number)? else { break };
-            dropped += entry.records;
-            self.widen_gap(transaction, incarnation, stamp, &stream, number, entry.records)?;
-        }
-        if dropped > 0 {
-            self.dropped += dropped;
-            transaction.open_table(META)?.insert(DROPPED, self.dropped)?;
-        }
-        Ok(dropped)
-    }
-
-    /// The oldest batch of records that never travelled: raw streams first, the rest only when those have none.
-    fn oldest_spare(&self) -> Option<(String, u64)> {
-        let spare = |(name, book): (&String, &StreamBook)| {
-            let mut entries = book.entries.range(book.offered + 1..);
-            let found = entries.find(|(_, entry)| entry.gap_to.is_none());
-            found.map(|(number, entry)| (!RAW.contains(&name.as_str()), entry.closed, name.clone(), *number))
-        };
-        self.streams.iter().filter_map(spare).min().map(|(.., name, number)| (name, number))
-    }
-
-    /// Puts a gap in the place of a dropped batch, or lengthens the gap just before it.
-    fn widen_gap(
-        &mut self,
-        transaction: &WriteTransaction,
-        incarnation: Incarnation,
-        stamp: Stamp,
-        stream: &str,
-        number: u64,
-        records: u64,
-    ) -> Result<(), redb::Error> {
-        let book = &self.streams[stream];
-        let before = book.entries.range(book.offered + 1..number).next_back();
-        let before =
-            before.filter(|(_, entry)| entry.gap_to == Some(number - 1)).map(|(first, entry)| (*first, *entry));
-        let (first, records) = match before {
-            Some((first, entry)) => {
-                self.remove(transaction, stream, first)?;
-                (first, records + entry.records)
-            }
-            None => (number, records),
-        };
-        let dropped = vec![Dropped { reason: DropReason::DiskBudget, records }];
-        let body = BatchBody::Gap { to: SequenceNumber(number), dropped }.encode();
-        let header = BatchHeaderV1 {
-            incarnation,
-            stream: super::batching::stream(stream),
-            sequence: SequenceNumber(first),
-            rows: 0,
-            encoding: BodyEncoding::Plain,
-            body_bytes: body.len() as u32,
-            body_crc: 0,
-            stamp,
-        };
-        let bytes = Batch::new(header, body).encode();
-        let entry = Entry { records, bytes: bytes.len() as u64, closed: stamp.wall.0, gap_to: Some(number) };
-        self.put(transaction, stream, first, entry, &bytes)
     }
 }
 
@@ -338,5 +283,15 @@ impl Store {
         let book = self.book();
         let batches = book.streams.values().map(|stream| stream.entries.len() as u64).sum();
         Outgoing { batches, bytes: book.bytes, dropped: book.dropped }
+    }
+
+    /// Records that were given up since the state began, by stream and reason.
+    pub fn dropped(&self) -> Vec<DroppedRecords> {
+        let book = self.book();
+        let read = |((stream, reason), records): (&(String, LossReason), &u64)| {
+            let stream = StreamName::new(stream).ok()?;
+            Some(DroppedRecords { stream, reason: *reason, records: *records })
+        };
+        book.dropped_by.iter().filter_map(read).collect()
     }
 }

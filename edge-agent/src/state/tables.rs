@@ -31,6 +31,8 @@ pub(super) const BATCHED_THROUGH: &str = "batched_through";
 pub(super) const LOST_THROUGH: &str = "lost_through";
 pub(super) const REPORT: &str = "report";
 pub(super) const DROPPED: &str = "dropped";
+/// What the sampler remembers, among the opaque values.
+pub(super) const SAMPLING: &str = "sampling/memory";
 
 /// 2020-01-01 in seconds.
 const FIRST_SECOND: i64 = 1_577_836_800;

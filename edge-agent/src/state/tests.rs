@@ -32,7 +32,7 @@ pub(crate) fn all(store: &Store, stream: &str) -> Vec<(BatchHeaderV1, BatchBody)
     found
 }
 
-fn rows(from: u64, to: u64) -> Vec<(Accepted, Answer)> {
+pub(super) fn rows(from: u64, to: u64) -> Vec<(Accepted, Answer)> {
     (from..to)
         .map(|number| {
             let answer = Answer {
@@ -52,13 +52,14 @@ fn rows(from: u64, to: u64) -> Vec<(Accepted, Answer)> {
                 source: "api".into(),
                 event: event(number),
                 observations: Vec::new(),
+                sampled: Default::default(),
             };
             (accepted, answer)
         })
         .collect()
 }
 
-fn batch(rows: &[(Accepted, Answer)]) -> Vec<ClosedBatch> {
+pub(super) fn batch(rows: &[(Accepted, Answer)]) -> Vec<ClosedBatch> {
     let mut open = OpenBatch::default();
     rows.iter().for_each(|(row, _)| open.push(row.clone(), 0));
     open.close(&view())
@@ -266,7 +267,7 @@ fn a_column_that_the_view_lost_still_travels() {
     store.commit(&Commit { accepted: &rows, batches: batch(&rows), ..Commit::default() }, stamp()).unwrap();
     let BatchBody::Records { schema, .. } = &all(&store, "events")[0].1 else { panic!("records") };
     let names: Vec<&str> = schema.iter().map(|field| field.name.as_str()).collect();
-    assert_eq!(names, ["accepted", "event_id", "event_time", "source", "customer_id", "amount", "old"]);
+    assert_eq!(names, ["accepted", "event_id", "event_time", "source", "inclusion", "customer_id", "amount", "old"]);
 }
 
 #[test]

@@ -250,7 +250,9 @@ impl Updates {
         (shown.audit, shown.audit_problem) = (self.lines.audit(), self.lines.audit_problem());
         shown.flags = self.lines.flags();
         shown.reads = self.lines.hub_reads();
+        self.parts.store.hub_reads(shown.reads);
         drop(shown);
+        self.parts.serving.sample(self.lines.sampling());
         for line in &self.parts.lines {
             self.parts.serving.share_out(line, &self.lines.shares(line));
         }

@@ -28,7 +28,7 @@ const MAX_SOURCE_BYTES: usize = 256 * 1024;
 /// More features than this make rows too wide for a device.
 const MAX_FEATURES: usize = 1024;
 /// Columns that the lake and datasets have in any case, so that a field of the same name would be ambiguous.
-const RESERVED: [&str; 11] = [
+const RESERVED: [&str; 12] = [
     "accepted",
     "event_id",
     "event_time",
@@ -37,6 +37,7 @@ const RESERVED: [&str; 11] = [
     "incarnation",
     "sequence",
     "ingest_time",
+    "inclusion",
     "label",
     "known_at",
     "day",
@@ -55,6 +56,8 @@ struct ViewText {
     label_delay: String,
     #[serde(default = "max_events")]
     max_events_per_entity: usize,
+    #[serde(default)]
+    served_only: bool,
     fleet: Option<FleetText>,
     #[serde(default)]
     entity: Vec<EntityText>,
@@ -175,6 +178,7 @@ impl View {
             name: read.name,
             version: read.version,
             time_zone: read.time_zone,
+            served_only: read.served_only,
             fleet,
             entities: read.entity.into_iter().map(entity).collect(),
             values: read.value.into_iter().map(value).collect(),
@@ -223,6 +227,13 @@ impl View {
             if self.features[..at].iter().any(|other| other.name == feature.name) {
                 return Err(wrong(&format!("feature {:?}", feature.name), "the name is used twice".to_owned()));
             }
+        }
+        if self.served_only && self.has_scope(Scope::Fleet) {
+            // The hub computes those from all events of all devices.
+            return Err(wrong(
+                "view",
+                "served_only is true, though a feature has fleet scope: it needs every event".into(),
+            ));
         }
         match (self.has_scope(Scope::Fleet), self.fleet) {
             (true, None) => Err(wrong("fleet", "missing, though a feature has fleet scope".to_owned())),

@@ -12,6 +12,7 @@ pub struct View {
     pub(crate) lateness: i64,
     pub(crate) label_delay: i64,
     pub(crate) max_events: usize,
+    pub(crate) served_only: bool,
     pub(crate) fleet: Option<FleetSettings>,
     pub(crate) entities: Vec<EntityField>,
     pub(crate) values: Vec<ValueField>,
@@ -186,6 +187,17 @@ impl View {
     /// How many events of one entity are kept at most; a bound on memory.
     pub fn max_events(&self) -> usize {
         self.max_events
+    }
+
+    /// Whether training takes features as they were served, and never replays windows: then a device may keep events
+    /// back, and only what was served can be trained on.
+    pub fn served_only(&self) -> bool {
+        self.served_only
+    }
+
+    /// Whether the hub needs every event, because it replays windows over them: then none may be sampled out.
+    pub fn needs_every_event(&self) -> bool {
+        !self.served_only && (self.has_scope(Scope::Device) || self.has_scope(Scope::Fleet))
     }
 
     /// How fleet-scope features reach devices; `None` when the view has none.

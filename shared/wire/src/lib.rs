@@ -64,7 +64,9 @@ pub use report::{
     UpdaterState,
 };
 #[cfg(feature = "fleet")]
-pub use sampling::{DroppedRecords, Rare, SamplingPolicy, SamplingReport, Uncertain, WHOLE_PPM, Withheld};
+pub use sampling::{
+    DroppedRecords, Rare, SamplingError, SamplingPolicy, SamplingReport, Uncertain, WHOLE_PPM, Withheld,
+};
 #[cfg(feature = "fleet")]
 pub use snapshot::{FeatureSnapshot, FeatureSnapshotV1, SnapshotRow};
 pub use time::Micros;

@@ -42,6 +42,56 @@ impl SamplingPolicy {
     };
 }
 
+/// Why a policy is none.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{key}` is {found}; expected {expected}")]
+pub struct SamplingError {
+    /// Which part of it.
+    pub key: &'static str,
+    /// What it says.
+    pub found: u64,
+    /// What it may say.
+    pub expected: &'static str,
+}
+
+impl SamplingPolicy {
+    /// Checks what types cannot.
+    pub fn check(&self) -> Result<(), SamplingError> {
+        const SHARE: &str = "parts per million, 1 to 1000000";
+        let share = |share: u32| (1..=WHOLE_PPM).contains(&share);
+        let error = |key, found: u64, expected| Err(SamplingError { key, found, expected });
+        if !share(self.random) {
+            // Without it nothing would stand for what is neither close nor rare.
+            return error("random", self.random.into(), SHARE);
+        }
+        if let Some(Uncertain { band, share: found }) = self.uncertain {
+            if band == 0 {
+                return error("uncertain.band", 0, "millionths of the output's unit, at least 1");
+            }
+            if !share(found) {
+                return error("uncertain.share", found.into(), SHARE);
+            }
+        }
+        if let Some(Rare { at_most, share: found }) = self.rare {
+            if !(1..=WHOLE_PPM / 2).contains(&at_most) {
+                return error("rare.at_most", at_most.into(), "parts per million, 1 to 500000");
+            }
+            if !share(found) {
+                return error("rare.share", found.into(), SHARE);
+            }
+        }
+        for (key, found) in
+            [("day_bytes", self.day_bytes), ("keep_seconds", self.keep_seconds), ("outbox_bytes", self.outbox_bytes)]
+        {
+            // The catalog's numbers and a wall clock's microseconds are signed.
+            if let Some(found) = found.filter(|found| !(1..=1 << 40).contains(found)) {
+                return error(key, found, "1 to 1099511627776");
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Which decisions count as close, and how many of them are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Uncertain {

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use tributary_wire::{
-    Assignment, AuditHead, ChallengerShare, Generation, LineName, LineReport, Report, ReportV2, Role, Sha256, Unfit,
-    UpdaterState,
+    Assignment, AuditHead, ChallengerShare, Generation, LineName, LineReport, Report, ReportV2, Role, SamplingPolicy,
+    Sha256, Unfit, UpdaterState,
 };
 
 use super::{Lines, Of};
@@ -71,6 +71,11 @@ impl Lines {
             Some(Assignment::V2(_)) => 2,
             Some(Assignment::V3(_)) => 3,
         }
+    }
+
+    /// What is sent of raw observations, where the newest accepted assignment says so.
+    pub fn sampling(&self) -> Option<&SamplingPolicy> {
+        self.accepted.as_ref()?.sampling()
     }
 
     /// What every challenger of a line may answer. One that fetches, is on trial or gave up answers nothing.

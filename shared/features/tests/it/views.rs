@@ -110,6 +110,7 @@ fn what_does_not_fit_the_rest_of_the_view_is_refused_by_name() {
         ),
         ("default = 7.0", "default = nan", r#"feature "customer_mean_30s": default is NaN; it must be finite"#),
         ("[fleet]\ncadence = \"10s\"\nlifetime = \"60s\"", "", "fleet: missing, though a feature has fleet scope"),
+        ("lateness", "served_only = true\nlateness", "view: served_only is true, though a feature has fleet scope"),
         ("lateness", "max_events_per_entity = 3\nlateness", "view: max_events_per_entity is 3; at least 16 are kept"),
     ] {
         let error = refusal(from, to);
@@ -118,4 +119,16 @@ fn what_does_not_fit_the_rest_of_the_view_is_refused_by_name() {
     assert!(matches!(View::from_toml("name = \"x\"\nversion = 1"), Err(ViewError::Wrong { .. })), "no features");
     let long = format!("{VIEW}\n# {}", "x".repeat(300_000));
     assert!(View::from_toml(&long).unwrap_err().to_string().contains("at most 262144"));
+}
+
+#[test]
+fn events_are_needed_for_windows_unless_only_what_was_served_is_trained_on() {
+    let values = "name = \"v\"\nversion = 1\n[[entity]]\nname = \"place\"\nkind = \"int\"\n[[feature]]\nname = \"weekend\"\nkind = \"weekend\"\n";
+    let count =
+        "[[feature]]\nname = \"count\"\nkind = \"count\"\nscope = \"device\"\nentity = \"place\"\nwindow = \"1h\"\n";
+    let needs = |text: &str| View::from_toml(text).unwrap().needs_every_event();
+    assert!(!needs(values), "no window");
+    assert!(needs(&format!("{values}{count}")) && view().needs_every_event());
+    let served = format!("served_only = true\n{values}{count}");
+    assert!(!needs(&served) && View::from_toml(&served).unwrap().served_only());
 }

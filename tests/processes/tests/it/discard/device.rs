@@ -22,7 +22,7 @@ use tempfile::TempDir;
 use tributary_features::{Event, FleetTable, View};
 use tributary_process::clock::Clock;
 use tributary_process::config::HumanDuration;
-use tributary_wire::{AckV1, DeviceId, LineName, Micros};
+use tributary_wire::{AckV1, DeviceId, LineName, Micros, SamplingPolicy};
 
 /// A clock that only [`Device::wait`] moves.
 #[derive(Default)]
@@ -111,6 +111,7 @@ impl Device {
             remember: i64::MAX,
             remember_events: 1 << 20,
             retain_events: 1 << 20,
+            sampling: SamplingPolicy::EVERYTHING,
             snapshot: SnapshotRules {
                 folder: Some(self.folder.path().join("windows")),
                 cache_bytes: 1 << 20,

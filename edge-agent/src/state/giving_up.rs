@@ -1,0 +1,211 @@
+//! What goes when there is not room, or time, for everything: the least of what never travelled, and a gap in its place.
+//!
+//! Which class goes first is [`Class`]'s to say; within a class the oldest does. Every gap says how many records went, why,
+//! and from which time they were, and takes up the gaps beside it, so that many drops cost one entry.
+
+use std::sync::atomic::Ordering;
+
+use edge_agent_core::keeping::Class;
+use redb::WriteTransaction;
+use tributary_wire::{
+    Batch, BatchBody, BatchHeaderV1, BodyEncoding, DropReason, Dropped, Incarnation, LossReason, Lost, Micros,
+    SequenceNumber, Stamp,
+};
+
+use super::outbox::{Book, dropped_key};
+use super::records::{Entry, Gap};
+use super::tables::{DROPPED, META};
+use super::{Store, StoreError};
+
+/// Batches that one transaction gives up at most, so that no caller waits long for it.
+const MOST: usize = 128;
+
+/// How much is kept, and for how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keeping {
+    /// Disk for batches that are not acknowledged.
+    pub bytes: u64,
+    /// Age at which raw observations are given up, in microseconds.
+    pub age: Option<i64>,
+}
+
+/// A batch that may be given up.
+type Spare = (String, u64);
+
+impl Book {
+    /// Gives up what has no room or is too old, a bounded number at a time; how many records that cost.
+    pub(super) fn give_up(
+        &mut self,
+        transaction: &WriteTransaction,
+        incarnation: Incarnation,
+        stamp: Stamp,
+        (keeping, form): (Keeping, GapForm),
+    ) -> Result<u64, redb::Error> {
+        let mut dropped = 0;
+        for _ in 0..MOST {
+            let Some(((stream, number), reason)) = self.next_to_go(keeping, stamp.wall) else { break };
+            let Some(entry) = self.remove(transaction, &stream, number)? else { break };
+            dropped += entry.records;
+            *self.dropped_by.entry((stream.clone(), reason)).or_default() += entry.records;
+            let count = self.dropped_by[&(stream.clone(), reason)];
+            transaction.open_table(META)?.insert(dropped_key(&stream, reason).as_str(), count)?;
+            let lost = Lost { reason, records: entry.records, span: entry.span };
+            self.widen_gap(transaction, (incarnation, stamp), form, &stream, number, lost)?;
+        }
+        if dropped > 0 {
+            self.dropped += dropped;
+            transaction.open_table(META)?.insert(DROPPED, self.dropped)?;
+        }
+        Ok(dropped)
+    }
+
+    /// The batch to give up now, and why.
+    fn next_to_go(&self, keeping: Keeping, now: Micros) -> Option<(Spare, LossReason)> {
+        if let Some(age) = keeping.age {
+            let before = now.0.saturating_sub(age);
+            let aged = self.spare(|class, entry| class.ages() && entry.closed < before);
+            if let Some(spare) = aged {
+                return Some((spare, LossReason::Age));
+            }
+        }
+        let over = self.bytes > keeping.bytes;
+        self.spare(|_, _| over).map(|spare| (spare, LossReason::DiskBudget))
+    }
+
+    /// The least of the batches that never travelled and that `goes` for: by class, then by age.
+    fn spare(&self, goes: impl Fn(Class, &Entry) -> bool) -> Option<Spare> {
+        let mut least: Option<(Class, i64, &str, u64)> = None;
+        for (stream, book) in &self.streams {
+            let batches = book.entries.range(book.offered + 1..).filter(|(_, entry)| entry.gap.is_none());
+            for (number, entry) in batches {
+                let class = Class::of(stream, entry.remarkable);
+                if !goes(class, entry) {
+                    break;
+                }
+                let place = (class, entry.closed, stream.as_str(), *number);
+                least = Some(least.map_or(place, |least| least.min(place)));
+                // What is behind is younger: only an ordinary observation there could still be less.
+                if class != Class::Remarkable {
+                    break;
+                }
+            }
+        }
+        least.map(|(_, _, stream, number)| (stream.to_owned(), number))
+    }
+
+    /// Puts a gap in the place of a batch, together with the gaps just before and behind it.
+    fn widen_gap(
+        &mut self,
+        transaction: &WriteTransaction,
+        (incarnation, stamp): (Incarnation, Stamp),
+        form: GapForm,
+        stream: &str,
+        number: u64,
+        lost: Lost,
+    ) -> Result<(), redb::Error> {
+        let (mut first, mut gap) = (number, Gap { to: number, lost: vec![lost] });
+        let book = &self.streams[stream];
+        let before = book.entries.range(book.offered + 1..number).next_back();
+        let before = before.filter(|(_, entry)| entry.gap.as_ref().is_some_and(|gap| gap.to + 1 == number));
+        let behind = book.entries.get_key_value(&(number + 1)).filter(|(_, entry)| entry.gap.is_some());
+        let beside: Vec<u64> = before.into_iter().chain(behind).map(|(number, _)| *number).collect();
+        for number in beside {
+            let Some(other) = self.remove(transaction, stream, number)?.and_then(|entry| entry.gap) else { continue };
+            first = first.min(number);
+            gap.to = gap.to.max(other.to);
+            other.lost.into_iter().for_each(|lost| add(&mut gap.lost, lost));
+        }
+        let body = form.body(&gap).encode();
+        let header = BatchHeaderV1 {
+            incarnation,
+            stream: super::batching::stream(stream),
+            sequence: SequenceNumber(first),
+            rows: 0,
+            encoding: BodyEncoding::Plain,
+            body_bytes: body.len() as u32,
+            body_crc: 0,
+            stamp,
+        };
+        let bytes = Batch::new(header, body).encode();
+        let entry = Entry {
+            records: gap.lost.iter().map(|lost| lost.records).sum(),
+            bytes: bytes.len() as u64,
+            closed: stamp.wall.0,
+            remarkable: false,
+            span: None,
+            gap: Some(Box::new(gap)),
+        };
+        self.put(transaction, stream, first, entry, &bytes)
+    }
+}
+
+/// Adds what was lost to what was lost for the same reason.
+fn add(all: &mut Vec<Lost>, lost: Lost) {
+    let Some(same) = all.iter_mut().find(|other| other.reason == lost.reason) else { return all.push(lost) };
+    same.records += lost.records;
+    same.span = match (same.span, lost.span) {
+        (Some((a, b)), Some((c, d))) => Some((a.min(c), b.max(d))),
+        // Whoever does not know one of them does not know the whole.
+        _ => None,
+    };
+}
+
+/// Which form of a gap the hub reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum GapForm {
+    Counts,
+    WithTimes,
+}
+
+impl GapForm {
+    fn body(self, gap: &Gap) -> BatchBody {
+        let to = SequenceNumber(gap.to);
+        match self {
+            Self::WithTimes => BatchBody::GapV2 { to, lost: gap.lost.clone() },
+            Self::Counts => {
+                // An older hub knows of no age: to it, what had no time had no room.
+                let reason = |reason| match reason {
+                    LossReason::Corrupt => DropReason::Corrupt,
+                    LossReason::DiskBudget | LossReason::Age => DropReason::DiskBudget,
+                };
+                let dropped = gap.lost.iter();
+                let dropped = dropped.map(|lost| Dropped { reason: reason(lost.reason), records: lost.records });
+                BatchBody::Gap { to, dropped: dropped.collect() }
+            }
+        }
+    }
+}
+
+impl Store {
+    /// Says how much is kept from now on. Nothing is given up before the next commit, or [`Store::give_up`].
+    pub fn keep(&self, keeping: Keeping) {
+        *self.keeping.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = keeping;
+    }
+
+    /// Says which version of messages the hub reads, as far as it has shown.
+    pub fn hub_reads(&self, version: u8) {
+        self.hub_reads.store(version, Ordering::Relaxed);
+    }
+
+    pub(super) fn keeping(&self) -> (Keeping, GapForm) {
+        let form = if self.hub_reads.load(Ordering::Relaxed) >= 3 { GapForm::WithTimes } else { GapForm::Counts };
+        (*self.keeping.lock().unwrap_or_else(std::sync::PoisonError::into_inner), form)
+    }
+
+    /// Whether something should go that nobody has given up yet.
+    pub fn holds_too_much(&self, now: Micros) -> bool {
+        let (keeping, _) = self.keeping();
+        self.book().next_to_go(keeping, now).is_some()
+    }
+
+    /// Gives up what has no room or is too old, a bounded number of batches at a time; how many records that cost.
+    /// After an error the state is to be opened again.
+    pub fn give_up(&self, stamp: Stamp) -> Result<u64, StoreError> {
+        let mut book = self.book();
+        let (incarnation, keeping) = (self.incarnation, self.keeping());
+        let dropped = self.write(|transaction| book.give_up(transaction, incarnation, stamp, keeping))?;
+        drop(book);
+        self.changed.send_modify(|changes| *changes += 1);
+        Ok(dropped)
+    }
+}
