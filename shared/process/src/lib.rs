@@ -2,6 +2,7 @@
 //!
 //! This crate knows no domain word: no device, no model, no topic.
 
+pub mod checkup;
 pub mod clock;
 pub mod config;
 pub mod disk;

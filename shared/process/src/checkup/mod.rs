@@ -1,0 +1,302 @@
+//! What a program finds when it looks at itself: findings, what would mend them, and how both are shown.
+//!
+//! Whoever examines something gives [`Finding`]s, each with what was found, in numbers and units, and what a person can
+//! do. A finding may carry a [`Mend`]: work that is safe to do without asking. [`Report`] puts them together, carries out
+//! mends where that was asked for, and shows everything as text ([`Report::text`]) or as JSON of a documented form
+//! ([`Report::json`]). [`host`] gathers what any program may want to know about its files and its machine.
+
+pub mod host;
+mod print;
+mod words;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+pub use print::Style;
+pub use words::{bytes, count, days, millis, span};
+
+/// Version of [`Report::json`]'s form. Fields may be added; what is there keeps its name and meaning.
+const FORMAT: u64 = 1;
+
+/// How something is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Mark {
+    /// As it should be.
+    Ok,
+    /// Could not be looked at, or is not in use; why is said.
+    Skipped,
+    /// Works, but somebody should look after it.
+    Warn,
+    /// Broken.
+    Fail,
+}
+
+impl Mark {
+    /// Its name in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Skipped => "skipped",
+            Self::Warn => "warn",
+            Self::Fail => "fail",
+        }
+    }
+}
+
+/// Work that mends what was found, without losing anything.
+pub struct Mend {
+    what: String,
+    work: Box<dyn FnOnce() -> Result<String, String> + Send>,
+}
+
+impl fmt::Debug for Mend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Mend").field(&self.what).finish()
+    }
+}
+
+impl Mend {
+    /// `what` is to be done, said beforehand; `work` does it and says what was done, or why not.
+    pub fn new(what: impl Into<String>, work: impl FnOnce() -> Result<String, String> + Send + 'static) -> Self {
+        Self { what: what.into(), work: Box::new(work) }
+    }
+
+    /// Leaves a file or folder to its owner alone.
+    pub fn private(path: &Path, mode: u32) -> Self {
+        let path = path.to_owned();
+        Self::new(format!("set the mode of {} to {mode:04o}", path.display()), move || {
+            host::set_mode(&path, mode).map_err(|error| error.to_string())?;
+            Ok(format!("{} has mode {mode:04o}", path.display()))
+        })
+    }
+
+    /// Gives a file or folder that cannot be used another name beside the old one; nothing of it is lost.
+    pub fn set_aside(path: &Path, at: &str) -> Self {
+        let (path, aside) = (path.to_owned(), aside(path, at));
+        Self::new(format!("rename {} to {}", path.display(), name_of(&aside)), move || {
+            rename_new(&path, &aside).map_err(|error| error.to_string())?;
+            Ok(format!("kept as {}", aside.display()))
+        })
+    }
+}
+
+/// The name under which something is set aside at an instant (RFC 3339): `state.redb.broken-20261121T093000Z`.
+pub fn aside(path: &Path, at: &str) -> PathBuf {
+    let seconds = at.split('.').next().unwrap_or_default().trim_end_matches('Z');
+    let compact: String = seconds.chars().filter(char::is_ascii_alphanumeric).collect();
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!("{ASIDE}{compact}Z"));
+    path.with_file_name(name)
+}
+
+/// Between the name of a file and the instant at which it was set aside.
+pub const ASIDE: &str = ".broken-";
+
+fn name_of(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Renames durably, and never onto something that is there.
+pub fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    if to.symlink_metadata().is_ok() {
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("{} is there already", to.display())));
+    }
+    std::fs::rename(from, to)?;
+    crate::durable::sync_folder(crate::disk::folder_of(to))
+}
+
+/// What came of a mend.
+#[derive(Debug)]
+enum Mending {
+    /// Possible, but nobody asked for it.
+    Offered(Mend),
+    /// Done, or not, in words.
+    Tried { what: String, outcome: Result<String, String> },
+}
+
+/// One thing that was looked at.
+#[derive(Debug)]
+pub struct Finding {
+    section: &'static str,
+    check: String,
+    mark: Mark,
+    found: String,
+    details: Vec<String>,
+    advice: Option<String>,
+    mending: Option<Mending>,
+}
+
+impl Finding {
+    /// `check` names it within its section; `found` says how it is, with numbers and units.
+    pub fn new(section: &'static str, check: impl Into<String>, mark: Mark, found: impl Into<String>) -> Self {
+        let (check, found) = (check.into(), found.into());
+        Self { section, check, mark, found, details: Vec::new(), advice: None, mending: None }
+    }
+
+    /// As it should be.
+    pub fn ok(section: &'static str, check: impl Into<String>, found: impl Into<String>) -> Self {
+        Self::new(section, check, Mark::Ok, found)
+    }
+
+    /// Not looked at, and why.
+    pub fn skipped(section: &'static str, check: impl Into<String>, why: impl Into<String>) -> Self {
+        Self::new(section, check, Mark::Skipped, why)
+    }
+
+    /// Works, but somebody should look after it.
+    pub fn warn(section: &'static str, check: impl Into<String>, found: impl Into<String>) -> Self {
+        Self::new(section, check, Mark::Warn, found)
+    }
+
+    /// Broken.
+    pub fn fail(section: &'static str, check: impl Into<String>, found: impl Into<String>) -> Self {
+        Self::new(section, check, Mark::Fail, found)
+    }
+
+    /// What a person should do.
+    #[must_use]
+    pub fn advise(mut self, advice: impl Into<String>) -> Self {
+        self.advice = Some(advice.into());
+        self
+    }
+
+    /// Single items, such as the files meant; only the first ones are shown to people.
+    #[must_use]
+    pub fn with_details(mut self, details: impl IntoIterator<Item = String>) -> Self {
+        self.details.extend(details);
+        self
+    }
+
+    /// What `--repair` does about it.
+    #[must_use]
+    pub fn mended_by(mut self, mend: Mend) -> Self {
+        self.mending = Some(Mending::Offered(mend));
+        self
+    }
+
+    /// How it is.
+    pub fn mark(&self) -> Mark {
+        self.mark
+    }
+
+    /// Its section and name.
+    pub fn key(&self) -> (&'static str, &str) {
+        (self.section, &self.check)
+    }
+
+    /// What was found, in words.
+    pub fn found(&self) -> &str {
+        &self.found
+    }
+
+    /// What a person should do.
+    pub fn advice(&self) -> Option<&str> {
+        self.advice.as_deref()
+    }
+
+    /// What `--repair` would do, or has done.
+    pub fn mend(&self) -> Option<&str> {
+        match self.mending.as_ref()? {
+            Mending::Offered(mend) => Some(&mend.what),
+            Mending::Tried { what, .. } => Some(what),
+        }
+    }
+
+    /// Whether it was mended.
+    fn is_mended(&self) -> bool {
+        matches!(self.mending, Some(Mending::Tried { outcome: Ok(_), .. }))
+    }
+
+    fn json(&self) -> Value {
+        let repair = self.mending.as_ref().map(|mending| match mending {
+            Mending::Offered(mend) => json!({ "what": mend.what, "done": null, "outcome": null }),
+            Mending::Tried { what, outcome } => {
+                json!({ "what": what, "done": outcome.is_ok(), "outcome": outcome.as_ref().unwrap_or_else(|why| why) })
+            }
+        });
+        json!({
+            "section": self.section, "check": self.check, "result": self.mark.name(), "found": self.found,
+            "details": self.details, "advice": self.advice, "repair": repair,
+        })
+    }
+}
+
+/// All findings of one look.
+#[derive(Debug)]
+pub struct Report {
+    /// Which program looked, such as `edge-agent`.
+    pub program: &'static str,
+    /// Its version.
+    pub version: &'static str,
+    /// At what: a name, or a folder.
+    pub subject: String,
+    /// When, RFC 3339 in UTC.
+    pub at: String,
+    /// What was found, in order.
+    pub findings: Vec<Finding>,
+}
+
+impl Report {
+    /// What would be mended, in order.
+    pub fn offers(&self) -> impl Iterator<Item = &str> {
+        self.findings
+            .iter()
+            .filter(|finding| matches!(finding.mending, Some(Mending::Offered(_))))
+            .filter_map(Finding::mend)
+    }
+
+    /// Carries out every mend; one that fails keeps no other from being tried. Whether there was any.
+    pub fn mend(&mut self) -> bool {
+        let mut any = false;
+        for finding in &mut self.findings {
+            finding.mending = match finding.mending.take() {
+                Some(Mending::Offered(Mend { what, work })) => {
+                    any = true;
+                    Some(Mending::Tried { what, outcome: work() })
+                }
+                other => other,
+            };
+        }
+        any
+    }
+
+    /// The worst that is left after what was mended.
+    pub fn worst(&self) -> Mark {
+        let left = self.findings.iter().filter(|finding| !finding.is_mended()).map(Finding::mark);
+        left.filter(|mark| *mark != Mark::Skipped).max().unwrap_or(Mark::Ok)
+    }
+
+    /// Whether nothing is broken: warnings are none of it.
+    pub fn is_well(&self) -> bool {
+        self.worst() < Mark::Fail
+    }
+
+    /// How many there are of a mark, and how many were mended.
+    fn counts(&self) -> [(&'static str, usize); 5] {
+        let of = |mark| self.findings.iter().filter(|finding| finding.mark == mark && !finding.is_mended()).count();
+        let mended = self.findings.iter().filter(|finding| finding.is_mended()).count();
+        [
+            ("ok", of(Mark::Ok)),
+            ("warn", of(Mark::Warn)),
+            ("fail", of(Mark::Fail)),
+            ("skipped", of(Mark::Skipped)),
+            ("repaired", mended),
+        ]
+    }
+
+    /// For programs.
+    pub fn json(&self) -> Value {
+        let counts: serde_json::Map<_, _> =
+            self.counts().into_iter().map(|(name, count)| (name.to_owned(), json!(count))).collect();
+        json!({
+            "format": FORMAT, "program": self.program, "version": self.version, "subject": self.subject,
+            "at": self.at, "result": self.worst().name(), "counts": counts,
+            "findings": self.findings.iter().map(Finding::json).collect::<Vec<_>>(),
+        })
+    }
+}
