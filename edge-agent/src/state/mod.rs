@@ -12,6 +12,8 @@ mod outbox;
 mod giving_up;
 mod commit;
 mod watched;
+mod overlay;
+mod inspect;
 #[cfg(any(test, feature = "simulation"))]
 pub mod simdisk;
 
@@ -32,6 +34,7 @@ pub use batching::{BatchLimits, OpenBatch};
 pub(crate) use batching::{event_bytes, observation_bytes};
 pub use commit::{Commit, Committed, Loaded, Sweep};
 pub use giving_up::Keeping;
+pub use inspect::{Contents, Damage, inspect};
 pub use outbox::{ClosedBatch, Outgoing};
 pub use records::{Accepted, Answer, Observation, SketchRecord, SourceState};
 
