@@ -4,6 +4,7 @@
 //! broken or of another view, all kept events are replayed, and what they cannot bring back is marked cold.
 
 mod snapshot;
+mod inspect;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use tributary_features::{DeviceWindows, Marks, Micros, Row, View};
 use tributary_wire::Incarnation;
 
 use crate::state::{Loaded, Store, StoreError};
+pub use inspect::{Seen, inspect};
 use snapshot::{Snapshot, Stamp};
 
 /// When and where snapshots are written.
@@ -192,7 +194,7 @@ fn open_snapshot(
     let found = match Snapshot::open(folder, cache_bytes) {
         Ok((snapshot, None)) => return (Some(snapshot), None),
         Ok((snapshot, Some((stamp, entries)))) => {
-            let wrong = stamp.mismatch(view, store.incarnation(), loaded);
+            let wrong = stamp.mismatch(Some(view), store.incarnation(), loaded);
             match wrong {
                 None => return (Some(snapshot), Some((stamp, entries))),
                 Some(wrong) => {

@@ -80,9 +80,9 @@ fn hash(key: &[u8], value: &[u8]) -> u64 {
 
 impl Stamp {
     /// Why this snapshot is of no use here, if it is not.
-    pub(super) fn mismatch(&self, view: &View, incarnation: Incarnation, loaded: &Loaded) -> Option<String> {
+    pub(super) fn mismatch(&self, view: Option<&View>, incarnation: Incarnation, loaded: &Loaded) -> Option<String> {
         let first = loaded.first_kept.unwrap_or(loaded.next);
-        if self.view != fingerprint(view) {
+        if view.is_some_and(|view| self.view != fingerprint(view)) {
             Some("the snapshot is of another feature view".into())
         } else if self.incarnation != incarnation.0 {
             Some(format!("the snapshot is of incarnation {}, this is {incarnation}", self.incarnation))
@@ -99,6 +99,12 @@ impl Stamp {
 impl Snapshot {
     /// Opens or makes the folder and reads all of it; every doubt is an error in words.
     pub(super) fn open(folder: &Path, cache_bytes: u64) -> Result<(Self, Option<(Stamp, Entries)>), String> {
+        // sled panics over some damage, and a cache must keep no agent from starting.
+        let opened = std::panic::catch_unwind(|| Self::open_unguarded(folder, cache_bytes));
+        opened.unwrap_or_else(|_| Err("the library gave up on its files".to_owned()))
+    }
+
+    fn open_unguarded(folder: &Path, cache_bytes: u64) -> Result<(Self, Option<(Stamp, Entries)>), String> {
         let failed = |error: sled::Error| error.to_string();
         let config = sled::Config::new().path(folder).cache_capacity(cache_bytes).flush_every_ms(None);
         let db = config.open().map_err(failed)?;
