@@ -1,6 +1,7 @@
 //! All settings of the agent. Defaults stand here, beside what they mean; an unknown key is an error.
 
 mod download;
+mod endpoint;
 mod hub;
 mod sampling;
 mod state;

@@ -20,6 +20,7 @@ pub mod api;
 pub mod metrics;
 mod capabilities;
 mod agent;
+pub mod doctor;
 pub mod commands;
 #[cfg(test)]
 mod testing;

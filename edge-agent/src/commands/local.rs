@@ -8,10 +8,9 @@ use anyhow::Context;
 use clap::Args;
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
-use tributary_process::http::{Client, Endpoint};
+use tributary_process::http::Client;
 
 use super::{Failure, Settings, show};
-use crate::config::Config;
 
 /// Events per request; the agent takes 1000 unless configured.
 const EVENTS_PER_REQUEST: usize = 500;
@@ -54,18 +53,9 @@ impl Address {
     fn client(&self, settings: &Settings) -> Result<Client, Failure> {
         let endpoint = match &self.agent {
             Some(text) => text.parse().map_err(Failure::Usage)?,
-            None => endpoint(&settings.load()?),
+            None => settings.load()?.endpoint(),
         };
         Ok(Client::new(endpoint))
-    }
-}
-
-fn endpoint(config: &Config) -> Endpoint {
-    match (&config.listen.unix, config.listen.tcp) {
-        (Some(path), _) => Endpoint::Unix(config.state_dir.join(path)),
-        (None, Some(address)) => Endpoint::Tcp(address.to_string()),
-        // Config::check refuses neither.
-        (None, None) => Endpoint::Unix(config.state_dir.join("agent.sock")),
     }
 }
 

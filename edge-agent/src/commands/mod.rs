@@ -3,6 +3,7 @@
 mod run;
 mod enroll;
 mod local;
+mod doctor;
 mod show;
 mod tuf;
 
@@ -33,6 +34,7 @@ Examples:
   edge-agent run --set view=view.toml --set device=edge-7
   edge-agent status --config agent.toml    how the agent of these settings is
   edge-agent predict --config agent.toml events.json
+  edge-agent doctor --config agent.toml    what is wrong, and what to do
   edge-agent config --config agent.toml    every setting with its value
 
 Exit codes: 0 done, 1 failed, 2 wrong usage or settings,
@@ -81,6 +83,8 @@ enum Command {
     Status(local::Address),
     /// Ask a running agent for decisions on events; nothing is stored
     Predict(local::Predict),
+    /// Look at everything that this device needs, and say what is wrong
+    Doctor(doctor::Doctor),
     /// Follow a repository of The Update Framework: refresh metadata,
     /// download small targets (what the conformance suite drives)
     Tuf(tuf::Tuf),
@@ -156,6 +160,7 @@ where
         Command::Enroll(enroll) => enroll::enroll(settings, enroll),
         Command::Status(address) => local::status(settings, address),
         Command::Predict(predict) => local::predict(settings, predict),
+        Command::Doctor(arguments) => doctor::doctor(settings, arguments),
         Command::Tuf(arguments) => tuf::tuf(arguments),
         Command::Config => show::config(settings),
     };

@@ -4,6 +4,7 @@
 //! counts now, for whoever connects: it changes under a running agent, so everybody asks it anew.
 
 mod files;
+mod look;
 mod answer;
 mod enrol;
 mod renew;

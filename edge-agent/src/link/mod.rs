@@ -7,6 +7,7 @@
 mod connection;
 mod dial;
 mod hear;
+pub mod probe;
 mod quic;
 mod report;
 mod session;

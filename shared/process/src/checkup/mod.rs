@@ -5,6 +5,7 @@
 //! mends where that was asked for, and shows everything as text ([`Report::text`]) or as JSON of a documented form
 //! ([`Report::json`]). [`host`] gathers what any program may want to know about its files and its machine.
 
+mod disk;
 pub mod host;
 mod print;
 mod words;
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+pub use disk::disk;
 pub use print::Style;
 pub use words::{bytes, count, days, millis, span};
 

@@ -1,0 +1,148 @@
+//! What this device believes: the root, the chain of metadata that it has seen, and who may tell it what to run.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+use tributary_process::checkup::{Finding, span};
+use tributary_release::chain::{Fetched, Source, check_root};
+use tributary_wire::Micros;
+
+use super::Subject;
+use super::running::Running;
+use crate::state::Store;
+use crate::trust::{StoredFiles, Trust};
+use crate::words::in_words;
+
+const SECTION: &str = "Trust";
+
+/// Nobody is asked: what is stored has to speak for itself.
+struct Nobody;
+
+impl Source for Nobody {
+    fn metadata<'a>(&'a self, _name: &'a str, _max: u64) -> Fetched<'a> {
+        Box::pin(async { Err("the doctor asks nobody".into()) })
+    }
+
+    fn target<'a>(&'a self, _path: &'a str, _max: u64) -> Fetched<'a> {
+        Box::pin(async { Err("the doctor asks nobody".into()) })
+    }
+}
+
+pub(super) async fn check(subject: &Subject, running: &Running, store: Option<Arc<Store>>) -> Vec<Finding> {
+    let (root, mut findings) = root(subject);
+    let Some(root) = root else { return findings };
+    if let Some(status) = running.status() {
+        findings.push(judge_running(&status["hub"]));
+        return findings;
+    }
+    let Some(store) = store else {
+        let why = running.in_the_way().unwrap_or("the state cannot be read");
+        findings.push(Finding::skipped(SECTION, "metadata", why));
+        return findings;
+    };
+    let files = Arc::new(StoredFiles::new(store));
+    match Trust::open(Some(&root), Arc::new(Nobody), files, subject.time.clone()).await {
+        Ok(trust) => findings.extend(judge(&trust, subject.time.now())),
+        Err(error) => findings.push(
+            Finding::fail(SECTION, "metadata", in_words(&error))
+                .advise("the agent does not start with it: enrol again, or correct `trust.root`"),
+        ),
+    }
+    findings
+}
+
+/// The root that everything follows from.
+fn root(subject: &Subject) -> (Option<Vec<u8>>, Vec<Finding>) {
+    let given = subject.config.trust.root.as_deref();
+    let enrolled = || {
+        let current = subject.identity.as_ref().ok()?.as_ref()?.current();
+        current.root.clone().map(String::into_bytes)
+    };
+    let from = given.map_or("enrolment".to_owned(), |path| path.display().to_string());
+    let bytes = match given.map(std::fs::read) {
+        Some(Ok(bytes)) => Some(bytes),
+        Some(Err(error)) => {
+            let finding = Finding::fail(SECTION, "root", format!("{from}: {error}"));
+            return (
+                None,
+                vec![finding.advise("put the file of `trust.root` there: the agent does not start without it")],
+            );
+        }
+        None => enrolled(),
+    };
+    let Some(bytes) = bytes else {
+        let found = "no root of trust: no package is ever installed";
+        let enrolled = matches!(subject.identity, Ok(Some(_)));
+        let advice = match enrolled {
+            true => {
+                "the hub had no signed repository when this device enrolled: make one there (cloud-hub keys init), then: edge-agent enroll --again"
+            }
+            false => "enrol the device, or set `trust.root`",
+        };
+        return (None, vec![Finding::warn(SECTION, "root", found).advise(advice)]);
+    };
+    match check_root(&bytes) {
+        Ok(version) => (
+            Some(bytes),
+            vec![Finding::ok(SECTION, "root", format!("version {version}, signed by its own keys, from {from}"))],
+        ),
+        Err(error) => {
+            let finding = Finding::fail(SECTION, "root", format!("{from}: {}", in_words(&error)));
+            (None, vec![finding.advise("the agent does not start with it: enrol again, or correct `trust.root`")])
+        }
+    }
+}
+
+fn judge(trust: &Trust, now: Micros) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let keys = trust.assignment_keys().ids().len() as u64;
+    match (trust.versions(), trust.expires()) {
+        (Some(versions), Some(expires)) => {
+            let found = format!(
+                "root {}, targets {}, snapshot {}, timestamp {}",
+                versions.root, versions.targets, versions.snapshot, versions.timestamp
+            );
+            let left = expires.since(now);
+            findings.push(if left <= 0 {
+                Finding::warn(
+                    SECTION,
+                    "metadata",
+                    format!("{found}; expired {} ago: no installation begins", span(left)),
+                )
+                .advise("what runs goes on; the hub brings newer metadata as soon as it is reached")
+            } else {
+                Finding::ok(SECTION, "metadata", format!("{found}; good for {}", span(left)))
+            });
+        }
+        _ if keys > 0 => findings.push(
+            Finding::warn(SECTION, "metadata", "what is stored has expired: no installation begins")
+                .advise("what runs goes on; the hub brings newer metadata as soon as it is reached"),
+        ),
+        _ => findings.push(Finding::ok(SECTION, "metadata", "none yet: the hub was not reached since enrolment")),
+    }
+    let words = tributary_process::checkup::count(keys, "key", "keys");
+    findings.push(match (keys, trust.versions()) {
+        (0, Some(_)) => {
+            Finding::warn(SECTION, "assignment keys", "the repository announces none: no assignment is believed")
+                .advise("at the hub: cloud-hub keys status")
+        }
+        (0, None) => Finding::ok(SECTION, "assignment keys", "none yet"),
+        _ => Finding::ok(SECTION, "assignment keys", format!("{words} may tell this device what to run")),
+    });
+    findings
+}
+
+fn judge_running(hub: &Value) -> Finding {
+    if let Some(problem) = hub["repository_problem"].as_str() {
+        return Finding::warn(SECTION, "metadata", problem);
+    }
+    let version = |name: &str| hub["repository"][name].as_u64();
+    match (version("root"), version("snapshot"), version("timestamp")) {
+        (Some(root), Some(snapshot), Some(timestamp)) => Finding::ok(
+            SECTION,
+            "metadata",
+            format!("the running agent has root {root}, snapshot {snapshot}, timestamp {timestamp}"),
+        ),
+        _ => Finding::ok(SECTION, "metadata", "none yet: the hub was not reached since enrolment"),
+    }
+}
