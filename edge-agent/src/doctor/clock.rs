@@ -17,6 +17,7 @@ pub(super) fn check(subject: &Subject, heard: Option<(Micros, Micros)>) -> Vec<F
 }
 
 fn judge(now: Micros, floor: Micros, heard: Option<(Micros, Micros)>) -> Vec<Finding> {
+    let [now, floor] = [now, floor].map(|time| Micros(time.0 - time.0.rem_euclid(Micros::SECOND)));
     let set = "set the clock, and have it kept by a time service (chrony, systemd-timesyncd)";
     if now < floor {
         let found = format!("it says {now}, but it cannot be before {floor}, a time that was signed");
@@ -51,7 +52,7 @@ mod tests {
             let heard = off.map(|off| (Micros(now.0 - off), now));
             judge(now, Micros(floor), heard)[0].mark()
         };
-        assert_eq!(mark(now.0 + 1, Some(0)), Mark::Fail);
+        assert_eq!(mark(now.0 + Micros::SECOND, Some(0)), Mark::Fail);
         let second = Micros::SECOND;
         let of = |off| mark(0, off);
         assert_eq!([None, Some(second), Some(-second)].map(of), [Mark::Ok; 3]);

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use edge_agent_core::lines::Of;
 use edge_agent_core::updater::Record;
 use tributary_process::checkup::{Finding, Mend, bytes, count};
 use tributary_process::disk::{Disk as _, RealDisk};
@@ -12,7 +13,7 @@ use tributary_wire::{LineName, ReleaseRef, Role, Sha256, UpdaterState};
 use super::Subject;
 use crate::packages::{ActivePackage, OpenError, PackageFiles};
 use crate::state::Store;
-use crate::update::records;
+use crate::update::stored::records;
 use crate::words::in_words;
 
 const SECTION: &str = "Packages";
@@ -23,11 +24,11 @@ pub(super) fn check(subject: &Subject, store: Option<&Store>) -> Vec<Finding> {
     let mut checked = Vec::new();
     match store.map(records) {
         Some(Ok(records)) => {
-            for (line, role, record) in &records {
+            for ((line, role), record) in &records {
                 findings.extend(of_record(subject, &folder, (line, role), record, &mut checked));
             }
-            if records.iter().all(|(_, _, record)| record.committed.is_none()) {
-                findings.push(Finding::ok(SECTION, "in place", "none yet: the declared fallback answers"));
+            if records.iter().all(|(_, record)| record.committed.is_none()) {
+                findings.push(none_in_place(subject));
             }
             findings.extend(unreferenced(&folder, &records));
         }
@@ -35,10 +36,23 @@ pub(super) fn check(subject: &Subject, store: Option<&Store>) -> Vec<Finding> {
             Finding::fail(SECTION, "updater", in_words(&error))
                 .advise("the agent refuses to start with it: a newer agent may have written it; run that one"),
         ),
+        None if !subject.path("state.redb").exists() => findings.push(none_in_place(subject)),
         None => {}
     }
     findings.extend(by_hash(subject, &folder, &checked));
     findings
+}
+
+fn none_in_place(subject: &Subject) -> Finding {
+    if subject.config.view.is_none() {
+        return Finding::fail(
+            SECTION,
+            "in place",
+            "no package yet, and no feature view to work with until there is one",
+        )
+        .advise("name a file in `view`: the agent does not start without");
+    }
+    Finding::ok(SECTION, "in place", "none yet: the declared fallback answers")
 }
 
 fn of_record(
@@ -150,8 +164,8 @@ fn by_hash(subject: &Subject, folder: &Path, checked: &[Sha256]) -> Vec<Finding>
     findings
 }
 
-fn unreferenced(folder: &Path, records: &[(LineName, Role, Record)]) -> Option<Finding> {
-    let kept: Vec<Sha256> = records.iter().flat_map(|(_, _, record)| record.references()).collect();
+fn unreferenced(folder: &Path, records: &[(Of, Record)]) -> Option<Finding> {
+    let kept: Vec<Sha256> = records.iter().flat_map(|(_, record)| record.references()).collect();
     let names = RealDisk.list(folder).ok()?;
     let idle = names.iter().filter(|name| {
         name.strip_suffix(".tpk").and_then(|hash| hash.parse().ok()).is_some_and(|sha256| !kept.contains(&sha256))

@@ -64,7 +64,7 @@ fn absent(subject: &Subject) -> Finding {
 /// What a person has to know before the file is given up.
 fn broken(path: &Path, damage: &Damage, at: &str) -> Finding {
     let size = host::standing(path).map_or(0, |standing| standing.bytes);
-    let found = format!("{}: {}", bytes(size), in_words(&damage.error));
+    let found = format!("{}: {}", bytes(size), in_words(damage.error.cause()));
     if !damage.error.is_broken() {
         return Finding::fail(SECTION, FILE, found)
             .advise("the disk or its permissions refuse it: look at dmesg and at the folder's owner");

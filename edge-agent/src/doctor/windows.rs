@@ -36,8 +36,8 @@ pub(super) fn check(subject: &Subject, running: &Running, store: Option<&Store>)
     let view = subject.config.view.as_ref().and_then(|path| View::from_toml(&std::fs::read_to_string(path).ok()?).ok());
     // The view of a package in place is stronger than that of the settings, which is then no reason to call it foreign.
     let packaged = store.is_some_and(|store| {
-        crate::update::records(store)
-            .is_ok_and(|records| records.iter().any(|(_, _, record)| record.committed.is_some()))
+        crate::update::stored::records(store)
+            .is_ok_and(|records| records.iter().any(|(_, record)| record.committed.is_some()))
     });
     let view = view.filter(|_| !packaged);
     let seen = inspect(&folder, &scratch, view.as_ref(), loaded.as_ref().map(|(life, loaded)| (*life, loaded)));

@@ -103,6 +103,14 @@ impl StoreError {
         }
     }
 
+    /// What is wrong, without where: for whoever says that already.
+    pub fn cause(&self) -> &dyn std::error::Error {
+        match self {
+            Self::Open { source, .. } => source,
+            other => other,
+        }
+    }
+
     /// Whether another process has the state open.
     pub fn is_held(&self) -> bool {
         matches!(self, Self::Open { source: redb::Error::DatabaseAlreadyOpen, .. })

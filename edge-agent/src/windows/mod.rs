@@ -14,6 +14,8 @@ use tributary_wire::Incarnation;
 
 use crate::state::{Loaded, Store, StoreError};
 pub use inspect::{Seen, inspect};
+#[cfg(test)]
+pub(crate) use snapshot::broken;
 use snapshot::{Snapshot, Stamp};
 
 /// When and where snapshots are written.

@@ -39,8 +39,9 @@ impl Style {
         }
     }
 
-    fn mark(self, mark: Mark) -> String {
-        let (word, code) = match mark {
+    fn mark(self, finding: &Finding) -> String {
+        let (word, code) = match finding.mark {
+            _ if finding.is_mended() => ("fixed", "32"),
             Mark::Ok => ("ok", "32"),
             Mark::Warn => ("warn", "1;33"),
             Mark::Fail => ("FAIL", "1;31"),
@@ -96,10 +97,12 @@ impl Report {
         }
         let (verdict, code) = match self.worst() {
             Mark::Fail => ("Something is broken", "1;31"),
-            Mark::Warn => ("It works; somebody should look at the warnings", "1;33"),
+            Mark::Warn => ("It works, with warnings", "1;33"),
             Mark::Ok | Mark::Skipped => ("All is well", "1;32"),
         };
-        let mut out = format!("{}: {}.\n", style.paint(verdict, code), parts.join(", "));
+        let mut out = String::new();
+        let (lead, width) = (format!("{}:", style.paint(verdict, code)), verdict.len() + 1);
+        wrapped_after(&mut out, &format!("{lead} "), width + 1, 0, &format!("{}.", parts.join(", ")));
         let offers = self.offers().count() as u64;
         if offers > 0 {
             let words =
@@ -114,7 +117,7 @@ impl Finding {
     fn write(&self, out: &mut String, width: usize, style: Style) {
         let indent = MARK + width + 2;
         let name = self.check.chars().count();
-        let mark = style.mark(self.mark);
+        let mark = style.mark(self);
         if name <= width {
             let lead = format!("{mark}{}{}", self.check, " ".repeat(width - name + 2));
             wrapped_after(out, &lead, indent, indent, &self.found);
@@ -158,7 +161,9 @@ fn wrapped(out: &mut String, lead: &str, indent: usize, text: &str) {
 /// The same behind a lead that is as wide as said: colours take no room.
 fn wrapped_after(out: &mut String, lead: &str, lead_width: usize, indent: usize, text: &str) {
     let (mut line, mut width, mut empty) = (lead.to_owned(), lead_width, true);
-    for word in text.split_whitespace() {
+    // A figure and its sign of per cent stay together.
+    let text = text.replace(" %", "\u{a0}%");
+    for word in text.split([' ', '\n', '\t']).filter(|word| !word.is_empty()) {
         let length = word.chars().count();
         if !empty && width + 1 + length > WIDTH {
             let _ = writeln!(out, "{}", line.trim_end());
@@ -168,7 +173,7 @@ fn wrapped_after(out: &mut String, lead: &str, lead_width: usize, indent: usize,
             line.push(' ');
             width += 1;
         }
-        line.push_str(word);
+        line.push_str(&word.replace('\u{a0}', " "));
         (width, empty) = (width + length, false);
     }
     let _ = writeln!(out, "{}", line.trim_end());

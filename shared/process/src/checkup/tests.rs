@@ -57,6 +57,9 @@ fn the_worst_decides_and_what_was_mended_counts_as_well() {
     assert!(broken.announcement().contains("will chmod\nwill fetch\n"));
     assert!(broken.mend() && !broken.is_well());
     assert!(!broken.mend(), "nothing is tried twice");
+    let text = broken.text(Style::Plain);
+    assert!(text.contains("  fixed a  mode 644\n           -> repaired: mode 600\n"), "{text}");
+    assert!(text.contains("  FAIL  b  gone\n           -> not repaired: no network\n"), "{text}");
     let json = broken.json();
     assert_eq!(
         (&json["result"], &json["counts"]["repaired"], &json["counts"]["fail"]),
@@ -89,7 +92,7 @@ fn what_is_set_aside_keeps_every_byte_and_replaces_nothing() {
     let path = folder.path().join("state.redb");
     std::fs::write(&path, b"broken").unwrap();
     let at = "2026-11-21T09:30:00.25Z";
-    let mut set_aside = || {
+    let set_aside = || {
         let finding = Finding::fail("A", "a", "broken").mended_by(Mend::set_aside(&path, at));
         let mut report = report(vec![finding]);
         report.mend();
