@@ -32,11 +32,7 @@ pub(crate) fn all(store: &Store, stream: &str) -> Vec<(BatchHeaderV1, BatchBody)
     found
 }
 
-<<<<<<< HEAD
-pub(super) fn rows(from: u64, to: u64) -> Vec<(Accepted, Answer)> {
-=======
 pub(crate) fn rows(from: u64, to: u64) -> Vec<(Accepted, Answer)> {
->>>>>>> 3d94513 (State: a look at the state of an agent that does not run, which changes nothing)
     (from..to)
         .map(|number| {
             let answer = Answer {
@@ -63,11 +59,7 @@ pub(crate) fn rows(from: u64, to: u64) -> Vec<(Accepted, Answer)> {
         .collect()
 }
 
-<<<<<<< HEAD
-pub(super) fn batch(rows: &[(Accepted, Answer)]) -> Vec<ClosedBatch> {
-=======
 pub(crate) fn batch(rows: &[(Accepted, Answer)]) -> Vec<ClosedBatch> {
->>>>>>> 3d94513 (State: a look at the state of an agent that does not run, which changes nothing)
     let mut open = OpenBatch::default();
     rows.iter().for_each(|(row, _)| open.push(row.clone(), 0));
     open.close(&view())
