@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use tributary_process::checkup::{Finding, span};
+use tributary_process::clock::SystemClock;
 use tributary_release::chain::{Fetched, Source, check_root};
 use tributary_wire::Micros;
 
@@ -41,7 +42,8 @@ pub(super) async fn check(subject: &Subject, running: &Running, store: Option<Ar
         return findings;
     };
     let files = Arc::new(StoredFiles::new(store));
-    match Trust::open(Some(&root), Arc::new(Nobody), files, subject.time.clone()).await {
+    let clock = Arc::new(SystemClock::start());
+    match Trust::open(Some(&root), Arc::new(Nobody), files, subject.time.clone(), clock).await {
         Ok(trust) => findings.extend(judge(&trust, subject.time.now())),
         Err(error) => findings.push(
             Finding::fail(SECTION, "metadata", in_words(&error))
