@@ -41,7 +41,7 @@ impl ByIdentity {
     async fn decide(&self, peer: Peer<'_>) -> Result<Rights, Refused> {
         let rights = match (peer.transport, peer.certificate) {
             (Transport::Plain, _) => self.by_name(peer.client_id).await,
-            (_, Some(certificate)) => self.by_certificate(peer.client_id, certificate),
+            (_, Some(certificate)) => self.by_certificate(peer.client_id, certificate).await,
             (_, None) if is_integration(peer.client_id) => self.by_token(peer).await,
             (_, None) => Err(refused(
                 Refusal::Certificate,
@@ -52,15 +52,29 @@ impl ByIdentity {
         Ok(rights)
     }
 
-    fn by_certificate(&self, client_id: &str, certificate: &Certificate) -> Result<Rights, Refused> {
+    async fn by_certificate(&self, client_id: &str, certificate: &Certificate) -> Result<Rights, Refused> {
         let name = certificate.common_name();
         if name != client_id {
             let client_id: String = client_id.chars().take(64).collect();
             let reason = format!("the client id is {client_id:?}, but the certificate is that of {name:?}");
             return Err(refused(Refusal::Certificate, reason));
         }
-        let device = self.identity.device(certificate, catalog::now()).map_err(not_counting)?;
-        Ok(Rights::Device(device))
+        let now = catalog::now();
+        let judged = match self.identity.device(certificate, now) {
+            // A restored hub has issued certificates that its catalog does not know.
+            Err(unknown @ identity::Refused::Unknown { .. }) => {
+                match self.identity.take_in_again(certificate, now).await {
+                    Ok(true) => self.identity.device(certificate, now),
+                    Ok(false) => Err(unknown),
+                    Err(error) => {
+                        tracing::error!(error = format!("{error:#}"), "an unknown certificate could not be looked at");
+                        Err(unknown)
+                    }
+                }
+            }
+            judged => judged,
+        };
+        Ok(Rights::Device(judged.map_err(not_counting)?))
     }
 
     /// An integration may stay as long as its API token counts.

@@ -37,6 +37,8 @@ pub struct Config {
     pub patches: crate::patches::Config,
     /// How often rollouts are looked at.
     pub rollout: crate::rollout::Config,
+    /// Backups, and what a restored hub waits for.
+    pub backup: crate::backup::Config,
     /// What may be asked of devices.
     pub commands: crate::orders::Config,
     /// What is logged.
@@ -58,6 +60,7 @@ impl Default for Config {
             publish: crate::publish::Config::default(),
             patches: crate::patches::Config::default(),
             rollout: crate::rollout::Config::default(),
+            backup: crate::backup::Config::default(),
             commands: crate::orders::Config::default(),
             // The router says every subscription at info.
             log: LogConfig { filter: "info,rumqttd=warn".into(), ..LogConfig::default() },

@@ -8,11 +8,10 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use cloud_hub_gateway::{Addresses, Connections, Gateway, TlsSettings};
-use cloud_hub_lake::{Lake, Scan};
+use cloud_hub_lake::{FileStorage, Lake, Scan, storage};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tributary_process::clock::SystemClock;
-use tributary_process::disk::{RealDisk, create_folder_below};
 use tributary_process::shutdown::Shutdown;
 use tributary_wire::{DeviceId, Micros, StreamName};
 
@@ -29,7 +28,7 @@ use crate::orders::{self, Orders};
 use crate::publish::{Keys, Streams};
 use crate::registry::packages::PackageStore;
 use crate::training::{self, Training};
-use crate::{materialize, monitor, patches, publish, rollout};
+use crate::{backup, materialize, monitor, patches, publish, rollout};
 
 pub use crate::bus::HubEvent;
 
@@ -65,6 +64,8 @@ pub struct Hub {
     pub orders: Orders,
     /// Requests with an idempotency key that are being answered now.
     pub in_flight: Arc<InFlight>,
+    /// Backups: who makes one, and the last.
+    pub backups: backup::Backups,
     /// Tokens and sessions: who may call.
     pub access: Access,
     /// Counts connections to the web API.
@@ -121,11 +122,13 @@ impl Hub {
         let data = &config.data_dir;
         // The folder's own name must survive a power cut too, else all that is durable inside is lost with it.
         let above = data.ancestors().skip(1).find(|above| above.is_dir()).unwrap_or(Path::new(""));
-        let made = create_folder_below(&RealDisk, above, data);
+        let made = storage::create_folder_durably(&FileStorage, above, data);
         made.with_context(|| format!("could not create {}", data.display()))?;
         let lock = lock(data)?;
+        backup::check_finished(data)?;
+        config.backup.check()?;
         let catalog = Catalog::open(&data.join("catalog.db")).await.context("could not open the catalog")?;
-        let lake = Lake::open(Arc::new(RealDisk), data.join("lake")).context("could not open the lake")?;
+        let lake = Lake::open(Arc::new(FileStorage), data.join("lake")).context("could not open the lake")?;
         let packages = PackageStore::open(&data.join("packages")).context("could not open the package store")?;
         config.publish.check()?;
         let keys = Keys::open(&data.join("keys"))?;
@@ -155,6 +158,8 @@ impl Hub {
             config: config.ingest.clone(),
             clock: Arc::new(SystemClock::start()),
         };
+        // Before anything is called an orphan.
+        ingest::take_in(&parts).await.context("could not take in what was stored after the backup")?;
         let recovered = ingest::recover(&parts).await.context("could not recover the lake")?;
         tracing::info!(?recovered, data = %data.display(), "opened");
         written_down(&catalog, &config).await.context("could not write the start into the audit log")?;
@@ -173,6 +178,7 @@ impl Hub {
             training: Training::default(),
             orders,
             in_flight: Arc::default(),
+            backups: backup::Backups::default(),
             gate: web.gate(),
             https_address: web.https_address()?,
             http_address: web.plain_address()?,
@@ -218,6 +224,7 @@ impl Hub {
         parts.spawn(name("expiry warnings", publish::warnings::run(self.clone(), stop.clone())));
         parts.spawn(name("patches", patches::run(self.clone(), stop.clone())));
         parts.spawn(name("rollouts", rollout::run(self.clone(), stop.clone())));
+        parts.spawn(name("backups", backup::schedule::run(self.clone(), stop.clone())));
         parts.spawn(name("commands", orders::run(self.clone(), results, stop.clone())));
 
         let mut failed = None;

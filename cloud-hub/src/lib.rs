@@ -25,6 +25,7 @@ pub mod training;
 pub mod monitor;
 pub mod rollout;
 pub mod orders;
+pub mod backup;
 pub mod api;
 pub mod pages;
 pub mod commands;

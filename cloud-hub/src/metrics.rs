@@ -54,6 +54,9 @@ pub async fn text(hub: &Hub) -> Result<String, sqlx::Error> {
     count("commands_sent", "Commands sent to devices, repeated ones included", hub.orders.sent());
     count("command_results", "Results of commands stored", hub.orders.results());
     count("gateway_file_bytes", "Bytes of files that devices read over QUIC", hub.connections.tally().file_bytes());
+    let (made, failed, last, bytes) = hub.backups.counts();
+    count("backups_made", "Backups made", made);
+    count("backups_failed", "Backups that could not be made", failed);
     let gauge = |registry: &mut Registry, name: &str, help: &str, value: i64| {
         let gauge: Gauge = Gauge::default();
         gauge.set(value);
@@ -64,6 +67,13 @@ pub async fn text(hub: &Hub) -> Result<String, sqlx::Error> {
     gauge(&mut registry, "ingest_slowed_streams", "Streams of devices that hold because the hub is busy", slowed);
     let waiting = i64::try_from(hub.connections.waiting_bytes()).unwrap_or(i64::MAX);
     gauge(&mut registry, "ingest_waiting_bytes", "Messages of devices that are not done with", waiting);
+    gauge(
+        &mut registry,
+        "backup_last_seconds",
+        "When the last backup was taken, as Unix time; 0: never",
+        last / 1_000_000,
+    );
+    gauge(&mut registry, "backup_last_bytes", "How long it is", bytes as i64);
     let (patches, bytes) = crate::patches::total(hub.catalog.reader()).await?;
     gauge(&mut registry, "patches", "Patches to released packages", patches);
     gauge(&mut registry, "patches_bytes", "Disk that they take", bytes);

@@ -17,12 +17,12 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::reader::{ChunkReader, Length};
 use parquet::schema::types::ColumnPath;
 use serde::{Deserialize, Serialize};
-use tributary_process::disk::ReadAt;
 use tributary_wire::{DeviceId, Incarnation, SequenceNumber, Sha256, StreamName};
 
 use crate::LakeError;
 use crate::columns::fit;
 use crate::schema::{SYSTEM_COLUMNS, StreamColumn, StreamSchema, kind_of};
+use crate::storage::ReadAt;
 
 /// Names a batch for ever: no two bodies may share it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -42,6 +42,7 @@ pub mod rollouts;
 mod flags;
 mod orders;
 mod audit;
+mod backups;
 
 pub(crate) use extract::forget;
 pub use extract::{Json, Path, Query, if_match};
@@ -167,8 +168,13 @@ fn groups() -> Groups {
         .merge(rollouts::routes())
         .merge(flags::routes())
         .merge(orders::routes())
-        .merge(audit::routes());
-    let work = OpenApiRouter::new().merge(datasets::work_routes()).merge(compare::routes()).merge(audit::work_routes());
+        .merge(audit::routes())
+        .merge(backups::routes());
+    let work = OpenApiRouter::new()
+        .merge(datasets::work_routes())
+        .merge(compare::routes())
+        .merge(audit::work_routes())
+        .merge(backups::work_routes());
     Groups { quick, labels: labels::routes(), uploads: versions::upload_routes().merge(signing::upload_routes()), work }
 }
 

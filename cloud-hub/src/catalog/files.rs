@@ -2,7 +2,7 @@
 
 use cloud_hub_lake::schema::{kind_from_name, kind_name};
 use cloud_hub_lake::{FileEntry, StreamColumn, StreamSchema};
-use sqlx::{Row, SqliteConnection, SqlitePool};
+use sqlx::{Row, SqliteConnection, SqliteExecutor};
 use tributary_wire::{Micros, StreamName};
 
 fn wrong(column: &str, problem: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> sqlx::Error {
@@ -10,11 +10,11 @@ fn wrong(column: &str, problem: impl Into<Box<dyn std::error::Error + Send + Syn
 }
 
 /// All files, in commit order.
-pub async fn all(pool: &SqlitePool) -> Result<Vec<FileEntry>, sqlx::Error> {
+pub async fn all(catalog: impl SqliteExecutor<'_>) -> Result<Vec<FileEntry>, sqlx::Error> {
     let rows = sqlx::query(
         "select number, path, stream, day, rows, bytes, min_time, max_time from lake_files order by number",
     )
-    .fetch_all(pool)
+    .fetch_all(catalog)
     .await?;
     rows.iter()
         .map(|row| {
@@ -58,10 +58,10 @@ pub async fn insert(connection: &mut SqliteConnection, file: &FileEntry, now: Mi
 }
 
 /// The columns of all streams.
-pub async fn schemas(pool: &SqlitePool) -> Result<Vec<(StreamName, StreamSchema)>, sqlx::Error> {
+pub async fn schemas(catalog: impl SqliteExecutor<'_>) -> Result<Vec<(StreamName, StreamSchema)>, sqlx::Error> {
     let rows =
         sqlx::query("select stream, name, kind, unit, nullable from stream_columns order by stream, position, name")
-            .fetch_all(pool)
+            .fetch_all(catalog)
             .await?;
     let mut schemas: Vec<(StreamName, StreamSchema)> = Vec::new();
     for row in &rows {

@@ -15,6 +15,13 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePo
 use sqlx::{ConnectOptions as _, Sqlite, SqliteConnection, Transaction};
 use tributary_wire::Micros;
 
+static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
+
+/// Number of the newest migration that this program knows.
+pub fn newest_migration() -> i64 {
+    MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0)
+}
+
 /// Readers at once; more would only wait for the disk together.
 const READERS: u32 = 4;
 
@@ -37,7 +44,7 @@ impl Catalog {
             .foreign_keys(true)
             .busy_timeout(std::time::Duration::from_secs(10));
         let writer = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await?;
-        sqlx::migrate!("./migrations").run(&writer).await?;
+        MIGRATIONS.run(&writer).await?;
         let readers = SqlitePoolOptions::new().max_connections(READERS).connect_with(options.read_only(true)).await?;
         Ok(Self { readers, writer })
     }
@@ -62,6 +69,13 @@ impl Catalog {
 /// A connection that only reads a catalog, whoever else works with it. Nothing is created or migrated.
 pub async fn open_to_read(path: &Path) -> Result<SqliteConnection, sqlx::Error> {
     SqliteConnectOptions::new().filename(path).read_only(true).connect().await
+}
+
+/// A connection that also writes, to a catalog as it is: nothing is created or migrated. SQLite lets one process write at
+/// a time, also beside a hub that works.
+pub async fn open_to_write(path: &Path) -> Result<SqliteConnection, sqlx::Error> {
+    let options = SqliteConnectOptions::new().filename(path).synchronous(SqliteSynchronous::Full);
+    options.foreign_keys(true).busy_timeout(std::time::Duration::from_secs(10)).connect().await
 }
 
 /// Only the hub's own user reads the catalog: it holds what devices answered to operators. Files that SQLite makes beside

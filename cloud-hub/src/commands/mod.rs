@@ -16,6 +16,8 @@ mod rollouts;
 mod flags;
 mod orders;
 mod audit;
+mod backup;
+mod restore;
 mod keys;
 pub mod benchmark;
 
@@ -121,6 +123,10 @@ enum Command {
     /// The audit log: who changed what, and whether it is whole
     #[command(subcommand)]
     Audit(audit::Audit),
+    /// Backups of a hub: make, check, list
+    Backup(backup::Backup),
+    /// A hub from a backup, and what it waits for
+    Restore(restore::Restore),
     /// Who may sign what in the repository that devices believe
     #[command(subcommand)]
     Keys(keys::Keys),
@@ -152,7 +158,7 @@ where
 fn run(cli: Cli) -> Result<ExitCode, Failure> {
     let Cli { global, command } = cli;
     // These run without the operator's runtime: they bring their own or need none.
-    let command = match command {
+    let mut command = match command {
         Command::Serve(serve) => return serve.run(),
         Command::Config(config) => return config.run(global.json),
         Command::Benchmark(benchmark) => return Ok(benchmark::run(&benchmark)?),
@@ -164,6 +170,12 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         // It can also look at files, without any hub.
         if let Command::Audit(command) = command {
             return command.run(&global).await;
+        }
+        // Both also work on folders, without any hub.
+        match command {
+            Command::Backup(command) => return command.run(&global).await,
+            Command::Restore(command) => return command.run(&global).await,
+            other => command = other,
         }
         // Keys are also made, and files signed, on machines that never see a hub.
         if let Command::Keys(command) = command {
@@ -187,9 +199,13 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
             Command::Flag(command) => command.run(&remote).await,
             Command::Alert(command) => command.run(&remote).await,
             Command::Access(command) => command.run(&remote).await,
-            Command::Serve(_) | Command::Config(_) | Command::Benchmark(_) | Command::Audit(_) | Command::Keys(_) => {
-                Ok(())
-            }
+            Command::Serve(_)
+            | Command::Config(_)
+            | Command::Benchmark(_)
+            | Command::Audit(_)
+            | Command::Keys(_)
+            | Command::Backup(_)
+            | Command::Restore(_) => Ok(()),
         }
     })?;
     Ok(ExitCode::SUCCESS)

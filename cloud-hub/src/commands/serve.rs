@@ -21,7 +21,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    fn load(self) -> Result<crate::config::Config, Failure> {
+    pub(super) fn load(self) -> Result<crate::config::Config, Failure> {
         let sources = Sources { file: self.config, environment: Vec::new(), flags: self.set };
         sources.with_environment("CLOUD_HUB").load().map_err(|error| Failure::Usage(crate::api::chain(&error)))
     }

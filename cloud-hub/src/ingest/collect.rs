@@ -72,7 +72,7 @@ impl Input {
     fn bytes(&self) -> usize {
         match self {
             Self::Up(message) => message.payload.len(),
-            Self::Order(Order::Replay { message, .. }) => message.len(),
+            Self::Order(Order::Replay { message, .. } | Order::Message { message, .. }) => message.len(),
             // Records of the hub are small and few; one of their columns says enough.
             Self::Order(Order::Submit { columns, .. }) => columns.first().map_or(0, |c| c.len() * 64),
         }
@@ -159,6 +159,10 @@ fn to_item(input: Input, received: Micros) -> Item {
             let work = Work::Message(decode(&kept.device, &message, received));
             let origin = Origin::Replay { kept, reply: Some(reply) };
             Item { origin, received, message, work, room: None }
+        }
+        Input::Order(Order::Message { device, message }) => {
+            let work = Work::Message(decode(&device, &message, received));
+            Item { origin: Origin::Device(device), received, message, work, room: None }
         }
         Input::Order(Order::Submit { stream, fields, columns, noted, reply }) => {
             let work = Work::Own { stream, fields, columns, noted };

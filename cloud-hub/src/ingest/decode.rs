@@ -5,11 +5,27 @@ use bytes::Bytes;
 use cloud_hub_lake::{BatchKey, LakeError, SchemaConflict, columns, days};
 use sha2::{Digest, Sha256 as Hasher};
 use tributary_wire::{
-    Batch, BatchBody, BatchHeaderV1, BodyEncoding, Column, DecodeError, DeviceId, Field, Lost, Micros, SequenceNumber,
-    Sha256,
+    Batch, BatchBody, BatchHeaderV1, BodyEncoding, ClockState, Column, DecodeError, DeviceId, Field, Lost, Micros,
+    SequenceNumber, Sha256, Stamp,
 };
 
 use crate::catalog::batches::Numbering;
+
+/// A gap in a device's numbers as it would declare it itself, had it lost the records and not the hub.
+pub(super) fn gap(of: &Numbering, first: SequenceNumber, last: SequenceNumber) -> Bytes {
+    let body = BatchBody::GapV2 { to: last, lost: Vec::new() }.encode();
+    let header = BatchHeaderV1 {
+        incarnation: of.incarnation,
+        stream: of.stream.clone(),
+        sequence: first,
+        rows: 0,
+        encoding: BodyEncoding::Plain,
+        body_bytes: body.len() as u32,
+        body_crc: 0,
+        stamp: Stamp { boot: 0, monotonic: 0, wall: Micros(0), clock: ClockState::Unsynchronised },
+    };
+    Batch::new(header, body).encode().into()
+}
 
 /// SHA-256 of bytes.
 pub(super) fn digest(bytes: &[u8]) -> Sha256 {

@@ -3,16 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 
+use cloud_hub_lake::storage::write_durably;
 use tokio::time::Instant;
-use tributary_process::disk::{self, Access};
 
 use super::SubmitError;
 use super::collect::{Item, Origin};
 use super::commit::{Committer, Failure, chain};
-use super::ledger::Ledger;
 use super::progress::Progress;
-use crate::catalog::alerts::Raise;
-use crate::catalog::batches::Numbering;
+use crate::catalog::alerts;
+use crate::catalog::batches::{self, Numbering};
 
 /// Written and removed again to find out whether the disk takes anything: as much as a small group needs.
 const PROBE_BYTES: usize = 256 * 1024;
@@ -25,7 +24,7 @@ pub(super) struct Holding {
     pub(super) told: BTreeSet<Numbering>,
 }
 
-impl<L: Ledger> Committer<L> {
+impl Committer {
     /// While the disk refuses, nothing is kept in memory: devices have it all, and are told to hold.
     pub(super) async fn turn_away(&mut self, items: Vec<Item>) {
         let mut receipts = BTreeMap::new();
@@ -51,9 +50,10 @@ impl<L: Ledger> Committer<L> {
 
     /// Learns where numberings stand that are not known yet.
     async fn look_up(&mut self, numberings: impl Iterator<Item = &Numbering>) -> Result<(), Failure> {
+        let mut catalog = self.parts.catalog.reader().acquire().await?;
         for of in numberings {
             if !self.standings.contains_key(of) {
-                let (through, ranges) = self.parts.catalog.progress(of).await?;
+                let (through, ranges) = batches::progress(&mut catalog, of).await?;
                 self.standings.insert(of.clone(), Progress::new(through, ranges));
             }
         }
@@ -82,19 +82,29 @@ impl<L: Ledger> Committer<L> {
 
     /// Tells people, if the catalog can still be written; the log has it in any case.
     pub(super) async fn tell_people(&self, problem: &str) {
-        let detail = serde_json::json!({
-            "problem": problem,
-            "meaning": "no records are taken and devices hold them; nothing is lost until their outboxes are full",
-            "to_do": "make room on the disk of the hub's data folder, or look for why it cannot be written",
-        });
-        let alert = Raise { kind: DISK_ALERT, subject: "hub", severity: "critical", detail };
-        if let Err(error) = self.parts.catalog.raise(alert, self.parts.now()).await {
+        let raised = async {
+            let mut catalog = self.parts.catalog.write().await?;
+            let detail = serde_json::json!({
+                "problem": problem,
+                "meaning": "no records are taken and devices hold them; nothing is lost until their outboxes are full",
+                "to_do": "make room on the disk of the hub's data folder, or look for why it cannot be written",
+            });
+            let alert = alerts::Raise { kind: DISK_ALERT, subject: "hub", severity: "critical", detail };
+            alerts::raise(&mut catalog, alert, self.parts.now()).await?;
+            catalog.commit().await
+        };
+        if let Err(error) = raised.await {
             tracing::warn!(error = chain(&error), "the catalog takes no alert about it either");
         }
     }
 
     async fn taken_back(&self) {
-        if let Err(error) = self.parts.catalog.resolve(DISK_ALERT, "hub", self.parts.now()).await {
+        let resolved = async {
+            let mut catalog = self.parts.catalog.write().await?;
+            alerts::resolve(&mut catalog, DISK_ALERT, "hub", self.parts.now()).await?;
+            catalog.commit().await
+        };
+        if let Err(error) = resolved.await {
             tracing::warn!(error = chain(&error), "the alert about the disk stays open");
         }
     }
@@ -104,12 +114,13 @@ impl<L: Ledger> Committer<L> {
         let lake = self.parts.lake.clone();
         tokio::task::spawn_blocking(move || {
             let path = lake.root().join(".probe");
-            disk::replace(&**lake.disk(), &path, &vec![0; PROBE_BYTES], Access::Everyone)
-                .map_err(Failure::Quarantine)?;
-            lake.disk().remove(&path).map_err(Failure::Quarantine)
+            write_durably(&**lake.storage(), &path, &vec![0; PROBE_BYTES]).map_err(Failure::Quarantine)?;
+            lake.storage().remove(&path).map_err(Failure::Quarantine)
         })
         .await??;
-        self.parts.catalog.probe().await?;
+        let mut transaction = self.parts.catalog.write().await?;
+        sqlx::query("update devices set last_seen = last_seen").execute(&mut *transaction).await?;
+        transaction.commit().await?;
         // A commit that failed may have happened: what counts is what the catalog says.
         super::recover::resync(&self.parts).await?;
         self.standings.clear();

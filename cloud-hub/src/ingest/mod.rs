@@ -5,7 +5,6 @@
 //! again. What cannot be read is kept as it came and acknowledged as such. When the disk refuses, devices are told to
 //! hold, nothing is acknowledged, and work goes on as soon as the disk takes a probe.
 
-mod ledger;
 mod progress;
 mod decode;
 mod collect;
@@ -15,6 +14,7 @@ mod hold;
 mod load;
 mod reports;
 mod recover;
+mod adopt;
 #[cfg(feature = "simulation")]
 mod stepped;
 #[cfg(test)]
@@ -25,24 +25,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use cloud_hub_gateway::{Connections, Upward};
-use cloud_hub_lake::{Lake, SchemaConflict};
+use cloud_hub_lake::{Lake, SchemaConflict, storage};
 use serde::Serialize;
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 use tributary_process::clock::Clock;
 use tributary_process::shutdown::Shutdown;
 use tributary_wire::topic::Channel;
-use tributary_wire::{Ack, Column, DeviceId, Field, Micros, StreamName};
+use tributary_wire::{Ack, Column, DeviceId, Field, Micros, SequenceNumber, StreamName};
 
 use crate::audit::Noted;
 use crate::bus::Bus;
+use crate::catalog::batches::Numbering;
 use crate::catalog::{Catalog, quarantine};
 use crate::config::IngestConfig;
 use crate::hub::Hub;
 
-pub use ledger::{Answer, Entry, Ledger, LedgerError, Standing};
-#[cfg(any(test, feature = "simulation"))]
-pub use ledger::{Gap, MemoryLedger};
+pub(crate) use adopt::missing;
+pub use adopt::{TakenIn, take_in};
 pub use recover::{Recovered, recover};
 #[cfg(feature = "simulation")]
 pub use stepped::Stepped;
@@ -78,9 +78,9 @@ impl Answers for Connections {
 
 /// What ingest works with.
 #[derive(Clone)]
-pub struct Parts<L = Catalog> {
+pub struct Parts {
     /// Who is where, and which files count.
-    pub catalog: L,
+    pub catalog: Catalog,
     /// The files.
     pub lake: Arc<Lake>,
     /// Folder for messages kept as they came, in the lake's storage.
@@ -100,7 +100,7 @@ pub struct Parts<L = Catalog> {
     pub clock: Arc<dyn Clock>,
 }
 
-impl<L> Parts<L> {
+impl Parts {
     fn now(&self) -> Micros {
         Micros(self.clock.wall())
     }
@@ -219,8 +219,23 @@ type Reply = oneshot::Sender<Result<(), SubmitError>>;
 
 /// What the hub itself asks ingest to store.
 enum Order {
-    Submit { stream: StreamName, fields: Vec<Field>, columns: Vec<Column>, noted: Option<Noted>, reply: Reply },
-    Replay { kept: Replayed, message: bytes::Bytes, reply: Reply },
+    Submit {
+        stream: StreamName,
+        fields: Vec<Field>,
+        columns: Vec<Column>,
+        noted: Option<Noted>,
+        reply: Reply,
+    },
+    Replay {
+        kept: Replayed,
+        message: bytes::Bytes,
+        reply: Reply,
+    },
+    /// A gap in a device's numbers that the hub concludes from its report.
+    Message {
+        device: DeviceId,
+        message: bytes::Bytes,
+    },
 }
 
 /// A message of the quarantine that is read again.
@@ -301,13 +316,21 @@ impl Ingest {
             return Err(SubmitError::Settled { id: id.to_owned(), problem: "it was replayed before".to_owned() });
         }
         let device = DeviceId::new(&kept.device).map_err(|e| failed(e.into()))?;
-        let (disk, path) = (self.parts.lake.disk().clone(), self.parts.quarantine.join(&kept.path));
-        let message = tokio::task::spawn_blocking(move || disk.read(&path, u64::MAX)).await;
+        let (store, path) = (self.parts.lake.storage().clone(), self.parts.quarantine.join(&kept.path));
+        let message = tokio::task::spawn_blocking(move || storage::read(&*store, &path)).await;
         let message = message.map_err(|e| failed(e.into()))?.map_err(|e| failed(e.into()))?.into();
         let (from, to) = (json!({"state": "kept"}), json!({"state": "replayed", "device": device, "stream": stream}));
         let noted = Noted::new("quarantine.replay", id, from, to);
         let kept = Replayed { id: id.to_owned(), device, stream, noted };
         self.order(|reply| Order::Replay { kept, message, reply }).await
+    }
+
+    /// Answers for numbers that a device holds no more and of which this hub, set back to an older state, knows nothing:
+    /// else the numbers after them would never be complete.
+    pub(crate) async fn give_up(&self, of: &Numbering, first: SequenceNumber, last: SequenceNumber) {
+        let message = decode::gap(of, first, last);
+        // A hub that stops hears it again with the device's next report.
+        let _ = self.orders.send(Order::Message { device: of.device.clone(), message }).await;
     }
 
     async fn order(&self, order: impl FnOnce(Reply) -> Order) -> Result<(), SubmitError> {

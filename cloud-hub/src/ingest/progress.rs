@@ -30,6 +30,20 @@ impl Progress {
         number <= self.through || self.beyond.range(..=number).next_back().is_some_and(|(_, last)| *last >= number)
     }
 
+    /// The ranges below a number that were not answered for, lowest first, and at most so many.
+    pub(super) fn missing(&self, below: u64, most: usize) -> Vec<(u64, u64)> {
+        let mut missing = Vec::new();
+        let mut next = self.through.saturating_add(1);
+        for (first, last) in self.beyond.iter().map(|(first, last)| (*first, *last)).chain([(below, below)]) {
+            let end = first.min(below).saturating_sub(1);
+            if next <= end && missing.len() < most {
+                missing.push((next, end));
+            }
+            next = next.max(last.saturating_add(1));
+        }
+        missing
+    }
+
     pub(super) fn add(&mut self, first: u64, last: u64) {
         let (mut first, mut last) = (first.max(1), last);
         if last < first || last <= self.through {
@@ -79,6 +93,17 @@ mod tests {
                 assert_eq!(beyond, known.range(through + 1..).copied().collect::<Vec<_>>());
             }
         }
+    }
+
+    #[test]
+    fn what_is_missing_below_a_number_is_found() {
+        let progress = Progress::new(SequenceNumber(3), vec![(6, 7), (10, 10)]);
+        assert_eq!(progress.missing(20, 9), [(4, 5), (8, 9), (11, 19)]);
+        assert_eq!(progress.missing(20, 1), [(4, 5)]);
+        assert_eq!(progress.missing(9, 9), [(4, 5), (8, 8)]);
+        assert_eq!(progress.missing(6, 9), [(4, 5)]);
+        assert_eq!(progress.missing(4, 9), []);
+        assert_eq!(progress.missing(0, 9), []);
     }
 
     #[test]

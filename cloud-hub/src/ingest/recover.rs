@@ -5,15 +5,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use anyhow::Context as _;
 use cloud_hub_lake::{BatchKey, Differences, FileEntry, Footer, FooterBatch, StreamSchema};
 use serde_json::{Value, json};
-use tributary_process::disk::walk;
 use tributary_wire::{SequenceNumber, StreamName};
 
 use super::Parts;
-use super::ledger::{Answer, Entry, Ledger, LedgerError};
 use super::progress::Progress;
-use crate::audit::Noted;
-use crate::catalog::alerts::Raise;
-use crate::catalog::batches::{Numbering, State};
+use crate::audit::{self, Change};
+use crate::catalog::batches::{self, Numbering, State};
+use crate::catalog::{alerts, devices, files, quarantine};
 
 /// What was found at start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -29,11 +27,11 @@ pub struct Recovered {
 }
 
 /// Loads the catalog into the lake, removes what does not count, and rebuilds a catalog that was lost.
-pub async fn recover<L: Ledger>(parts: &Parts<L>) -> anyhow::Result<Recovered> {
+pub async fn recover(parts: &Parts) -> anyhow::Result<Recovered> {
     let mut recovered = Recovered::default();
     resync(parts).await.context("could not read the catalog")?;
     let there = compare(parts).await?.unregistered;
-    let known = parts.catalog.files().await?.len();
+    let known = files::all(parts.catalog.reader()).await?.len();
     // An empty catalog beside a full lake is a lost catalog, not a lake of orphans.
     if known == 0 && there.iter().any(|path| path.ends_with(".parquet")) {
         recovered.rebuilt = rebuild(parts, &there).await.context("could not rebuild the catalog from the lake")?;
@@ -46,27 +44,29 @@ pub async fn recover<L: Ledger>(parts: &Parts<L>) -> anyhow::Result<Recovered> {
     tokio::task::spawn_blocking(move || unregistered.iter().for_each(|path| lake.discard(path))).await?;
     if !missing.is_empty() {
         tracing::error!(files = missing.len(), first = missing[0], "files of the lake are missing");
+        let mut transaction = parts.catalog.write().await?;
         let some: Vec<_> = missing.iter().take(20).collect();
         let detail = serde_json::json!({ "files": missing.len(), "some": some });
-        let alert = Raise { kind: "lake-files-missing", subject: "lake", severity: "critical", detail };
-        parts.catalog.raise(alert, parts.now()).await?;
+        let alert = alerts::Raise { kind: "lake-files-missing", subject: "lake", severity: "critical", detail };
+        alerts::raise(&mut transaction, alert, parts.now()).await?;
+        transaction.commit().await?;
     }
     clear_quarantine(parts).await?;
-    recovered.files = parts.catalog.files().await?.len();
+    recovered.files = files::all(parts.catalog.reader()).await?.len();
     Ok(recovered)
 }
 
-async fn compare<L: Ledger>(parts: &Parts<L>) -> anyhow::Result<Differences> {
+async fn compare(parts: &Parts) -> anyhow::Result<Differences> {
     let lake = parts.lake.clone();
     Ok(tokio::task::spawn_blocking(move || lake.compare()).await??)
 }
 
 /// Makes the lake's index what the catalog says.
-pub(super) async fn resync<L: Ledger>(parts: &Parts<L>) -> Result<(), LedgerError> {
-    for (stream, schema) in parts.catalog.schemas().await? {
+pub(super) async fn resync(parts: &Parts) -> Result<(), sqlx::Error> {
+    for (stream, schema) in files::schemas(parts.catalog.reader()).await? {
         parts.lake.set_schema(&stream, schema);
     }
-    let all = parts.catalog.files().await?;
+    let all = files::all(parts.catalog.reader()).await?;
     let mut last: HashMap<StreamName, i64> = HashMap::new();
     let new = all.into_iter().filter(|file| {
         let last = last.entry(file.stream.clone()).or_insert_with(|| parts.lake.last_number(&file.stream));
@@ -77,14 +77,15 @@ pub(super) async fn resync<L: Ledger>(parts: &Parts<L>) -> Result<(), LedgerErro
 }
 
 /// Files of the quarantine without a row were never answered for: the device sends the message again.
-async fn clear_quarantine<L: Ledger>(parts: &Parts<L>) -> anyhow::Result<()> {
-    let known: HashSet<String> = parts.catalog.kept_paths().await?.into_iter().collect();
-    let (disk, folder) = (parts.lake.disk().clone(), parts.quarantine.clone());
+async fn clear_quarantine(parts: &Parts) -> anyhow::Result<()> {
+    let mut catalog = parts.catalog.reader().acquire().await?;
+    let known: HashSet<String> = quarantine::paths(&mut catalog).await?.into_iter().collect();
+    let (storage, folder) = (parts.lake.storage().clone(), parts.quarantine.clone());
     tokio::task::spawn_blocking(move || {
-        for path in walk(&*disk, &folder)? {
+        for path in storage.list(&folder)? {
             let below = path.strip_prefix(&folder).ok().and_then(|below| below.to_str());
             if below.is_none_or(|below| !known.contains(below)) {
-                disk.remove(&path)?;
+                storage.remove(&path)?;
             }
         }
         Ok::<_, std::io::Error>(())
@@ -96,7 +97,7 @@ async fn clear_quarantine<L: Ledger>(parts: &Parts<L>) -> anyhow::Result<()> {
 /// Makes the catalog's rows again from the footers of all files. A file counts when every batch in it is whole over
 /// all files and no file before it (names sort by time of writing) has the same batch; what a crash left behind half
 /// written does not count, and its devices, never acknowledged, send it again.
-async fn rebuild<L: Ledger>(parts: &Parts<L>, paths: &[String]) -> anyhow::Result<usize> {
+async fn rebuild(parts: &Parts, paths: &[String]) -> anyhow::Result<usize> {
     let found = {
         let (lake, paths) = (parts.lake.clone(), paths.to_vec());
         tokio::task::spawn_blocking(move || {
@@ -110,10 +111,12 @@ async fn rebuild<L: Ledger>(parts: &Parts<L>, paths: &[String]) -> anyhow::Resul
     };
     let counting = choose(found);
     let now = parts.now();
-    let mut entry = Entry { files: counting.iter().map(|(file, ..)| file.clone()).collect(), ..Entry::default() };
+    let mut transaction = parts.catalog.write().await?;
+    let mut schemas: BTreeMap<StreamName, StreamSchema> = BTreeMap::new();
     let mut whole: BTreeMap<BatchKey, FooterBatch> = BTreeMap::new();
-    for (file, footer, schema) in &counting {
-        let (known, _) = entry.schemas.entry(file.stream.clone()).or_default();
+    for (number, (entry, footer, schema)) in (1..).zip(&counting) {
+        files::insert(&mut transaction, &FileEntry { number, ..entry.clone() }, now).await?;
+        let known = schemas.entry(entry.stream.clone()).or_default();
         for column in &schema.columns {
             if known.columns.iter().all(|other| other.name != column.name) {
                 known.columns.push(column.clone());
@@ -121,17 +124,28 @@ async fn rebuild<L: Ledger>(parts: &Parts<L>, paths: &[String]) -> anyhow::Resul
         }
         whole.extend(footer.batches.iter().map(|batch| (key(&footer.stream, batch), batch.clone())));
     }
-    let mut standings: BTreeMap<Numbering, Progress> = BTreeMap::new();
-    for (key, FooterBatch { sequence, hash, of: rows, .. }) in whole {
-        let of = Numbering { device: key.device, incarnation: key.incarnation, stream: key.stream };
-        standings.entry(of.clone()).or_default().add(sequence.0, sequence.0);
-        let (last, state, received, lost) = (sequence, State::Stored, now, Vec::new());
-        entry.answers.push(Answer { of, sequence, last, hash, rows, state, received, lost, replays: false });
+    for (stream, schema) in &schemas {
+        files::add_columns(&mut transaction, stream, 0, &schema.columns, now).await?;
     }
-    entry.through = standings.into_iter().map(|(of, standing)| (of, standing.through())).collect();
-    let to = json!({"files": counting.len(), "reason": "the catalog was empty beside a lake with files"});
-    entry.noted.push(Noted::new("catalog.rebuild", "catalog", Value::Null, to));
-    parts.catalog.enter(&entry, now).await?;
+    let mut standings: BTreeMap<Numbering, Progress> = BTreeMap::new();
+    for (key, batch) in whole {
+        devices::seen(&mut transaction, &key.device, now).await?;
+        let of = Numbering { device: key.device, incarnation: key.incarnation, stream: key.stream };
+        let at = batch.sequence;
+        batches::insert(&mut transaction, &of, at, at, &batch.hash, batch.of, State::Stored, now).await?;
+        standings.entry(of).or_default().add(at.0, at.0);
+    }
+    for (of, standing) in standings {
+        batches::set_through(&mut transaction, &of, standing.through()).await?;
+    }
+    let change = Change {
+        action: "catalog.rebuild",
+        subject: "catalog",
+        from: Value::Null,
+        to: json!({"files": counting.len(), "reason": "the catalog was empty beside a lake with files"}),
+    };
+    audit::record(&mut transaction, change, now).await?;
+    transaction.commit().await?;
     Ok(counting.len())
 }
 
@@ -147,7 +161,7 @@ fn key(stream: &StreamName, batch: &FooterBatch) -> BatchKey {
 }
 
 /// Files that count, oldest first.
-fn choose(mut found: Vec<Described>) -> Vec<Described> {
+pub(super) fn choose(mut found: Vec<Described>) -> Vec<Described> {
     let name = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
     found.sort_by_key(|(entry, ..)| name(&entry.path));
     // The same batch and day twice: the first file that has it keeps it.

@@ -104,8 +104,14 @@ mod tests {
             reasons: vec!["it needs <64> MiB".to_owned(), "it needs engine gpu".to_owned()],
         };
         let metadata = MetadataVersions { root: 1, timestamp: 9, snapshot: 7, targets: 2 };
-        let report =
-            Report::V2(ReportV2 { base, metadata: Some(metadata), unfit: vec![unfit], withheld: Default::default() });
+        let report = Report::V2(ReportV2 {
+            base,
+            metadata: Some(metadata),
+            unfit: vec![unfit],
+            withheld: Default::default(),
+            held: Vec::new(),
+            audit: None,
+        });
         let mut html = Html::default();
         runs(&mut html, Some(&report.encode()));
         let expected = "7</td><td class=\"free\"><br><span class=\"past\">cannot run card-fraud as shadow v4: \

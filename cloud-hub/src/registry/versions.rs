@@ -87,6 +87,17 @@ pub async fn register(
             false => Err(RegistryError::VersionExists(line.clone(), manifest.version)),
         };
     }
+    let query = "select exists (select 1 from restore_packages where line = $1 and version = $2 and sha256 <> $3)";
+    let taken: bool = sqlx::query_scalar(query)
+        .bind(line.as_str())
+        .bind(i64::from(manifest.version.0))
+        .bind(sha256.to_string())
+        .fetch_one(&mut *catalog)
+        .await?;
+    if taken {
+        // Devices have another package under this number, from before this catalog was restored.
+        return Err(RegistryError::VersionExists(line.clone(), manifest.version));
+    }
     let (name, run, dataset, seed, parent, result) = match origin {
         Origin::Trained { run, dataset, seed, parent, result } => {
             ("trained", Some(run), dataset, Some(seed), parent.map(|v| i64::from(v.0)), result)
@@ -137,11 +148,13 @@ async fn refuse_reserved(
     }
 }
 
-/// The number the next version of a line gets: above all versions and all numbers that runs reserved.
+/// The number the next version of a line gets: above all versions, all numbers that runs reserved, and those of packages
+/// that devices have from before a restore.
 pub async fn next_number(catalog: &mut SqliteConnection, line: &LineName) -> Result<VersionNumber, RegistryError> {
     let query = "select coalesce(max(version), 0) + 1 from
                  (select version from versions where line = $1
-                  union all select version from runs where line = $1 and version is not null)";
+                  union all select version from runs where line = $1 and version is not null
+                  union all select version from restore_packages where line = $1)";
     let number: i64 = sqlx::query_scalar(query).bind(line.as_str()).fetch_one(catalog).await?;
     Ok(VersionNumber(number as u32))
 }

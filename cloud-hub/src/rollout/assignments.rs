@@ -17,7 +17,7 @@ use tributary_wire::{
 use super::store::release;
 use super::{RolloutError, flags, store};
 use crate::audit::{self, Change};
-use crate::publish;
+use crate::{backup, publish};
 
 /// A signed assignment on its way to a device.
 #[derive(Debug, Clone, PartialEq)]
@@ -196,6 +196,7 @@ pub async fn respond(
     let said = Said { generation: reported, asks };
     match answer(&desired, before, said, |rollout| installing.contains(&rollout), now) {
         Answer::Nothing => Ok(None),
+        _ if backup::holds(catalog, device).await? => Ok(None),
         Answer::Again => Ok(Some(Outgoing { device: device.clone(), generation, signed })),
         Answer::Renew(reason) => renew(catalog, key, device, (generation, reported), reason, now).await,
     }

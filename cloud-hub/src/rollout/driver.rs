@@ -17,6 +17,7 @@ use super::assignments::Outgoing;
 use super::engine::{self, Changed, Command};
 use super::roles::{self, Order};
 use super::{RolloutError, assignments, flags, fleet, store};
+use crate::backup;
 use crate::catalog::alerts;
 use crate::hub::{Hub, HubEvent};
 use crate::lines::{closed_loop, story};
@@ -142,6 +143,9 @@ pub async fn run(hub: Arc<Hub>, shutdown: Shutdown) -> anyhow::Result<()> {
                 due = tokio::time::Instant::now() + later;
             }
             Some(Ok(HubEvent::Report { device, report })) => {
+                if let Err(error) = backup::heard(&hub, &device, hub.now()).await {
+                    tracing::error!(device = %device, error = format!("{error:#}"), "a restored hub could not learn from a report");
+                }
                 if let Err(error) = answer(&hub, &device, (report.generation, report.asks)).await {
                     tracing::error!(device = %device, error = format!("{error:#}"), "a report could not be answered");
                 }
@@ -157,6 +161,9 @@ pub async fn run(hub: Arc<Hub>, shutdown: Shutdown) -> anyhow::Result<()> {
 
 /// One look at every rollout that may have something to do.
 async fn drive(hub: &Arc<Hub>, now: Micros) -> anyhow::Result<()> {
+    if backup::waits(hub, now).await? {
+        return Ok(());
+    }
     let open = store::to_drive(&mut *hub.catalog.reader().acquire().await?).await?;
     for id in open {
         // Planned outside a write first: most looks change nothing and should not wait for the writer.

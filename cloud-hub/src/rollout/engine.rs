@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use cloud_hub_core::rollout::assignments::Wish;
 use cloud_hub_core::rollout::{
-    Evidence, Known, Member, Plan, Policy, Rollout, Step, Target, advance as step, baseline, evidence, plan, statuses,
+    Evidence, Known, Member, Plan, Policy, Rollout, Step, Target, advance as step, baseline, outlook as outlook_of,
 };
 use serde_json::{Value, json};
 use sqlx::SqliteConnection;
@@ -17,6 +17,7 @@ use super::roles::{Order, answering};
 use super::store::{self, Stored};
 use super::{RolloutError, assignments};
 use crate::audit::{self, Change};
+use crate::backup::Standing;
 
 /// What an operator wants of a rollout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,8 +96,8 @@ pub async fn outlook(
     let rollout = &stored.rollout;
     let members = members(catalog).await?;
     let beside = Beside::read(catalog, rollout).await?;
-    let evidence = evidence(&members, rollout, &stored.baseline);
-    Ok((plan(rollout, &statuses(&members, rollout, beside.known()), &evidence, now), members, evidence))
+    let (plan, evidence) = outlook_of(rollout, &stored.baseline, &members, beside.known(), now);
+    Ok((plan, members, evidence))
 }
 
 /// What the catalog holds beside rollouts and reports.
@@ -104,17 +105,20 @@ struct Beside {
     wishes: BTreeMap<DeviceId, ReleaseRef>,
     generations: BTreeMap<DeviceId, Generation>,
     releases: Vec<ReleaseRef>,
+    standing: Option<Standing>,
 }
 
 impl Beside {
     async fn read(catalog: &mut SqliteConnection, rollout: &Rollout) -> Result<Self, RolloutError> {
         let wishes = assignments::wishes(catalog, &rollout.line, &rollout.role).await?;
         let generations = assignments::generations(catalog).await?;
-        Ok(Self { wishes, generations, releases: releases(catalog, &rollout.line).await? })
+        let standing = Standing::read(catalog).await?;
+        Ok(Self { wishes, generations, releases: releases(catalog, &rollout.line).await?, standing })
     }
 
     fn known(&self) -> Known<'_> {
-        Known { wishes: &self.wishes, generations: &self.generations, releases: &self.releases }
+        let restored = self.standing.as_ref().map(|standing| &standing.restored);
+        Known { wishes: &self.wishes, generations: &self.generations, releases: &self.releases, restored }
     }
 }
 

@@ -10,11 +10,13 @@ pub mod flags;
 mod roles;
 mod engine;
 mod driver;
+mod restored;
 
 pub use cloud_hub_core::rollout::{Counters, Member};
 pub use driver::{Config, command, flag, refresh, run, share, start};
 pub use engine::{Changed, Command};
 pub use fleet::{labels_of as labels, members};
+pub use restored::{follow, pause_all};
 pub use roles::Order;
 pub use store::{Step, Stored};
 

@@ -47,12 +47,21 @@ impl Device {
         timeout(DEADLINE, wait).await.expect("the packet came")
     }
 
+    /// Goes on with what the client has to do, for ever.
+    pub async fn idle(&mut self) {
+        loop {
+            if self.events.poll().await.is_err() {
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            }
+        }
+    }
+
     pub async fn publish(&self, channel: &str, payload: Vec<u8>) {
         let topic = format!("v1/d/{}/up/{channel}", self.id);
         self.client.publish(topic, payload, PublishOptions::new(QoS::AtLeastOnce)).await.unwrap();
     }
 
-    async fn acknowledged(&mut self, through: u64) -> StreamAck {
+    pub async fn acknowledged(&mut self, through: u64) -> StreamAck {
         self.until(|packet| {
             let Packet::Publish(publish) = packet else { return None };
             let Ok(Ack::V1(ack)) = Ack::decode(&publish.payload) else { return None };

@@ -24,5 +24,6 @@ mod pages;
 mod command_line;
 mod orders;
 mod audit;
+mod backup;
 mod devices;
 mod identity;

@@ -104,5 +104,13 @@ pub fn report(trusted: MetadataVersions) -> Vec<u8> {
         health: Health { ok: true, ..Health::default() },
         resources: Resources::default(),
     };
-    Report::V2(ReportV2 { base, metadata: Some(trusted), unfit: Vec::new(), withheld: Default::default() }).encode()
+    Report::V2(ReportV2 {
+        base,
+        metadata: Some(trusted),
+        unfit: Vec::new(),
+        withheld: Default::default(),
+        held: Vec::new(),
+        audit: None,
+    })
+    .encode()
 }

@@ -32,5 +32,6 @@ pub(super) fn build(link: &Link, number: u64) -> Report {
         resources,
     };
     let (metadata, unfit) = (link.updates.metadata(), link.updates.unfit());
-    lines::report(link.updates.hub_reads(), ReportV2 { base, metadata, unfit, withheld: link.serving.withheld() })
+    let (withheld, held, audit) = (link.serving.withheld(), link.store.outbox_held(), link.updates.audit());
+    lines::report(link.updates.hub_reads(), ReportV2 { base, metadata, unfit, withheld, held, audit })
 }

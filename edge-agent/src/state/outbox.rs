@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, WriteTransaction};
 use tributary_wire::{
-    Batch, BatchBody, BatchHeaderV1, BodyEncoding, DroppedRecords, Incarnation, LossReason, Micros, SequenceNumber,
-    Stamp, StreamName,
+    Batch, BatchBody, BatchHeaderV1, BodyEncoding, DroppedRecords, Held, Incarnation, LossReason, Micros,
+    SequenceNumber, Stamp, StreamName,
 };
 
 use super::records::{self, Entry};
@@ -198,6 +198,18 @@ impl Store {
     pub fn outbox_streams(&self) -> Result<Vec<StreamName>, StoreError> {
         let book = self.book();
         Ok(book.streams.keys().filter_map(|name| StreamName::new(name).ok()).collect())
+    }
+
+    /// From where on batches of each stream wait for their receipts.
+    pub fn outbox_held(&self) -> Vec<Held> {
+        let book = self.book();
+        let held = |(name, own): (&String, &StreamBook)| {
+            // What was never handed out cannot have a receipt, whatever became of it.
+            let gone = own.last.min(own.offered);
+            let first = own.entries.keys().next().copied().unwrap_or(u64::MAX).min(gone.saturating_add(1));
+            Some(Held { stream: StreamName::new(name).ok()?, first: SequenceNumber(first) })
+        };
+        book.streams.iter().filter_map(held).collect()
     }
 
     /// Number of the first batch of a stream behind `after`.

@@ -60,7 +60,7 @@ pub use id::{
 };
 #[cfg(feature = "fleet")]
 pub use report::{
-    Health, LineReport, MetadataVersions, PackageRef, Report, ReportV1, ReportV2, Resources, TrialReport, Unfit,
+    Health, Held, LineReport, MetadataVersions, PackageRef, Report, ReportV1, ReportV2, Resources, TrialReport, Unfit,
     UpdaterState,
 };
 #[cfg(feature = "fleet")]

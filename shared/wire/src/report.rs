@@ -6,7 +6,10 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::frame::message;
-use crate::{Generation, Incarnation, LineName, Micros, Role, Sha256, SnapshotNumber, Stamp, VersionNumber, Withheld};
+use crate::{
+    AuditHead, Generation, Incarnation, LineName, Micros, Role, SequenceNumber, Sha256, SnapshotNumber, Stamp,
+    StreamName, VersionNumber, Withheld,
+};
 
 /// Versions of the report.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -50,6 +53,22 @@ impl Report {
             Self::V2(ReportV2 { withheld, .. }) => Some(withheld),
         }
     }
+
+    /// From where on the device holds batches, as far as it says so.
+    pub fn held(&self) -> &[Held] {
+        match self {
+            Self::V1(_) => &[],
+            Self::V2(ReportV2 { held, .. }) => held,
+        }
+    }
+
+    /// The newest entry of the hub's audit log that the device was told of, as far as it says so.
+    pub fn audit(&self) -> Option<AuditHead> {
+        match self {
+            Self::V1(_) => None,
+            Self::V2(ReportV2 { audit, .. }) => *audit,
+        }
+    }
 }
 
 /// A report that also says how the device stands to the signed repository, and what it kept back of its records.
@@ -63,6 +82,20 @@ pub struct ReportV2 {
     pub unfit: Vec<Unfit>,
     /// What it kept back of its records.
     pub withheld: Withheld,
+    /// Which batches it still holds, one entry per stream: a hub that was restored from a backup learns here what was
+    /// acknowledged since.
+    pub held: Vec<Held>,
+    /// The newest entry of the hub's audit log that an assignment has told it of.
+    pub audit: Option<AuditHead>,
+}
+
+/// From where on a device still holds batches of a stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// Which stream.
+    pub stream: StreamName,
+    /// Everything below this number has its receipt and is gone from the device.
+    pub first: SequenceNumber,
 }
 
 /// Versions of the top-level metadata of the repository.

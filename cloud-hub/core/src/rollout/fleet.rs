@@ -9,7 +9,7 @@ use tributary_wire::{
     UpdaterState,
 };
 
-use super::{DeviceStatus, Evidence, Plan, Rollout, RolloutState, plan};
+use super::{DeviceStatus, Evidence, Plan, Restored, Rollout, RolloutState, plan};
 
 /// A device and what it last said.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,6 +46,8 @@ pub struct Known<'a> {
     pub generations: &'a BTreeMap<DeviceId, Generation>,
     /// The releases of the line.
     pub releases: &'a [ReleaseRef],
+    /// Set on a hub that was restored from a backup.
+    pub restored: Option<&'a Restored>,
 }
 
 impl Member {
@@ -81,7 +83,8 @@ pub fn labels(given: BTreeMap<String, String>, report: Option<&ReportV1>) -> BTr
 pub fn statuses(members: &[Member], rollout: &Rollout, known: Known<'_>) -> Vec<DeviceStatus> {
     let meant =
         |member: &&Member| rollout.selector.matches(&member.labels) || rollout.taken.contains_key(&member.device);
-    members.iter().filter(meant).map(|member| status(member, rollout, known)).collect()
+    let concerned = |member: &&Member| known.restored.is_none_or(|restored| restored.concerns(rollout, member));
+    members.iter().filter(meant).filter(concerned).map(|member| status(member, rollout, known)).collect()
 }
 
 fn status(member: &Member, rollout: &Rollout, known: Known<'_>) -> DeviceStatus {
@@ -153,6 +156,22 @@ pub struct Step {
     pub stopped: bool,
 }
 
+/// What the planner would do now, and on which evidence; changes nothing.
+pub fn outlook(
+    rollout: &Rollout,
+    since: &BTreeMap<DeviceId, Counters>,
+    members: &[Member],
+    known: Known<'_>,
+    now: Micros,
+) -> (Plan, Evidence) {
+    let evidence = evidence(members, rollout, since);
+    let mut plan = plan(rollout, &statuses(members, rollout, known), &evidence, now);
+    if let Some(restored) = known.restored {
+        restored.hold_back(rollout, members, &mut plan);
+    }
+    (plan, evidence)
+}
+
 /// Asks the planner and takes its plan over, with a new baseline where a wave begins. `None`: nothing changes.
 pub fn advance(
     rollout: &mut Rollout,
@@ -161,7 +180,7 @@ pub fn advance(
     known: Known<'_>,
     now: Micros,
 ) -> Option<Step> {
-    let plan = plan(rollout, &statuses(members, rollout, known), &evidence(members, rollout, since), now);
+    let (plan, _) = outlook(rollout, since, members, known, now);
     if plan.next == rollout.state && plan.assign.is_empty() {
         return None;
     }

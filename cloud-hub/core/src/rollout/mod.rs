@@ -8,12 +8,14 @@ mod state;
 mod gate;
 mod plan;
 mod fleet;
+mod restored;
 pub mod assignments;
 
-pub use fleet::{Counters, Known, Member, Step, advance, baseline, evidence, labels, statuses};
+pub use fleet::{Counters, Known, Member, Step, advance, baseline, evidence, labels, outlook, statuses};
 pub use gate::{Evidence, Gate, gate};
 pub use plan::{Assign, DeviceStatus, Plan, Target, plan};
 pub use policy::{Policy, Strategy};
+pub use restored::Restored;
 pub use state::{CommandError, Rollout, RolloutState, Taken};
 
 #[cfg(test)]

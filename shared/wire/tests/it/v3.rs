@@ -84,11 +84,14 @@ fn report() {
         metadata: Some(metadata),
         unfit: vec![unfit.clone()],
         withheld: withheld.clone(),
+        held: vec![Held { stream: StreamName::new("events").unwrap(), first: SequenceNumber(300) }],
+        audit: Some(AuditHead { number: 7, hash: Sha256([0xcd; 32]) }),
     });
     let bytes = report.encode();
     check(&report, &bytes, Report::decode(&bytes).unwrap(), REPORT);
     assert_eq!((report.base(), report.metadata(), report.unfit()), (&base, Some(metadata), &[unfit][..]));
     assert_eq!(report.withheld(), Some(&withheld));
+    assert_eq!((report.held().len(), report.audit().map(|head| head.number)), (1, Some(7)));
     let first = Report::V1(base.clone());
     assert_eq!((first.base(), first.metadata(), first.unfit()), (&base, None, &[][..]));
 }
@@ -126,7 +129,8 @@ const ASSIGNMENT: &str = "0206656467652d310402040000ac02eeeeeeeeeeeeeeeeeeeeeeee
     09a09c0101d08603a0c21e01904ec0843d018080400180a30500";
 const REPORT: &str = "01010203040a000305302e312e30000600000001000000000000000101ac020304010a636172642d6672617564\
     077072696d61727902abababababababababababababababababababababababababababababababab01026e6f0901\
-    01ac02020304010c6f62736572766174696f6e73020501026e6f";
+    01ac02020304010c6f62736572766174696f6e73020501026e6f\
+    01066576656e7473ac020107cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd";
 const GAP: &str = "02070300ac020101800101ac020002ac0200";
 const REQUEST: &str = "00176d657461646174612f74696d657374616d702e6a736f6eac02";
 const ANSWERS: [&str; 3] = ["00f0a204ac02", "01", "02026e6f"];

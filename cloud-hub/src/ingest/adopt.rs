@@ -1,0 +1,291 @@
+//! At the first start after a restore: what devices had receipts for after the backup was made is found again from the
+//! lake's footers and from the quarantine's files. Until this is done no file is an orphan.
+//!
+//! A file counts when none of its batches is known to the catalog: it was committed after the backup, in one
+//! transaction with all of its numbers. One that shares a batch with the catalog never counted: a crash left it behind.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use cloud_hub_lake::{FileEntry, Footer, FooterBatch, StreamSchema, storage};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use sqlx::SqliteConnection;
+use tributary_wire::{DeviceId, Micros, SequenceNumber, StreamName};
+
+use super::Parts;
+use super::decode::{Content, decode, digest};
+use super::progress::Progress;
+use super::recover::{choose, resync};
+use crate::audit::{self, Change};
+use crate::catalog::batches::{self, Numbering, State};
+use crate::catalog::quarantine::Kept;
+use crate::catalog::{alerts, devices, files, now, quarantine};
+
+/// What was found in files and taken in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TakenIn {
+    /// Files of the lake.
+    pub files: u64,
+    /// Their rows.
+    pub rows: u64,
+    /// Batches in them.
+    pub batches: u64,
+    /// Quarantined messages.
+    pub quarantined: u64,
+    /// Files that cannot be used and were moved aside.
+    pub set_aside: u64,
+    /// Files that a crash had left behind before they counted.
+    pub leftovers: u64,
+}
+
+type Described = (FileEntry, Footer, StreamSchema);
+
+/// Takes in what the catalog does not know, if it was just restored. One transaction: a start that is cut off does it
+/// again.
+pub async fn take_in(parts: &Parts) -> anyhow::Result<Option<TakenIn>> {
+    let query = "select epoch, backup_time from restores where state = 'reading' order by epoch desc limit 1";
+    let restored: Option<(i64, i64)> = sqlx::query_as(query).fetch_optional(parts.catalog.reader()).await?;
+    let Some((epoch, backup_time)) = restored else { return Ok(None) };
+    resync(parts).await.context("could not read the catalog")?;
+    let lake = parts.lake.clone();
+    let (found, mut aside) = tokio::task::spawn_blocking(move || {
+        let mut unusable = Vec::new();
+        let mut found = Vec::new();
+        for path in lake.compare()?.unregistered.into_iter().filter(|path| path.ends_with(".parquet")) {
+            match lake.describe(&path) {
+                Ok(described) => found.push(described),
+                Err(error) => {
+                    tracing::warn!(path, %error, "a file of the lake cannot be used");
+                    unusable.push(path);
+                }
+            }
+        }
+        Ok::<_, cloud_hub_lake::LakeError>((found, unusable))
+    })
+    .await?
+    .context("could not look at the lake")?;
+    let now = now();
+    let mut taken = TakenIn::default();
+    let mut transaction = parts.catalog.write().await?;
+    let (mut usable, mut whole, mut known) = (Vec::new(), BTreeSet::new(), HashMap::new());
+    for described in found {
+        let path = described.0.path.clone();
+        match judge(&mut transaction, parts, &mut known, &described).await? {
+            Verdict::New => {
+                whole.insert(path);
+                usable.push(described);
+            }
+            Verdict::Leftover => taken.leftovers += 1,
+            Verdict::Other(problem) => {
+                tracing::warn!(path, problem, "a file of the lake cannot be taken in");
+                aside.push(path);
+            }
+        }
+    }
+    let counting = choose(usable);
+    for (entry, ..) in &counting {
+        whole.remove(&entry.path);
+    }
+    // Parts of batches whose other parts are gone; their devices were perhaps never told that they are stored.
+    aside.extend(whole);
+    write(&mut transaction, &counting, &mut taken, now).await?;
+    taken.quarantined = take_in_quarantine(&mut transaction, parts, now).await?;
+    taken.set_aside = aside.len() as u64;
+    set_aside(parts, &aside).await.context("could not move unusable files of the lake aside")?;
+    let query = "select count(*) from devices where report is not null and last_seen >= $1";
+    let waits_for: i64 =
+        sqlx::query_scalar(query).bind(backup_time - 7 * Micros::DAY).fetch_one(&mut *transaction).await?;
+    let query = "update restores set state = 'waiting', found_json = $2, waits_for = $3, waiting_since = $4
+                 where epoch = $1";
+    let done = sqlx::query(query).bind(epoch).bind(json!(taken).to_string()).bind(waits_for).bind(now.0);
+    done.execute(&mut *transaction).await?;
+    if taken.set_aside > 0 {
+        let detail = json!({"problem": "files of the lake cannot be used", "files": taken.set_aside,
+                            "where": aside_folder(parts), "some": aside.iter().take(20).collect::<Vec<_>>()});
+        let alert = alerts::Raise { kind: "lake-files-set-aside", subject: "lake", severity: "critical", detail };
+        alerts::raise(&mut transaction, alert, now).await?;
+    }
+    let from = json!({"state": "reading"});
+    let change = Change { action: "catalog.take-in", subject: &epoch.to_string(), from, to: json!(taken) };
+    audit::record_own(&mut transaction, change, now).await?;
+    transaction.commit().await?;
+    tracing::info!(?taken, "a restored hub took in what was stored after its backup");
+    Ok(Some(taken))
+}
+
+/// The ranges of a stream below `first` that nobody has answered for; a few at once, for the next report has the rest.
+pub(crate) async fn missing(
+    catalog: &mut SqliteConnection,
+    of: &Numbering,
+    first: SequenceNumber,
+) -> Result<Vec<(u64, u64)>, sqlx::Error> {
+    let (through, beyond) = batches::progress(catalog, of).await?;
+    Ok(Progress::new(through, beyond).missing(first.0, 64))
+}
+
+enum Verdict {
+    New,
+    Leftover,
+    Other(String),
+}
+
+fn numbering(stream: &StreamName, batch: &FooterBatch) -> Numbering {
+    Numbering { device: batch.device.clone(), incarnation: batch.incarnation, stream: stream.clone() }
+}
+
+async fn judge(
+    catalog: &mut SqliteConnection,
+    parts: &Parts,
+    known: &mut HashMap<Numbering, Progress>,
+    (_, footer, schema): &Described,
+) -> Result<Verdict, sqlx::Error> {
+    for batch in &footer.batches {
+        let of = numbering(&footer.stream, batch);
+        if !known.contains_key(&of) {
+            let (through, beyond) = batches::progress(catalog, &of).await?;
+            known.insert(of.clone(), Progress::new(through, beyond));
+        }
+        if known[&of].contains(batch.sequence.0) {
+            return Ok(Verdict::Leftover);
+        }
+    }
+    let known = parts.lake.schema(&footer.stream);
+    for column in &schema.columns {
+        if let Some(other) = known.columns.iter().find(|other| other.name == column.name && other.kind != column.kind) {
+            let (name, found, expected) = (&column.name, column.kind, other.kind);
+            return Ok(Verdict::Other(format!("column {name} has type {found:?}, the stream has {expected:?}")));
+        }
+    }
+    Ok(Verdict::New)
+}
+
+async fn write(
+    catalog: &mut SqliteConnection,
+    counting: &[Described],
+    taken: &mut TakenIn,
+    now: Micros,
+) -> Result<(), sqlx::Error> {
+    let mut number = files::last_number(catalog).await?;
+    let mut schemas: BTreeMap<StreamName, StreamSchema> = BTreeMap::new();
+    for (stream, schema) in files::schemas(&mut *catalog).await? {
+        schemas.insert(stream, schema);
+    }
+    let mut new: BTreeMap<Numbering, BTreeMap<u64, FooterBatch>> = BTreeMap::new();
+    for (entry, footer, schema) in counting {
+        number += 1;
+        files::insert(catalog, &FileEntry { number, ..entry.clone() }, now).await?;
+        taken.files += 1;
+        taken.rows += entry.rows;
+        let known = schemas.entry(entry.stream.clone()).or_default();
+        let had = known.columns.len();
+        let fresh = |column: &&cloud_hub_lake::StreamColumn| !known.columns.iter().any(|it| it.name == column.name);
+        let more: Vec<_> = schema.columns.iter().filter(fresh).cloned().collect();
+        files::add_columns(catalog, &entry.stream, had, &more, now).await?;
+        known.columns.extend(more);
+        for batch in &footer.batches {
+            let of = new.entry(numbering(&footer.stream, batch)).or_default();
+            of.insert(batch.sequence.0, batch.clone());
+        }
+    }
+    for (of, numbers) in new {
+        devices::seen(catalog, &of.device, now).await?;
+        let (through, beyond) = batches::progress(catalog, &of).await?;
+        let mut standing = Progress::new(through, beyond);
+        for (sequence, batch) in numbers {
+            let at = SequenceNumber(sequence);
+            batches::insert(catalog, &of, at, at, &batch.hash, batch.of, State::Stored, now).await?;
+            standing.add(sequence, sequence);
+            taken.batches += 1;
+        }
+        batches::set_through(catalog, &of, standing.through()).await?;
+    }
+    Ok(())
+}
+
+/// Messages in the quarantine's folder without a row: kept after the backup.
+async fn take_in_quarantine(catalog: &mut SqliteConnection, parts: &Parts, now: Micros) -> anyhow::Result<u64> {
+    let (store, folder) = (parts.lake.storage().clone(), parts.quarantine.clone());
+    let there = {
+        let folder = folder.clone();
+        tokio::task::spawn_blocking(move || store.list(&folder)).await??
+    };
+    let known: BTreeSet<String> = quarantine::paths(catalog).await?.into_iter().collect();
+    let mut taken = 0;
+    for path in there {
+        let Some(below) = path.strip_prefix(&folder).ok().and_then(|path| path.to_str()).map(str::to_owned) else {
+            continue;
+        };
+        let Some((device, id)) = below.strip_suffix(".batch").and_then(|name| name.split_once('/')) else { continue };
+        let Ok(device) = DeviceId::new(device) else { continue };
+        let id = id.to_owned();
+        if known.contains(&below) {
+            continue;
+        }
+        let store = parts.lake.storage().clone();
+        let message: bytes::Bytes = tokio::task::spawn_blocking(move || storage::read(&*store, &path)).await??.into();
+        let (named, hash, reason) = match decode(&device, &message, now) {
+            Content::Unreadable { .. } => (None, None, "undecodable-header"),
+            Content::Records { of, sequence, hash, .. }
+            | Content::Gap { of, sequence, hash, .. }
+            | Content::Broken { of, sequence, hash, .. } => (Some((of, sequence)), Some(hash), "restored"),
+        };
+        devices::seen(catalog, &device, now).await?;
+        let mut replayed = false;
+        if let (Some((of, sequence)), Some(hash)) = (&named, hash) {
+            match batches::answered(catalog, of, *sequence).await? {
+                None => {
+                    batches::insert(catalog, of, *sequence, *sequence, &hash, 0, State::Quarantined, now).await?;
+                    let (through, beyond) = batches::progress(catalog, of).await?;
+                    batches::set_through(catalog, of, Progress::new(through, beyond).through()).await?;
+                }
+                // Its records are in the lake: it was replayed.
+                Some((known, State::Stored)) => replayed = known == hash.0,
+                Some(_) => {}
+            }
+        }
+        let kept = Kept {
+            id,
+            device,
+            named: named.map(|(of, sequence)| (of, sequence.0)),
+            reason,
+            detail: "kept after the backup that this hub was restored from".to_owned(),
+            hash: digest(&message),
+            bytes: message.len() as u64,
+            path: below,
+        };
+        quarantine::insert(catalog, &kept, now).await?;
+        if replayed {
+            quarantine::mark_replayed(catalog, &kept.id, now).await?;
+        }
+        taken += 1;
+    }
+    Ok(taken)
+}
+
+fn aside_folder(parts: &Parts) -> PathBuf {
+    parts.lake.root().with_file_name("lake-set-aside")
+}
+
+/// Nobody deletes here what might be the only copy of something.
+async fn set_aside(parts: &Parts, paths: &[String]) -> anyhow::Result<()> {
+    if paths.is_empty() {
+        return Ok(());
+    }
+    let (root, to, paths) = (parts.lake.root().to_owned(), aside_folder(parts), paths.to_vec());
+    let store = parts.lake.storage().clone();
+    tokio::task::spawn_blocking(move || {
+        for path in paths {
+            let target = to.join(&path);
+            let folder = target.parent().unwrap_or(&to);
+            storage::create_folder_durably(&*store, to.parent().unwrap_or(&to), folder)?;
+            store.rename(&root.join(&path), &target)?;
+            store.sync_folder(folder)?;
+        }
+        Ok::<_, std::io::Error>(())
+    })
+    .await??;
+    Ok(())
+}
