@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tributary_process::config::HumanDuration;
 use tributary_release::{RESERVED_ROLES, line_role};
-use tributary_wire::{LineName, Micros, Sha256};
+use tributary_wire::{LineName, Sha256};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -17,7 +17,7 @@ use super::extract::Body;
 use super::{Json, Path, Problem, Query, State};
 use crate::audit::{self, Change};
 use crate::hub::Hub;
-use crate::publish::ceremony::{ASSIGNMENTS, LIFE};
+use crate::publish::ceremony::{self, ASSIGNMENTS, LIFE};
 use crate::publish::roles::key_id;
 use crate::publish::status::{RoleStatus, status};
 use crate::publish::{self, Applied, Applying, Purpose};
@@ -117,21 +117,38 @@ pub struct KeyRequest {
     pub further: bool,
 }
 
+/// Keys that the hub keeps for one role at most. Old ones stay until a person deletes them.
+const MAX_PER_ROLE: usize = 16;
+/// Keys that the hub keeps at most. A line need not exist yet when it gets its key.
+const MAX_KEYS: usize = 4096;
+
 /// Makes a key on the hub, or shows the one that is there. It counts once root or targets list it.
 #[utoipa::path(post, path = "/signing/keys", tag = "signing", security(("token" = ["admin"])), request_body = KeyRequest,
     responses((status = 200, body = OnlineKey), (status = "default", body = Problem)))]
 async fn make(hub: State, Json(request): Json<KeyRequest>) -> Result<Json<OnlineKey>, Problem> {
     let purpose = purpose(&request.role)?;
-    let mut catalog = hub.catalog.write().await?;
+    let _alone = hub.keys.making.lock().await;
     let known = hub.keys.of(&purpose);
     let key = match known.first() {
         Some(key) if !request.further => key.clone(),
         _ => {
-            let key = hub.keys.make(&purpose)?;
+            let (role, of_role, all) = (&request.role, known.len(), hub.keys.all().len());
+            if of_role >= MAX_PER_ROLE || all >= MAX_KEYS {
+                return Err(Problem::conflict(format!(
+                    "the hub holds {of_role} keys for {role} ({MAX_PER_ROLE} at most) and {all} in all ({MAX_KEYS} at \
+                     most); delete those in its folder `keys` that `cloud-hub keys status` does not show, and restart it"
+                )));
+            }
+            let key = publish::new_key()?;
+            // Told first: there is never a key that the audit log does not know.
             let to = json!({"key": key_id(&key.verifying_key())});
-            let change = Change { action: "key.make", subject: &request.role, from: Value::Null, to };
+            let change = Change { action: "key.make", subject: role, from: Value::Null, to };
+            let mut catalog = hub.catalog.write().await?;
             audit::record(&mut catalog, change, hub.now()).await?;
             catalog.commit().await?;
+            let (keeper, made) = (hub.0.clone(), key.clone());
+            let kept = tokio::task::spawn_blocking(move || keeper.keys.keep(&purpose, &made));
+            kept.await.map_err(anyhow::Error::new)??;
             key
         }
     };
@@ -157,8 +174,8 @@ struct DraftQuery {
         (status = "default", body = Problem)))]
 async fn draft(hub: State, Path(line): Path<LineName>, Query(query): Query<DraftQuery>) -> Result<Response, Problem> {
     let mut catalog = hub.catalog.reader().acquire().await?;
-    let now = hub.now();
-    let expires = query.life.map_or(Micros(now.0.saturating_add(LIFE)), |life| now + life.0);
+    let life = query.life.map_or(LIFE, |life| life.0);
+    let expires = ceremony::expiry(hub.now(), life).map_err(Problem::unacceptable)?;
     let bytes = publish::draft_line(&mut catalog, &line, expires).await?;
     Ok(([(header::CONTENT_TYPE, "application/json")], bytes).into_response())
 }

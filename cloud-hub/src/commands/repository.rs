@@ -15,7 +15,7 @@ use tributary_release::{Hasher, sha256_file};
 use tributary_wire::Sha256;
 
 use super::{Failure, Remote};
-use listing::{Content, Index, Meta, Patch, inside, listed, parse, same, targets};
+use listing::{Content, Index, Meta, Mismatch, Patch, inside, listed, parse, same, targets};
 
 /// Largest metadata file that is read.
 const MAX_METADATA: u64 = 16 << 20;
@@ -128,8 +128,27 @@ impl Export<'_> {
         Ok(())
     }
 
-    /// Patches are not signed, the package that they lead to is: a missing or wrong one costs a device only time.
+    /// Patches are not signed, the package that they lead to is: a missing or wrong one costs a device only time. The hub
+    /// makes and removes them meanwhile, so one that is gone or new ends nothing.
     async fn patches(&mut self, to: &Sha256) -> Result<(), Failure> {
+        let gone = |failure: &Failure| match failure {
+            Failure::Call(error) => error.status() == Some(StatusCode::NOT_FOUND),
+            Failure::Other(error) => error.is::<Mismatch>(),
+            _ => false,
+        };
+        match self.patches_now(to).await {
+            Err(failure) if gone(&failure) => match self.patches_now(to).await {
+                Err(failure) if gone(&failure) => {
+                    eprintln!("patches to {to} change just now; they are left for the next export");
+                    Ok(())
+                }
+                other => other,
+            },
+            other => other,
+        }
+    }
+
+    async fn patches_now(&mut self, to: &Sha256) -> Result<(), Failure> {
         let path = format!("patches/{to}/index.json");
         let Some(bytes) = self.optional(&path).await? else { return Ok(()) };
         let index: Index = serde_json::from_slice(&bytes).with_context(|| format!("the hub's {path}"))?;

@@ -9,7 +9,7 @@ mod store;
 mod serve;
 mod work;
 
-pub use serve::{open, paths};
+pub use serve::open;
 pub use store::{State, Stored, of_target, total};
 pub use work::run;
 

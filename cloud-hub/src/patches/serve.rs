@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use sqlx::SqliteConnection;
-use tributary_release::delta::index_path;
 use tributary_release::digest;
 use tributary_wire::Sha256;
 
@@ -50,19 +49,4 @@ pub async fn open(
         media: "application/octet-stream",
         content: Content::File(folder(hub, to).join(name)),
     }))
-}
-
-/// The paths of all patches and their indexes, for copies of the repository.
-pub async fn paths(hub: &Hub) -> Result<Vec<String>, sqlx::Error> {
-    let rows = store::all(hub.catalog.reader()).await?;
-    let mut paths = Vec::new();
-    for row in &rows {
-        let (Some(entry), Ok(to)) = (row.entry(), row.target.parse::<Sha256>()) else { continue };
-        let index = index_path(&to);
-        if paths.last() != Some(&index) && !paths.contains(&index) {
-            paths.push(index);
-        }
-        paths.push(entry.path(&to));
-    }
-    Ok(paths)
 }

@@ -140,6 +140,7 @@ pub async fn apply(hub: &Hub, files: &[Vec<u8>], applying: Applying) -> Result<A
     if read.is_empty() {
         return Err(ApplyError::Nothing);
     }
+    keep_key_files(hub, &read).await?;
     let mut catalog = hub.catalog.write().await?;
     let mut applied = Applied::default();
     for (header, bytes) in &read {
@@ -157,6 +158,20 @@ pub async fn apply(hub: &Hub, files: &[Vec<u8>], applying: Applying) -> Result<A
     // A run that waits for its release goes on.
     hub.training.ring();
     Ok(applied)
+}
+
+/// Nobody has to carry the file with the keys of assignments: it is written from what stands beside the target, before
+/// the transaction, so that nobody waits for the disk there. One that is refused later is a file that nothing names.
+async fn keep_key_files(hub: &Hub, files: &[(Header, &[u8])]) -> Result<(), ApplyError> {
+    let targets = files.iter().filter(|(header, _)| header.role == RoleName::Targets);
+    let announced =
+        targets.filter_map(|(_, bytes)| roles::read_targets(bytes).ok()).flat_map(|content| content.targets);
+    let files: Vec<String> = announced.filter_map(|target| Some(keys_of(&target).ok()?.to_json())).collect();
+    let packages = hub.packages.clone();
+    let kept =
+        tokio::task::spawn_blocking(move || files.iter().try_for_each(|file| packages.put(file.as_bytes()).map(drop)));
+    let kept = kept.await.map_err(std::io::Error::other).flatten();
+    Ok(kept.map_err(crate::registry::RegistryError::File)?)
 }
 
 async fn take(
@@ -249,10 +264,6 @@ fn check_top_level(hub: &Hub, content: &TargetsContent) -> Result<(), ApplyError
             let announced = keys.ids().iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
             return Err(ApplyError::Assignments { announced });
         }
-        // The file itself is written from what stands beside the target: nobody has to carry it.
-        let file = keys.to_json();
-        let put = hub.packages.put(file.as_bytes()).map_err(crate::registry::RegistryError::File)?;
-        debug_assert_eq!(put, target.sha256);
         check_content(hub, &role, target)?;
     }
     match content.targets.len() {

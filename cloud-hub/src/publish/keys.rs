@@ -69,6 +69,8 @@ pub struct Keys {
     held: RwLock<Vec<(Purpose, SigningKey)>>,
     /// The one that assignments are signed with now.
     assignment: RwLock<SigningKey>,
+    /// Held by whoever makes a key that somebody asked for, so that two who ask at once get one.
+    pub making: tokio::sync::Mutex<()>,
 }
 
 /// What an older version of the program kept beside its keys, and what took its place.
@@ -94,7 +96,12 @@ impl Keys {
                 tracing::warn!(path = %path.display(), instead, "not used any more: delete it once no older hub needs it");
             }
         }
-        Ok(Self { folder: folder.to_owned(), held: RwLock::new(held), assignment: RwLock::new(assignment) })
+        Ok(Self {
+            folder: folder.to_owned(),
+            held: RwLock::new(held),
+            assignment: RwLock::new(assignment),
+            making: tokio::sync::Mutex::default(),
+        })
     }
 
     /// The key that assignments are signed with.
@@ -134,15 +141,21 @@ impl Keys {
 
     /// A new key for a purpose, beside those that are there. It counts as soon as root or targets list it.
     pub fn make(&self, purpose: &Purpose) -> anyhow::Result<SigningKey> {
-        let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
         let key = new_key()?;
+        self.keep(purpose, &key)?;
+        Ok(key)
+    }
+
+    /// Keeps a key of [`new_key`] for a purpose.
+    pub fn keep(&self, purpose: &Purpose, key: &SigningKey) -> anyhow::Result<()> {
+        let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
         let stem = purpose.stem();
         let first = self.folder.join(format!("{stem}.key"));
         let path = if first.exists() { self.folder.join(format!("{stem}.{}.key", key.id())) } else { first };
         key.save(&path).context("write a signing key")?;
         held.push((purpose.clone(), key.clone()));
         tracing::info!(%purpose, key = %key.id(), "a key was made");
-        Ok(key)
+        Ok(())
     }
 
     /// Whether the hub holds the key of that name.
@@ -151,7 +164,8 @@ impl Keys {
     }
 }
 
-fn new_key() -> anyhow::Result<SigningKey> {
+/// A key that nobody has seen.
+pub fn new_key() -> anyhow::Result<SigningKey> {
     let mut seed = [0; 32];
     OsRng.try_fill_bytes(&mut seed).context("take random bytes for a key")?;
     Ok(SigningKey::generate(seed))

@@ -29,7 +29,7 @@ mod streams;
 
 pub use apply::{Applied, ApplyError, Applying, RoleVersion, apply};
 pub use error::PublishError;
-pub use keys::{Keys, Purpose};
+pub use keys::{Keys, Purpose, new_key};
 pub use plan::Config;
 pub use releases::{Release, find, list};
 pub use run::{announce, run};

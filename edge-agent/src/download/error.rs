@@ -70,6 +70,15 @@ impl OriginError {
         }
     }
 
+    /// Whether it stopped in the middle of what it had to give, which is mostly the link's doing.
+    pub(super) fn broke_off(&self) -> bool {
+        match self {
+            Self::Http(error) => error.status().is_none(),
+            Self::Stream(_) | Self::Cut { .. } => !self.is_missing(),
+            _ => false,
+        }
+    }
+
     /// Whether it says that there is no such file.
     pub(super) fn is_missing(&self) -> bool {
         match self {

@@ -22,8 +22,8 @@ impl Origins {
         let wanted = Wanted { path, length: release.length, sha256: release.sha256 };
         let mut left = self.0.origins.len();
         loop {
-            let mut partial = files.partial(release)?;
-            let givers = self.fill(&wanted, &mut partial).await?;
+            let partial = begin(files, release).await?;
+            let (partial, givers) = self.fill(&wanted, partial).await?;
             // Reads the whole file, so beside the runtime.
             let finished = tokio::task::spawn_blocking(move || partial.finish()).await.map_err(io::Error::other)?;
             left = left.saturating_sub(1);
@@ -38,6 +38,12 @@ impl Origins {
             }
         }
     }
+}
+
+/// Opens the file of a download beside the runtime.
+pub(super) async fn begin(files: &PackageFiles, release: &ReleaseRef) -> io::Result<Partial> {
+    let (files, release) = (files.clone(), release.clone());
+    tokio::task::spawn_blocking(move || files.partial(&release)).await.map_err(io::Error::other)?
 }
 
 impl Sink for Partial {

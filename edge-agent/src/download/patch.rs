@@ -12,6 +12,7 @@ use tributary_release::delta::{
 };
 use tributary_wire::{ReleaseRef, Sha256};
 
+use super::package::begin;
 use super::{DownloadError, Origins, Wanted};
 use crate::packages::{FileError, PackageFiles, Partial};
 use crate::words::in_words;
@@ -79,7 +80,7 @@ impl Origins {
         loop {
             let failed = tried.failed(&release.sha256);
             // What came of the plain file need not come again.
-            let left = release.length.saturating_sub(files.partial(release)?.written());
+            let left = release.length.saturating_sub(begin(files, release).await?.written());
             let way = match failed.len() {
                 MOST.. => Way::Plain,
                 _ => choose(&files.held()?, &index, left, &failed),
@@ -133,10 +134,10 @@ impl Origins {
         let patch = ReleaseRef { version: release.version, length: entry.length, sha256: entry.sha256 };
         files.keep_patch(&release.sha256, &patch.sha256)?;
         if !files.has(&patch.sha256) {
-            let mut partial = files.partial(&patch)?;
+            let partial = begin(files, &patch).await?;
             let path = entry.path(&release.sha256);
             let wanted = Wanted { path, length: patch.length, sha256: patch.sha256 };
-            let givers = self.fill(&wanted, &mut partial).await?;
+            let (partial, givers) = self.fill(&wanted, partial).await?;
             let finished = tokio::task::spawn_blocking(move || partial.finish()).await.map_err(io::Error::other)?;
             if let Err(error) = finished {
                 if error.is_damage() {

@@ -12,7 +12,7 @@ use tributary_wire::Micros;
 
 use super::super::{Failure, Remote};
 use super::files::{Carried, read_public, read_secret};
-use super::init::{fetch, hub_key, line_name};
+use super::init::{fetch, hub_key, line_name, until};
 use super::{apply, sign};
 use crate::publish::ceremony::{ASSIGNMENTS, Change, next_role, next_root, next_targets, role_of};
 use crate::publish::roles::{self, PublicKey, RoleName, RootContent, Target, TargetsContent};
@@ -117,7 +117,7 @@ fn pair(option: &str) -> Result<(String, &str), Failure> {
 impl Draft {
     pub(super) async fn run(self, remote: &Remote) -> Result<(), Failure> {
         let current = Current::read(remote).await?;
-        let expires = crate::catalog::now() + self.life.0;
+        let expires = until(self.life)?;
         let (bytes, above) = match self.role.as_str() {
             "root" | "targets" => {
                 self.refuse(&[("--file", &self.file), ("--withdraw", &self.withdraw)])?;
@@ -286,7 +286,7 @@ pub(super) async fn line(
     };
     let mut change = Change::default();
     replace(&mut change, &listed(&root, &targets, &role), &role, key.clone());
-    let expires = crate::catalog::now() + life.0;
+    let expires = until(life)?;
     let next = next_targets(&targets, &change, expires).map_err(|error| Failure::Usage(error.to_string()))?;
     let bytes = roles::build_targets(&RoleName::Targets, &next).context("the next targets")?;
     let bytes = roles::sign(&bytes, &[secret]).context("sign the targets")?;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tributary_process::config::HumanDuration;
 use tributary_process::{durable, outln};
 use tributary_release::{SigningKey, VerifyingKey, line_role};
-use tributary_wire::LineName;
+use tributary_wire::{LineName, Micros};
 
 use super::super::{Failure, Remote};
 use super::files::{Carried, read_public, save_key};
@@ -68,6 +68,7 @@ const LINE: &str = "whoever approves releases of this line; not on the hub";
 
 impl Init {
     pub(super) async fn run(self, remote: &Remote) -> Result<(), Failure> {
+        let expires = until(self.life)?;
         if remote.get("/signing").await?["roles"].as_array().is_some_and(|roles| !roles.is_empty()) {
             let problem = "this hub has a signed repository already; see `cloud-hub keys status`, and change it with \
                            `cloud-hub keys draft`";
@@ -97,7 +98,6 @@ impl Init {
             assignment: hub_key(remote, ASSIGNMENTS, false).await?,
         };
         let root = Signers { keys: root, threshold: self.threshold };
-        let expires = crate::catalog::now() + self.life.0;
         let (root, content) = ceremony::first(root, Signers::any_of([targets]), &online, lines, expires)
             .context("the first root and targets")?;
         // Nothing was written before everything was sure to fit.
@@ -130,6 +130,11 @@ fn make(made: &mut Vec<Made>, name: &str, advice: &'static str) -> Result<Public
     let public = PublicKey::new(key.verifying_key(), name);
     made.push(Made { file: format!("{name}.key"), key, advice });
     Ok(public)
+}
+
+/// Until when a file is good that is signed now.
+pub(super) fn until(life: HumanDuration) -> Result<Micros, Failure> {
+    ceremony::expiry(crate::catalog::now(), life.0).map_err(|error| Failure::Usage(format!("--life: {error}")))
 }
 
 pub(super) fn line_name(line: &str) -> Result<LineName, Failure> {
@@ -195,7 +200,7 @@ pub(super) async fn fetch(remote: &Remote, role: &RoleName, version: u64) -> Res
 
 fn told(remote: &Remote, init: &Init, files: &[Carried; 2], made: &[Made]) -> Result<(), Failure> {
     if remote.json() {
-        remote.show(&as_json(&init.out, files, made, true));
+        remote.show(&as_json(&init.out, files, made, true)?);
         return Ok(());
     }
     let delegations = roles::read_targets(&files[1].bytes).context("the targets")?.delegations;
@@ -206,6 +211,9 @@ fn told(remote: &Remote, init: &Init, files: &[Carried; 2], made: &[Made]) -> Re
         outln!("  {role:width$}  to {}", sign::names(&signers.keys));
     }
     keep(&init.out, made);
+    for warning in warnings(&files[0])? {
+        outln!("Warning: {warning}");
+    }
     outln!("Devices that enrol from now on believe this root. What expires when: cloud-hub keys status");
     Ok(())
 }
@@ -213,6 +221,27 @@ fn told(remote: &Remote, init: &Init, files: &[Carried; 2], made: &[Made]) -> Re
 fn needed(root: &Carried) -> Result<String, Failure> {
     let root = roles::listed(&root.bytes, &RoleName::Root).context("the root")?;
     Ok(format!("{} of {}", root.threshold, root.keys.len()))
+}
+
+/// What is risky about the keys of a root.
+fn warnings(root: &Carried) -> Result<Vec<String>, Failure> {
+    let Signers { keys, threshold } = roles::listed(&root.bytes, &RoleName::Root).context("the root")?;
+    let mut warnings = Vec::new();
+    if threshold == 1 {
+        warnings.push(
+            "whoever steals a single root key can replace every other key of every device; 2 of 3 is safer: cloud-hub \
+             keys draft root --add root=FILE --threshold root=2 --out DIR"
+                .to_owned(),
+        );
+    }
+    if threshold == keys.len() as u64 {
+        warnings.push(
+            "all root keys have to sign, so once one is lost nobody can change the root, and every device has to be \
+             given a new one by hand; keep more keys than have to sign"
+                .to_owned(),
+        );
+    }
+    Ok(warnings)
 }
 
 /// Says where every key belongs.
@@ -230,10 +259,13 @@ fn keep(folder: &Path, made: &[Made]) {
 /// Keys of other people have to sign: the files wait.
 fn waits(remote: &Remote, folder: &Path, files: &[Carried; 2], made: &[Made]) -> Result<(), Failure> {
     if remote.json() {
-        remote.show(&as_json(folder, files, made, false));
+        remote.show(&as_json(folder, files, made, false)?);
         return Ok(());
     }
     keep(folder, made);
+    for warning in warnings(&files[0])? {
+        outln!("Warning: {warning}");
+    }
     outln!("The first root and targets wait in {} for signatures:", folder.display());
     for file in files {
         sign::tell(file, false)?;
@@ -243,7 +275,7 @@ fn waits(remote: &Remote, folder: &Path, files: &[Carried; 2], made: &[Made]) ->
     Ok(())
 }
 
-fn as_json(folder: &Path, files: &[Carried; 2], made: &[Made], applied: bool) -> Value {
+fn as_json(folder: &Path, files: &[Carried; 2], made: &[Made], applied: bool) -> Result<Value, Failure> {
     let keys: Vec<Value> = made
         .iter()
         .map(|made| {
@@ -251,5 +283,7 @@ fn as_json(folder: &Path, files: &[Carried; 2], made: &[Made], applied: bool) ->
             json!({ "file": folder.join(&made.file), "id": id, "for": made.advice })
         })
         .collect();
-    json!({ "keys": keys, "files": files.iter().map(|file| &file.path).collect::<Vec<_>>(), "applied": applied })
+    let warnings = warnings(&files[0])?;
+    let files = files.iter().map(|file| &file.path).collect::<Vec<_>>();
+    Ok(json!({ "keys": keys, "files": files, "applied": applied, "warnings": warnings }))
 }

@@ -81,10 +81,16 @@ pub(super) fn same(path: &str, expected: (u64, Sha256), found: (u64, Sha256)) ->
     if expected == found {
         return Ok(());
     }
-    let ((length, sha256), (found_length, found_sha256)) = (expected, found);
-    Err(Failure::Other(anyhow::anyhow!(
-        "the hub sent {path} with {found_length} bytes and hash {found_sha256}; the metadata says {length} and {sha256}"
-    )))
+    Err(Failure::Other(anyhow::Error::new(Mismatch { path: path.to_owned(), expected, found })))
+}
+
+/// A file is not what the file says that names it.
+#[derive(Debug, thiserror::Error)]
+#[error("the hub sent {path} with {} bytes and hash {}; what names it says {} and {}", found.0, found.1, expected.0, expected.1)]
+pub(super) struct Mismatch {
+    path: String,
+    expected: (u64, Sha256),
+    found: (u64, Sha256),
 }
 
 #[cfg(test)]

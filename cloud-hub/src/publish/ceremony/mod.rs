@@ -8,9 +8,12 @@ mod tests;
 
 pub use change::{ASSIGNMENTS, Change, ChangeError, next_role, next_root, next_targets, role_of};
 
+use std::time::Duration;
+
 use anyhow::Context;
 use rand::TryRngCore;
 use rand::rngs::OsRng;
+use tributary_process::config::HumanDuration;
 use tributary_release::{RESERVED_ROLES, SigningKey, digest, line_role};
 use tributary_wire::{LineName, Micros};
 
@@ -23,7 +26,11 @@ use crate::hub::Hub;
 
 /// What people sign is good for a year unless they say otherwise: often enough that they remember how, seldom enough
 /// that it gets done.
-pub const LIFE: i64 = 365 * Micros::DAY;
+pub const LIFE: Duration = Duration::from_secs(365 * 86_400);
+/// Less is a mistake: the file has to be carried, signed, applied and fetched in that time.
+const SHORTEST: Duration = Duration::from_secs(60);
+/// More is one too: nobody notices any more that somebody can still sign.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 /// The secret keys that people keep, each with the name of who keeps it.
 #[derive(Debug, Clone)]
@@ -51,6 +58,21 @@ impl Custody {
     pub fn root_keys(&self) -> Vec<SigningKey> {
         self.root.iter().map(|(_, key)| key.clone()).collect()
     }
+}
+
+/// Until when a file is good that is signed now.
+pub fn expiry(now: Micros, life: Duration) -> Result<Micros, LifeError> {
+    match (SHORTEST..=LONGEST).contains(&life) {
+        true => Ok(now + life),
+        false => Err(LifeError { found: HumanDuration(life) }),
+    }
+}
+
+/// A life that no file should have.
+#[derive(Debug, thiserror::Error, PartialEq)]
+#[error("a file that is good for {found}; expected from {} to {}", HumanDuration(SHORTEST), HumanDuration(LONGEST))]
+pub struct LifeError {
+    found: HumanDuration,
 }
 
 /// 32 random bytes for a key.
@@ -131,7 +153,7 @@ pub async fn simple(hub: &Hub, seed: [u8; 32], lines: &[LineName]) -> anyhow::Re
     }
     let public = |(holder, key): &(String, SigningKey)| PublicKey::new(key.verifying_key(), holder.as_str());
     let signers = Signers { keys: custody.root.iter().map(public).collect(), threshold: custody.threshold };
-    let (online, expires) = (Online::of(&hub.keys)?, Micros(hub.now().0.saturating_add(LIFE)));
+    let (online, expires) = (Online::of(&hub.keys)?, expiry(hub.now(), LIFE)?);
     let (root, targets) = first(signers, Signers::any_of([public(&custody.targets)]), &online, delegations, expires)?;
     let files =
         [roles::sign(&root, &custody.root_keys())?, roles::sign(&targets, std::slice::from_ref(&custody.targets.1))?];

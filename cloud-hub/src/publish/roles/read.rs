@@ -106,14 +106,20 @@ fn check_signers(role: &str, signers: &Signers) -> Result<(), RoleError> {
     match () {
         () if different.len() != keys => malformed("a key is listed twice".to_owned()),
         () if keys > MAX_SIGNERS => malformed(format!("{keys} keys, at most {MAX_SIGNERS}")),
-        () if signers.threshold == 0 || signers.threshold > keys as u64 => {
-            malformed(format!("{} signatures of {keys} keys: from 1 to all of them", signers.threshold))
-        }
+        () if signers.threshold == 0 || signers.threshold > keys as u64 => malformed(format!(
+            "{} of {}: from 1 to all of them can be asked for",
+            counted(signers.threshold, "signature"),
+            counted(keys as u64, "key")
+        )),
         () => match signers.keys.iter().find(|key| !is_name(&key.holder)) {
             Some(key) => malformed(format!("the holder of key {:.8}: at most {MAX_HOLDER} printable bytes", key.id())),
             None => Ok(()),
         },
     }
+}
+
+fn counted(number: u64, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 /// Nothing in it moves the cursor of the terminal on which somebody decides whether to sign.

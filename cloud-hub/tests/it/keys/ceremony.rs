@@ -62,7 +62,16 @@ async fn two_machines_make_rotate_and_revoke_and_what_is_not_signed_enough_is_re
     online.refuses("keys draft nodes --line x --out b", 2, "--line").await;
     online.refuses("keys draft unknown --out b", 2, "do not delegate to models/unknown").await;
 
-    online.does("keys draft targets --life 0s --out old").await;
+    for role in ["targets", "root"] {
+        online.refuses(&format!("keys draft {role} --life 0s --out old"), 2, "expected from 1m to 36500d").await;
+        online.refuses(&format!("keys draft {role} --life 99999d --out old"), 2, "good for 99999d").await;
+    }
+    online.refuses("keys draft root --threshold root=4 --out old", 1, "4 signatures of 3 keys").await;
+    online.refuses("keys draft targets --threshold agent=2 --out old", 1, "2 signatures of 1 key:").await;
+    online.does("keys draft targets --out old").await;
+    // Carried for longer than it was good for.
+    let drafted = fs::read_to_string(near.path().join("old/2.targets.json")).unwrap();
+    fs::write(near.path().join("old/2.targets.json"), drafted.replacen("\"20", "\"19", 1)).unwrap();
     online.does("keys sign old/2.targets.json --key carry/targets.key").await;
     let said = custodian.tries(&format!("keys show {}/old/2.targets.json", near.path().display())).await.1;
     assert!(said.contains("It has expired") && said.contains("complete"), "{said}");

@@ -107,6 +107,14 @@ async fn the_api_says_what_is_wrong_and_keeps_secrets() {
     let further = hub.ok(Method::POST, "/signing/keys", json!({"role": "models/card-fraud", "further": true})).await;
     assert_eq!(made, again);
     assert_ne!(made["id"], further["id"]);
+    // Two who ask at once get the same key, and there is an end to further ones.
+    let ask = || hub.ok(Method::POST, "/signing/keys", json!({"role": "models/other"}));
+    let (one, other) = tokio::join!(ask(), ask());
+    assert_eq!(one, other);
+    for _ in 1..16 {
+        hub.ok(Method::POST, "/signing/keys", json!({"role": "models/other", "further": true})).await;
+    }
+    refused("/signing/keys", json!({"role": "models/other", "further": true}), "holds 16 keys for models/other").await;
     hub.line(json!({})).await;
     let (_, keys) = hub.get("/signing/keys").await;
     let of_line = keys["items"].as_array().unwrap().iter().filter(|key| key["role"] == "models/card-fraud");
@@ -119,6 +127,6 @@ async fn the_api_says_what_is_wrong_and_keeps_secrets() {
     let empty = hub.send(Method::POST, "/signing/contents", "application/octet-stream", "").await;
     assert_eq!(empty.status, StatusCode::BAD_REQUEST);
     let (_, entries) = hub.get("/audit?action=key.make").await;
-    assert_eq!(entries["items"].as_array().unwrap().len(), 2);
+    assert_eq!(entries["items"].as_array().unwrap().len(), 2 + 16);
     hub.stop().await;
 }
