@@ -71,7 +71,9 @@ async fn two_machines_make_rotate_and_revoke_and_what_is_not_signed_enough_is_re
     online.does("keys draft targets --out old").await;
     // Carried for longer than it was good for.
     let drafted = fs::read_to_string(near.path().join("old/2.targets.json")).unwrap();
-    fs::write(near.path().join("old/2.targets.json"), drafted.replacen("\"20", "\"19", 1)).unwrap();
+    let (before, rest) = drafted.split_once("\"expires\":\"").unwrap();
+    let old = format!("{before}\"expires\":\"2020{}", &rest[4..]);
+    fs::write(near.path().join("old/2.targets.json"), old).unwrap();
     online.does("keys sign old/2.targets.json --key carry/targets.key").await;
     let said = custodian.tries(&format!("keys show {}/old/2.targets.json", near.path().display())).await.1;
     assert!(said.contains("It has expired") && said.contains("complete"), "{said}");
