@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use cloud_hub_gateway::{Addresses, Connections, Gateway, TlsSettings};
-use cloud_hub_lake::{FileStorage, Lake, Scan, storage};
+use cloud_hub_lake::{Lake, Scan};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tributary_process::clock::SystemClock;
+use tributary_process::disk::{RealDisk, create_folder_below};
 use tributary_process::shutdown::Shutdown;
 use tributary_wire::{DeviceId, Micros, StreamName};
 
@@ -122,13 +123,13 @@ impl Hub {
         let data = &config.data_dir;
         // The folder's own name must survive a power cut too, else all that is durable inside is lost with it.
         let above = data.ancestors().skip(1).find(|above| above.is_dir()).unwrap_or(Path::new(""));
-        let made = storage::create_folder_durably(&FileStorage, above, data);
+        let made = create_folder_below(&RealDisk, above, data);
         made.with_context(|| format!("could not create {}", data.display()))?;
         let lock = lock(data)?;
         backup::check_finished(data)?;
         config.backup.check()?;
         let catalog = Catalog::open(&data.join("catalog.db")).await.context("could not open the catalog")?;
-        let lake = Lake::open(Arc::new(FileStorage), data.join("lake")).context("could not open the lake")?;
+        let lake = Lake::open(Arc::new(RealDisk), data.join("lake")).context("could not open the lake")?;
         let packages = PackageStore::open(&data.join("packages")).context("could not open the package store")?;
         config.publish.check()?;
         let keys = Keys::open(&data.join("keys"))?;

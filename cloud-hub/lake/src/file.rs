@@ -17,12 +17,12 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::reader::{ChunkReader, Length};
 use parquet::schema::types::ColumnPath;
 use serde::{Deserialize, Serialize};
+use tributary_process::disk::ReadAt;
 use tributary_wire::{DeviceId, Incarnation, SequenceNumber, Sha256, StreamName};
 
-use crate::LakeError;
 use crate::columns::fit;
 use crate::schema::{SYSTEM_COLUMNS, StreamColumn, StreamSchema, kind_of};
-use crate::storage::ReadAt;
+use crate::{LakeError, sums};
 
 /// Names a batch for ever: no two bodies may share it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -70,6 +70,8 @@ pub struct FooterBatch {
 }
 
 const FOOTER_KEY: &str = "tributary";
+/// In every file with sums, so that sums whose mark is damaged are missed.
+const SUMS_KEY: &str = "tributary.sums";
 
 /// Rows per row group: large enough to compress, small enough to read one column of it at once.
 const ROW_GROUP: usize = 128 * 1024;
@@ -86,7 +88,10 @@ pub fn encode(schema: &SchemaRef, records: &[RecordBatch], footer: &Footer) -> R
         .set_dictionary_enabled(false)
         .set_statistics_enabled(EnabledStatistics::Chunk)
         .set_max_row_group_row_count(Some(ROW_GROUP))
-        .set_key_value_metadata(Some(vec![KeyValue::new(FOOTER_KEY.to_owned(), footer)]));
+        .set_key_value_metadata(Some(vec![
+            KeyValue::new(FOOTER_KEY.to_owned(), footer),
+            KeyValue::new(SUMS_KEY.to_owned(), "crc32c".to_owned()),
+        ]));
     for column in FEW_VALUES {
         properties = properties.set_column_dictionary_enabled(ColumnPath::from(column), true);
     }
@@ -96,6 +101,7 @@ pub fn encode(schema: &SchemaRef, records: &[RecordBatch], footer: &Footer) -> R
         writer.write(&fit(records, schema)?).map_err(problem)?;
     }
     writer.close().map_err(problem)?;
+    sums::put_into(&mut bytes);
     Ok(bytes)
 }
 
@@ -105,10 +111,18 @@ pub struct LakeFile {
 }
 
 impl LakeFile {
-    /// Reads the file's end; a file that is cut short or damaged there is refused by name.
+    /// Reads the file's end; a file that is cut short or damaged there is refused by name. Damage elsewhere is found
+    /// when it is read.
     pub fn open(path: &Path, file: Arc<dyn ReadAt>) -> Result<Self, LakeError> {
         let damaged = |error: ParquetError| LakeError::Damaged { path: path.into(), problem: error.to_string() };
-        ParquetRecordBatchReaderBuilder::try_new(Chunks(file)).map_err(damaged).map(|builder| Self { builder })
+        let checked = sums::check(path, &file)?;
+        let has_sums = checked.is_some();
+        let builder = ParquetRecordBatchReaderBuilder::try_new(Chunks(checked.unwrap_or(file))).map_err(damaged)?;
+        let pairs = builder.metadata().file_metadata().key_value_metadata();
+        if !has_sums && pairs.into_iter().flatten().any(|pair| pair.key == SUMS_KEY) {
+            return Err(damaged(ParquetError::General("its sums are not there".to_owned())));
+        }
+        Ok(Self { builder })
     }
 
     /// How many rows the file says it has.

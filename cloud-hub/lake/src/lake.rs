@@ -8,13 +8,13 @@ use std::sync::{Arc, PoisonError, RwLock};
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use arrow::datatypes::{Fields, Schema, SchemaRef};
+use tributary_process::disk::{self, Access, Disk, create_folder_below};
 use tributary_wire::{Micros, Sha256, StreamName};
 use ulid::Ulid;
 
 use crate::days::{DaySlice, day_name, split_by_day};
 use crate::file::{self, BatchKey, Footer, LakeFile};
 use crate::schema::StreamSchema;
-use crate::storage::{Storage, create_folder_durably, write_durably};
 use crate::{LakeError, Scan};
 
 /// A file that counts.
@@ -69,10 +69,14 @@ pub struct Written {
     pub records: RecordBatch,
 }
 
-/// The lake over a storage.
+/// Makes the names of new files. They sort by the time of writing.
+type Names = Box<dyn Fn() -> Ulid + Send + Sync>;
+
+/// The lake on a disk.
 pub struct Lake {
-    storage: Arc<dyn Storage>,
+    disk: Arc<dyn Disk>,
     root: PathBuf,
+    names: Names,
     index: RwLock<Index>,
 }
 
@@ -91,20 +95,30 @@ impl std::fmt::Debug for Lake {
 
 impl Lake {
     /// A lake in a folder. Until files are registered it is empty, whatever the folder holds.
-    pub fn open(storage: Arc<dyn Storage>, root: impl Into<PathBuf>) -> Result<Self, LakeError> {
+    pub fn open(disk: Arc<dyn Disk>, root: impl Into<PathBuf>) -> Result<Self, LakeError> {
         let root = root.into();
         let above = root.parent().unwrap_or(&root);
-        create_folder_durably(&*storage, above, &root).map_err(|source| LakeError::Storage {
+        create_folder_below(&*disk, above, &root).map_err(|source| LakeError::Storage {
             verb: "create",
             path: root.clone(),
             source,
         })?;
-        Ok(Self { storage, root, index: RwLock::default() })
+        Ok(Self { disk, root, names: Box::new(Ulid::new), index: RwLock::default() })
     }
 
-    /// The storage below.
-    pub fn storage(&self) -> &Arc<dyn Storage> {
-        &self.storage
+    /// Names new files so, for a simulation that is to give the same files each time.
+    pub fn naming(self, names: impl Fn() -> Ulid + Send + Sync + 'static) -> Self {
+        Self { names: Box::new(names), ..self }
+    }
+
+    /// The name of a new file, here or beside.
+    pub fn new_name(&self) -> Ulid {
+        (self.names)()
+    }
+
+    /// The disk below.
+    pub fn disk(&self) -> &Arc<dyn Disk> {
+        &self.disk
     }
 
     /// The lake's folder.
@@ -189,7 +203,7 @@ impl Lake {
         schema: &SchemaRef,
         slice: DaySlice,
     ) -> Result<Written, LakeError> {
-        let path = format!("{stream}/day={}/{}.parquet", day_name(day), Ulid::new());
+        let path = format!("{stream}/day={}/{}.parquet", day_name(day), self.new_name());
         let full = self.root.join(&path);
         let folder = full.parent().unwrap_or(&self.root);
         let failed = |verb: &'static str| {
@@ -197,8 +211,12 @@ impl Lake {
             move |source| LakeError::Storage { verb, path, source }
         };
         let bytes = file::encode(schema, &slice.records, &slice.footer)?;
-        create_folder_durably(&*self.storage, &self.root, folder).map_err(failed("create the folder of"))?;
-        write_durably(&*self.storage, &full, &bytes).map_err(failed("write"))?;
+        create_folder_below(&*self.disk, &self.root, folder).map_err(failed("create the folder of"))?;
+        if let Err(error) = disk::replace(&*self.disk, &full, &bytes, Access::Everyone) {
+            // It may have got its name and not know it.
+            let _ = self.disk.remove(&full);
+            return Err(failed("write")(error));
+        }
         let fitted: Vec<_> =
             slice.records.iter().map(|records| crate::columns::fit(records, schema)).collect::<Result<_, _>>()?;
         let records = concat_batches(schema, &fitted)?;
@@ -230,7 +248,7 @@ impl Lake {
 
     /// Removes a file that does not count. One that cannot be removed is harmless: the next start tries again.
     pub fn discard(&self, path: &str) {
-        if let Err(error) = self.storage.remove(&self.root.join(path)) {
+        if let Err(error) = self.disk.remove(&self.root.join(path)) {
             tracing::warn!(path, %error, "could not remove a file that is not in the catalog");
         }
     }
@@ -238,7 +256,7 @@ impl Lake {
     /// Compares the folder with what counts.
     pub fn compare(&self) -> Result<Differences, LakeError> {
         let failed = |source| LakeError::Storage { verb: "list", path: self.root.clone(), source };
-        let there = self.storage.list(&self.root).map_err(failed)?;
+        let there = disk::walk(&*self.disk, &self.root).map_err(failed)?;
         let there: BTreeSet<&str> =
             there.iter().filter_map(|path| path.strip_prefix(&self.root).ok()?.to_str()).collect();
         let index = self.read_index();
@@ -253,7 +271,7 @@ impl Lake {
     /// What a file says about itself, for a catalog that was lost: its entry, its footer and its columns.
     pub fn describe(&self, path: &str) -> Result<(FileEntry, Footer, StreamSchema), LakeError> {
         let (full, file) = self.open_file(path)?;
-        let bytes = self.storage.open(&full).map_or(0, |open| open.size());
+        let bytes = self.disk.length(&full).unwrap_or_default();
         let footer = file.footer(&full)?;
         let entry = FileEntry {
             number: 0,
@@ -276,7 +294,7 @@ impl Lake {
 
     fn open_file(&self, path: &str) -> Result<(PathBuf, LakeFile), LakeError> {
         let full = self.root.join(path);
-        let open = self.storage.open(&full);
+        let open = self.disk.open_at(&full);
         let open = open.map_err(|source| LakeError::Storage { verb: "open", path: full.clone(), source })?;
         let file = LakeFile::open(&full, open)?;
         Ok((full, file))
@@ -285,7 +303,7 @@ impl Lake {
     /// All records of one file, with all columns that the stream has now.
     pub fn read(&self, entry: &FileEntry) -> Result<RecordBatch, LakeError> {
         let schema = self.schema(&entry.stream).arrow();
-        let scan = Scan::start(self.storage.clone(), vec![self.root.join(&entry.path)], schema.clone());
+        let scan = Scan::start(self.disk.clone(), vec![self.root.join(&entry.path)], schema.clone());
         let records: Vec<_> = scan.collect::<Result<_, _>>()?;
         Ok(concat_batches(&schema, &records)?)
     }
@@ -313,7 +331,7 @@ impl Lake {
             }
         };
         let paths = self.files(stream, days).iter().map(|file| self.root.join(&file.path)).collect();
-        Ok(Scan::start(self.storage.clone(), paths, schema))
+        Ok(Scan::start(self.disk.clone(), paths, schema))
     }
 }
 

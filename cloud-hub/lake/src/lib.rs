@@ -1,15 +1,14 @@
 //! The lake: Parquet files by stream and UTC day of event time, readable by any engine.
 //!
 //! In the order in which data flows: [`schema`] (which columns a stream has, and whether a batch fits), [`columns`]
-//! (columns as they travelled → Arrow), [`storage`] (the disk, or one in memory that loses what was not synced), [`file`]
-//! (one Parquet file and its footer, which lists the batches inside), [`days`], [`Lake`] (which files count, writing, reading), [`dataset`] (training
-//! sets made from it).
+//! (columns as they travelled → Arrow), [`file`] (one Parquet file and its footer, which lists the batches inside),
+//! [`days`], [`Lake`] (which files count, writing, reading), [`dataset`] (training sets made from it).
 //!
 //! This crate knows no database: whoever commits files tells it with [`Lake::register`].
 
 pub mod schema;
 pub mod columns;
-pub mod storage;
+mod sums;
 pub mod file;
 pub mod days;
 mod reader;
@@ -20,7 +19,6 @@ pub use file::{BatchKey, Footer, FooterBatch};
 pub use lake::{Differences, FileEntry, Lake, Portion, Written};
 pub use reader::Scan;
 pub use schema::{SchemaConflict, StreamColumn, StreamSchema};
-pub use storage::{FileStorage, Storage};
 
 use std::path::PathBuf;
 

@@ -7,10 +7,11 @@ use std::thread;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use tributary_process::disk::Disk;
 
+use crate::LakeError;
 use crate::columns::fit;
 use crate::file::LakeFile;
-use crate::{LakeError, Storage};
 
 /// Records decoded and not yet taken; more would only cost memory.
 const AHEAD: usize = 2;
@@ -22,12 +23,12 @@ pub struct Scan {
 }
 
 impl Scan {
-    pub(crate) fn start(storage: Arc<dyn Storage>, paths: Vec<PathBuf>, schema: SchemaRef) -> Self {
+    pub(crate) fn start(disk: Arc<dyn Disk>, paths: Vec<PathBuf>, schema: SchemaRef) -> Self {
         let (sender, records) = sync_channel(AHEAD);
         let wanted = schema.clone();
         thread::spawn(move || {
             for path in paths {
-                if let Err(error) = read_file(&*storage, path, &wanted, &sender) {
+                if let Err(error) = read_file(&*disk, path, &wanted, &sender) {
                     let _ = sender.send(Err(error));
                     return;
                 }
@@ -51,12 +52,12 @@ impl Iterator for Scan {
 }
 
 fn read_file(
-    storage: &dyn Storage,
+    disk: &dyn Disk,
     path: PathBuf,
     schema: &SchemaRef,
     sender: &SyncSender<Result<RecordBatch, LakeError>>,
 ) -> Result<(), LakeError> {
-    let open = storage.open(&path).map_err(|source| LakeError::Storage { verb: "open", path: path.clone(), source })?;
+    let open = disk.open_at(&path).map_err(|source| LakeError::Storage { verb: "open", path: path.clone(), source })?;
     for records in LakeFile::open(&path, open)?.read(&path, schema)? {
         let damaged =
             |error: arrow::error::ArrowError| LakeError::Damaged { path: path.clone(), problem: error.to_string() };

@@ -30,10 +30,10 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use cloud_hub_gateway::ResetKey;
-use cloud_hub_lake::{FileStorage, storage};
 use tokio::sync::MutexGuard;
 use tributary_identity::tls::{ALPN_HTTP, ALPN_MQTT, Clients, TlsError, hub_server};
 use tributary_identity::{Authority, Certificate};
+use tributary_process::disk::{RealDisk, create_folder_below};
 use tributary_wire::{DeviceId, Micros};
 
 use crate::access::Caller;
@@ -101,7 +101,7 @@ impl Identity {
     pub async fn open(config: IdentityConfig, data: &Path, catalog: Catalog, now: Micros) -> anyhow::Result<Arc<Self>> {
         config.check()?;
         let folder = data.join("identity");
-        storage::create_folder_durably(&FileStorage, data, &folder)
+        create_folder_below(&RealDisk, data, &folder)
             .with_context(|| format!("could not create {}", folder.display()))?;
         let issued = certificates::count(catalog.reader()).await?;
         let authority::Opened { authority, believed, reset } = authority::open(&config, &folder, issued, now)?;

@@ -8,10 +8,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use cloud_hub_lake::{FileEntry, Footer, FooterBatch, StreamSchema, storage};
+use cloud_hub_lake::{FileEntry, Footer, FooterBatch, StreamSchema};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sqlx::SqliteConnection;
+use tributary_process::disk::{create_folder_below, walk};
 use tributary_wire::{DeviceId, Micros, SequenceNumber, StreamName};
 
 use super::Parts;
@@ -207,10 +208,10 @@ async fn write(
 
 /// Messages in the quarantine's folder without a row: kept after the backup.
 async fn take_in_quarantine(catalog: &mut SqliteConnection, parts: &Parts, now: Micros) -> anyhow::Result<u64> {
-    let (store, folder) = (parts.lake.storage().clone(), parts.quarantine.clone());
+    let (disk, folder) = (parts.lake.disk().clone(), parts.quarantine.clone());
     let there = {
         let folder = folder.clone();
-        tokio::task::spawn_blocking(move || store.list(&folder)).await??
+        tokio::task::spawn_blocking(move || walk(&*disk, &folder)).await??
     };
     let known: BTreeSet<String> = quarantine::paths(catalog).await?.into_iter().collect();
     let mut taken = 0;
@@ -224,8 +225,9 @@ async fn take_in_quarantine(catalog: &mut SqliteConnection, parts: &Parts, now: 
         if known.contains(&below) {
             continue;
         }
-        let store = parts.lake.storage().clone();
-        let message: bytes::Bytes = tokio::task::spawn_blocking(move || storage::read(&*store, &path)).await??.into();
+        let disk = parts.lake.disk().clone();
+        let message = tokio::task::spawn_blocking(move || disk.read(&path, u64::MAX)).await??;
+        let message = bytes::Bytes::from(message);
         let (named, hash, reason) = match decode(&device, &message, now) {
             Content::Unreadable { .. } => (None, None, "undecodable-header"),
             Content::Records { of, sequence, hash, .. }
@@ -265,24 +267,24 @@ async fn take_in_quarantine(catalog: &mut SqliteConnection, parts: &Parts, now: 
     Ok(taken)
 }
 
-fn aside_folder(parts: &Parts) -> PathBuf {
+pub(super) fn aside_folder<L>(parts: &Parts<L>) -> PathBuf {
     parts.lake.root().with_file_name("lake-set-aside")
 }
 
 /// Nobody deletes here what might be the only copy of something.
-async fn set_aside(parts: &Parts, paths: &[String]) -> anyhow::Result<()> {
+pub(super) async fn set_aside<L>(parts: &Parts<L>, paths: &[String]) -> anyhow::Result<()> {
     if paths.is_empty() {
         return Ok(());
     }
     let (root, to, paths) = (parts.lake.root().to_owned(), aside_folder(parts), paths.to_vec());
-    let store = parts.lake.storage().clone();
+    let disk = parts.lake.disk().clone();
     tokio::task::spawn_blocking(move || {
         for path in paths {
             let target = to.join(&path);
             let folder = target.parent().unwrap_or(&to);
-            storage::create_folder_durably(&*store, to.parent().unwrap_or(&to), folder)?;
-            store.rename(&root.join(&path), &target)?;
-            store.sync_folder(folder)?;
+            create_folder_below(&*disk, to.parent().unwrap_or(&to), folder)?;
+            disk.rename(&root.join(&path), &target)?;
+            disk.sync_folder(folder)?;
         }
         Ok::<_, std::io::Error>(())
     })

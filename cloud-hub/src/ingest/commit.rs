@@ -6,21 +6,21 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use cloud_hub_lake::storage::{create_folder_durably, write_durably};
-use cloud_hub_lake::{FileEntry, LakeError, Written};
-use sqlx::SqliteConnection;
+use cloud_hub_lake::{LakeError, Written};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tributary_wire::{Ack, AckV1, DeviceId, Micros, SequenceNumber, StreamAck};
+use tributary_process::disk::{self, Access, create_folder_below};
+use tributary_wire::{Ack, AckV1, DeviceId, SequenceNumber, StreamAck};
 
 use super::collect::{Item, Origin};
 use super::hold::Holding;
+use super::ledger::{Entry, Ledger, LedgerError};
 use super::load::Load;
 use super::plan::{Plan, Planner, Standings};
 use super::{Counters, HUB_DEVICE, Parts};
 use crate::bus::{Committed, HubEvent};
-use crate::catalog::batches::{self, Numbering, State};
-use crate::catalog::{alerts, devices, files, quarantine};
+use crate::catalog::Catalog;
+use crate::catalog::batches::{Numbering, State};
 
 /// Why a group was not committed.
 #[derive(Debug, thiserror::Error)]
@@ -34,27 +34,38 @@ pub(super) enum Failure {
     Lake(#[from] LakeError),
     #[error("the quarantine's files")]
     Quarantine(#[source] std::io::Error),
-    #[error("the catalog")]
-    Catalog(#[from] sqlx::Error),
+    #[error(transparent)]
+    Ledger(LedgerError),
     #[error("a writing task")]
     Task(#[from] tokio::task::JoinError),
 }
 
+impl From<LedgerError> for Failure {
+    fn from(error: LedgerError) -> Self {
+        match error {
+            LedgerError::Raced => Self::Raced,
+            error => Self::Ledger(error),
+        }
+    }
+}
+
 /// The one that commits.
-pub(super) struct Committer {
-    pub(super) parts: Parts,
+pub(super) struct Committer<L = Catalog> {
+    pub(super) parts: Parts<L>,
     pub(super) counters: Arc<Counters>,
     pub(super) standings: Standings,
     /// Set while the disk refuses.
     pub(super) holding: Option<Holding>,
+    /// Files of commits that failed: whether they count is known when the catalog takes something again.
+    pub(super) doubtful: Vec<String>,
     /// How much each stream of a device may send.
     pub(super) load: Load,
 }
 
-impl Committer {
-    pub(super) fn new(parts: Parts, counters: Arc<Counters>) -> Self {
+impl<L: Ledger> Committer<L> {
+    pub(super) fn new(parts: Parts<L>, counters: Arc<Counters>) -> Self {
         let load = Load::new(&parts);
-        Self { parts, counters, standings: Standings::new(), holding: None, load }
+        Self { parts, counters, standings: Standings::new(), holding: None, doubtful: Vec::new(), load }
     }
 
     /// Commits groups until no more come.
@@ -104,18 +115,17 @@ impl Committer {
 
     async fn commit(&mut self, items: &[Item]) -> Result<Plan, Failure> {
         self.load.check_disk()?;
-        let mut catalog = self.parts.catalog.reader().acquire().await?;
-        let planner = Planner { parts: &self.parts, known: &self.standings, catalog: &mut catalog };
-        let mut plan = planner.plan(items).await?;
-        drop(catalog);
-        if plan.is_empty() {
+        let mut plan = Planner { parts: &self.parts, known: &self.standings }.plan(items).await?;
+        if plan.entry.is_empty() {
             return Ok(plan);
         }
         let written = self.write(&mut plan).await?;
-        match self.transact(&plan, &written).await {
+        plan.entry.files = written.iter().map(|file| file.entry.clone()).collect();
+        plan.entry.through = plan.standings.iter().map(|(of, standing)| (of.clone(), standing.through())).collect();
+        match self.parts.catalog.enter(&plan.entry, self.parts.now()).await.map_err(Failure::from) {
             Ok(files) => {
                 self.counters.add(|c| &c.files, files.len() as u64);
-                for (stream, (schema, _)) in std::mem::take(&mut plan.schemas) {
+                for (stream, (schema, _)) in std::mem::take(&mut plan.entry.schemas) {
                     self.parts.lake.set_schema(&stream, schema);
                 }
                 self.parts.lake.register(files.iter().cloned());
@@ -129,9 +139,11 @@ impl Committer {
                 written.iter().for_each(|file| self.parts.lake.discard(&file.entry.path));
                 Err(Failure::Raced)
             }
-            // Whether the commit happened is not known, so the files stay: either they count, or the next start
-            // removes them.
-            Err(error) => Err(error),
+            // Whether the commit happened is not known, so the files stay until the catalog says.
+            Err(error) => {
+                self.doubtful.extend(written.into_iter().map(|file| file.entry.path));
+                Err(error)
+            }
         }
     }
 
@@ -141,19 +153,20 @@ impl Committer {
         let schemas: BTreeMap<_, _> = portions
             .keys()
             .map(|stream| {
-                let grown = plan.schemas.get(stream).map(|(schema, _)| schema.clone());
+                let grown = plan.entry.schemas.get(stream).map(|(schema, _)| schema.clone());
                 (stream.clone(), grown.unwrap_or_else(|| self.parts.lake.schema(stream)))
             })
             .collect();
-        let kept: Vec<_> = plan.kept.iter().map(|(kept, message)| (kept.path.clone(), message.clone())).collect();
+        let kept: Vec<_> =
+            plan.entry.kept.iter().map(|kept| kept.path.clone()).zip(plan.messages.iter().cloned()).collect();
         let (lake, folder) = (self.parts.lake.clone(), self.parts.quarantine.clone());
         tokio::task::spawn_blocking(move || {
             for (path, message) in kept {
                 let path = folder.join(path);
                 let above = path.parent().unwrap_or(&folder);
                 let root = folder.parent().unwrap_or(&folder);
-                create_folder_durably(&**lake.storage(), root, above).map_err(Failure::Quarantine)?;
-                write_durably(&**lake.storage(), &path, &message).map_err(Failure::Quarantine)?;
+                create_folder_below(&**lake.disk(), root, above).map_err(Failure::Quarantine)?;
+                disk::replace(&**lake.disk(), &path, &message, Access::Everyone).map_err(Failure::Quarantine)?;
             }
             let mut written: Vec<Written> = Vec::new();
             for (stream, portions) in portions {
@@ -170,71 +183,19 @@ impl Committer {
         .await?
     }
 
-    /// One transaction: the files, the numbers they answer for, what was kept aside, what to alert about.
-    async fn transact(&self, plan: &Plan, written: &[Written]) -> Result<Vec<FileEntry>, Failure> {
-        let now = self.parts.now();
-        let mut transaction = self.parts.catalog.write().await?;
-        let senders: BTreeSet<&DeviceId> = plan.answers.iter().map(|answer| &answer.of.device).collect();
-        for device in senders {
-            devices::seen(&mut transaction, device, now).await?;
-        }
-        for (stream, (schema, had)) in &plan.schemas {
-            files::add_columns(&mut transaction, stream, *had, &schema.columns[*had..], now).await?;
-        }
-        let mut number = files::last_number(&mut transaction).await?;
-        let mut entries = Vec::with_capacity(written.len());
-        for file in written {
-            number += 1;
-            let entry = FileEntry { number, ..file.entry.clone() };
-            files::insert(&mut transaction, &entry, now).await?;
-            entries.push(entry);
-        }
-        let mut changed = BTreeSet::new();
-        for a in &plan.answers {
-            if a.replays && batches::replayed(&mut transaction, &a.of, a.sequence, a.rows).await? {
-                continue;
-            }
-            let (of, received) = (&a.of, a.received);
-            if !batches::insert(&mut transaction, of, a.sequence, a.last, &a.hash, a.rows, a.state, received).await? {
-                return Err(Failure::Raced); // dropping the transaction rolls it back
-            }
-            batches::insert_gap(&mut transaction, of, (a.sequence, a.last), &a.lost, received).await?;
-            changed.insert(of);
-        }
-        for of in changed {
-            if let Some(standing) = plan.standings.get(of) {
-                batches::set_through(&mut transaction, of, standing.through()).await?;
-            }
-        }
-        for (kept, _) in &plan.kept {
-            quarantine::insert(&mut transaction, kept, now).await?;
-        }
-        for (device, hash) in &plan.again {
-            quarantine::again(&mut transaction, device, hash).await?;
-        }
-        for id in &plan.replayed {
-            quarantine::mark_replayed(&mut transaction, id, now).await?;
-        }
-        for noted in &plan.noted {
-            noted.record(&mut transaction, now).await?;
-        }
-        raise(&mut transaction, plan, now).await?;
-        transaction.commit().await?;
-        Ok(entries)
-    }
-
     /// After a group is durable: counts, receipts, answers to orders.
     fn tell(&mut self, plan: Plan, items: &mut [Item]) {
-        let Plan { answers, kept, receipts, mut refused, standings, .. } = plan;
+        let Plan { entry, receipts, mut refused, standings, .. } = plan;
+        let Entry { answers, kept, cloned, overfull, .. } = entry;
         let stored = || answers.iter().filter(|answer| answer.state == State::Stored);
         self.counters.add(|c| &c.batches, stored().count() as u64);
         self.counters.add(|c| &c.rows, stored().map(|answer| answer.rows).sum());
         let lost = answers.iter().flat_map(|answer| &answer.lost);
         self.counters.add(|c| &c.dropped, lost.map(|lost| lost.records).sum());
         self.counters.add(|c| &c.duplicates, plan.duplicates);
-        self.counters.add(|c| &c.conflicts, plan.cloned.len() as u64);
+        self.counters.add(|c| &c.conflicts, cloned.len() as u64);
         self.counters.add(|c| &c.quarantined, kept.len() as u64);
-        self.counters.add(|c| &c.refused, plan.overfull.len() as u64);
+        self.counters.add(|c| &c.refused, overfull.len() as u64);
         self.standings.extend(standings);
         self.send(receipts);
         for (place, item) in items.iter_mut().enumerate() {
@@ -274,22 +235,6 @@ impl Committer {
         }
         self.counters.slowed.store(self.load.holding(), Ordering::Relaxed);
     }
-}
-
-async fn raise(catalog: &mut SqliteConnection, plan: &Plan, now: Micros) -> Result<(), sqlx::Error> {
-    for (of, sequence) in &plan.cloned {
-        let problem = "a batch number came with two different bodies: the device's state was copied or set back";
-        let detail = serde_json::json!({ "problem": problem, "stream": of.stream.as_str(), "sequence": sequence.0 });
-        let subject = of.device.as_str();
-        alerts::raise(catalog, alerts::Raise { kind: "cloned-state", subject, severity: "critical", detail }, now)
-            .await?;
-    }
-    for device in &plan.overfull {
-        let detail = serde_json::json!({ "problem": "its bad batches are refused until some are taken out" });
-        let alert = alerts::Raise { kind: "quarantine-full", subject: device.as_str(), severity: "warning", detail };
-        alerts::raise(catalog, alert, now).await?;
-    }
-    Ok(())
 }
 
 pub(super) fn chain(error: &dyn std::error::Error) -> String {

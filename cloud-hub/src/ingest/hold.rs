@@ -1,17 +1,18 @@
 //! While the disk refuses: nothing is taken, devices are told to wait, and a probe finds out when to go on.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::atomic::Ordering;
 
-use cloud_hub_lake::storage::write_durably;
 use tokio::time::Instant;
+use tributary_process::disk::{self, Access};
 
 use super::SubmitError;
 use super::collect::{Item, Origin};
 use super::commit::{Committer, Failure, chain};
+use super::ledger::Ledger;
 use super::progress::Progress;
-use crate::catalog::alerts;
-use crate::catalog::batches::{self, Numbering};
+use crate::catalog::alerts::Raise;
+use crate::catalog::batches::Numbering;
 
 /// Written and removed again to find out whether the disk takes anything: as much as a small group needs.
 const PROBE_BYTES: usize = 256 * 1024;
@@ -24,7 +25,7 @@ pub(super) struct Holding {
     pub(super) told: BTreeSet<Numbering>,
 }
 
-impl Committer {
+impl<L: Ledger> Committer<L> {
     /// While the disk refuses, nothing is kept in memory: devices have it all, and are told to hold.
     pub(super) async fn turn_away(&mut self, items: Vec<Item>) {
         let mut receipts = BTreeMap::new();
@@ -50,10 +51,9 @@ impl Committer {
 
     /// Learns where numberings stand that are not known yet.
     async fn look_up(&mut self, numberings: impl Iterator<Item = &Numbering>) -> Result<(), Failure> {
-        let mut catalog = self.parts.catalog.reader().acquire().await?;
         for of in numberings {
             if !self.standings.contains_key(of) {
-                let (through, ranges) = batches::progress(&mut catalog, of).await?;
+                let (through, ranges) = self.parts.catalog.progress(of).await?;
                 self.standings.insert(of.clone(), Progress::new(through, ranges));
             }
         }
@@ -82,31 +82,33 @@ impl Committer {
 
     /// Tells people, if the catalog can still be written; the log has it in any case.
     pub(super) async fn tell_people(&self, problem: &str) {
-        let raised = async {
-            let mut catalog = self.parts.catalog.write().await?;
-            let detail = serde_json::json!({
-                "problem": problem,
-                "meaning": "no records are taken and devices hold them; nothing is lost until their outboxes are full",
-                "to_do": "make room on the disk of the hub's data folder, or look for why it cannot be written",
-            });
-            let alert = alerts::Raise { kind: DISK_ALERT, subject: "hub", severity: "critical", detail };
-            alerts::raise(&mut catalog, alert, self.parts.now()).await?;
-            catalog.commit().await
-        };
-        if let Err(error) = raised.await {
+        let detail = serde_json::json!({
+            "problem": problem,
+            "meaning": "no records are taken and devices hold them; nothing is lost until their outboxes are full",
+            "to_do": "make room on the disk of the hub's data folder, or look for why it cannot be written",
+        });
+        let alert = Raise { kind: DISK_ALERT, subject: "hub", severity: "critical", detail };
+        if let Err(error) = self.parts.catalog.raise(alert, self.parts.now()).await {
             tracing::warn!(error = chain(&error), "the catalog takes no alert about it either");
         }
     }
 
     async fn taken_back(&self) {
-        let resolved = async {
-            let mut catalog = self.parts.catalog.write().await?;
-            alerts::resolve(&mut catalog, DISK_ALERT, "hub", self.parts.now()).await?;
-            catalog.commit().await
-        };
-        if let Err(error) = resolved.await {
+        if let Err(error) = self.parts.catalog.resolve(DISK_ALERT, "hub", self.parts.now()).await {
             tracing::warn!(error = chain(&error), "the alert about the disk stays open");
         }
+    }
+
+    /// Removes the files of failed commits that did not happen: left there, they would take room, and a catalog made
+    /// again from the lake could not tell them from others.
+    async fn clear_doubtful(&mut self) -> Result<(), Failure> {
+        if self.doubtful.is_empty() {
+            return Ok(());
+        }
+        let counting: HashSet<String> = self.parts.catalog.files().await?.into_iter().map(|file| file.path).collect();
+        let (lake, doubtful) = (self.parts.lake.clone(), std::mem::take(&mut self.doubtful));
+        let left = doubtful.into_iter().filter(move |path| !counting.contains(path));
+        Ok(tokio::task::spawn_blocking(move || left.for_each(|path| lake.discard(&path))).await?)
     }
 
     async fn try_probe(&mut self) -> Result<(), Failure> {
@@ -114,15 +116,15 @@ impl Committer {
         let lake = self.parts.lake.clone();
         tokio::task::spawn_blocking(move || {
             let path = lake.root().join(".probe");
-            write_durably(&**lake.storage(), &path, &vec![0; PROBE_BYTES]).map_err(Failure::Quarantine)?;
-            lake.storage().remove(&path).map_err(Failure::Quarantine)
+            disk::replace(&**lake.disk(), &path, &vec![0; PROBE_BYTES], Access::Everyone)
+                .map_err(Failure::Quarantine)?;
+            lake.disk().remove(&path).map_err(Failure::Quarantine)
         })
         .await??;
-        let mut transaction = self.parts.catalog.write().await?;
-        sqlx::query("update devices set last_seen = last_seen").execute(&mut *transaction).await?;
-        transaction.commit().await?;
+        self.parts.catalog.probe().await?;
         // A commit that failed may have happened: what counts is what the catalog says.
         super::recover::resync(&self.parts).await?;
+        self.clear_doubtful().await?;
         self.standings.clear();
         let told = self.holding.as_ref().map(|holding| holding.told.clone()).unwrap_or_default();
         self.look_up(told.iter()).await

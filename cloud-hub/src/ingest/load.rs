@@ -7,7 +7,6 @@ use cloud_hub_core::flow::{Flow, FlowSettings};
 use cloud_hub_lake::Lake;
 use tokio::time::sleep;
 use tributary_process::clock::Clock;
-use tributary_process::disk::{Disk as _, RealDisk};
 
 use super::collect::{Item, Origin};
 use super::commit::Failure;
@@ -27,7 +26,7 @@ pub(super) struct Load {
 }
 
 impl Load {
-    pub(super) fn new(parts: &Parts) -> Self {
+    pub(super) fn new<L>(parts: &Parts<L>) -> Self {
         let config = &parts.config;
         let reserve = config.disk_reserve.0;
         let flow = Flow::new(FlowSettings {
@@ -69,7 +68,7 @@ impl Load {
 
     /// Only the file system says; it is asked anew each time, because others write too.
     fn disk_free(&self) -> Option<u64> {
-        RealDisk.free(self.lake.root()).ok()
+        self.lake.disk().free(self.lake.root()).ok()
     }
 
     /// Refuses while only the reserve is left.

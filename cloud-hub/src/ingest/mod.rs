@@ -5,6 +5,7 @@
 //! again. What cannot be read is kept as it came and acknowledged as such. When the disk refuses, devices are told to
 //! hold, nothing is acknowledged, and work goes on as soon as the disk takes a probe.
 
+mod ledger;
 mod progress;
 mod decode;
 mod collect;
@@ -25,7 +26,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use cloud_hub_gateway::{Connections, Upward};
-use cloud_hub_lake::{Lake, SchemaConflict, storage};
+use cloud_hub_lake::{Lake, SchemaConflict};
 use serde::Serialize;
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
@@ -43,6 +44,9 @@ use crate::hub::Hub;
 
 pub(crate) use adopt::missing;
 pub use adopt::{TakenIn, take_in};
+pub use ledger::{Answer, Entry, Ledger, LedgerError, Standing};
+#[cfg(any(test, feature = "simulation"))]
+pub use ledger::{Gap, MemoryLedger};
 pub use recover::{Recovered, recover};
 #[cfg(feature = "simulation")]
 pub use stepped::Stepped;
@@ -78,9 +82,9 @@ impl Answers for Connections {
 
 /// What ingest works with.
 #[derive(Clone)]
-pub struct Parts {
+pub struct Parts<L = Catalog> {
     /// Who is where, and which files count.
-    pub catalog: Catalog,
+    pub catalog: L,
     /// The files.
     pub lake: Arc<Lake>,
     /// Folder for messages kept as they came, in the lake's storage.
@@ -100,7 +104,7 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
 }
 
-impl Parts {
+impl<L> Parts<L> {
     fn now(&self) -> Micros {
         Micros(self.clock.wall())
     }
@@ -316,8 +320,8 @@ impl Ingest {
             return Err(SubmitError::Settled { id: id.to_owned(), problem: "it was replayed before".to_owned() });
         }
         let device = DeviceId::new(&kept.device).map_err(|e| failed(e.into()))?;
-        let (store, path) = (self.parts.lake.storage().clone(), self.parts.quarantine.join(&kept.path));
-        let message = tokio::task::spawn_blocking(move || storage::read(&*store, &path)).await;
+        let (disk, path) = (self.parts.lake.disk().clone(), self.parts.quarantine.join(&kept.path));
+        let message = tokio::task::spawn_blocking(move || disk.read(&path, u64::MAX)).await;
         let message = message.map_err(|e| failed(e.into()))?.map_err(|e| failed(e.into()))?.into();
         let (from, to) = (json!({"state": "kept"}), json!({"state": "replayed", "device": device, "stream": stream}));
         let noted = Noted::new("quarantine.replay", id, from, to);

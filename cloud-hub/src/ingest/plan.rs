@@ -5,54 +5,28 @@
 use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
-use cloud_hub_lake::{Portion, SchemaConflict, StreamSchema};
-use sqlx::SqliteConnection;
-use tributary_wire::{DeviceId, Incarnation, Lost, Micros, SequenceNumber, Sha256, StreamName};
+use cloud_hub_lake::{Portion, SchemaConflict};
+use tributary_wire::{DeviceId, Incarnation, Micros, SequenceNumber, Sha256, StreamName};
 
 use super::collect::{Item, Origin, Work};
 use super::decode::{BodyError, Content, digest, key, to_records};
+use super::ledger::{Answer, Entry, Ledger, LedgerError};
 use super::progress::Progress;
 use super::{HUB_DEVICE, Parts, Replayed, SubmitError};
-use crate::audit::Noted;
-use crate::catalog::batches::{self, Numbering, State};
-use crate::catalog::quarantine::{self, Kept};
+use crate::catalog::batches::{Numbering, State};
+use crate::catalog::quarantine::Kept;
 
 /// Where the numbering of every stream that was met stands.
 pub(super) type Standings = HashMap<Numbering, Progress>;
-
-/// A number to answer for.
-pub(super) struct Answer {
-    pub(super) of: Numbering,
-    pub(super) sequence: SequenceNumber,
-    /// The same, except for a gap.
-    pub(super) last: SequenceNumber,
-    pub(super) hash: Sha256,
-    pub(super) rows: u64,
-    pub(super) state: State,
-    pub(super) received: Micros,
-    pub(super) lost: Vec<Lost>,
-    /// Set when a replay turns quarantine into stored.
-    pub(super) replays: bool,
-}
 
 /// What a group will change.
 #[derive(Default)]
 pub(super) struct Plan {
     pub(super) portions: BTreeMap<StreamName, Vec<Portion>>,
-    /// Streams whose columns grow: the whole schema, and how many columns it had before.
-    pub(super) schemas: BTreeMap<StreamName, (StreamSchema, usize)>,
-    pub(super) answers: Vec<Answer>,
-    pub(super) kept: Vec<(Kept, Bytes)>,
-    /// Messages that are kept already and came again.
-    pub(super) again: Vec<(DeviceId, Sha256)>,
-    /// Quarantine rows that this replays.
-    pub(super) replayed: Vec<String>,
-    /// What goes into the audit log.
-    pub(super) noted: Vec<Noted>,
-    /// Devices whose numbers came with two bodies, with the number.
-    pub(super) cloned: Vec<(Numbering, SequenceNumber)>,
-    /// Devices whose quarantine is full.
-    pub(super) overfull: Vec<DeviceId>,
+    /// What goes into the ledger, but for the files and how far streams are complete.
+    pub(super) entry: Entry,
+    /// The messages of `entry.kept`.
+    pub(super) messages: Vec<Bytes>,
     /// Streams to acknowledge, with what of this group was kept aside.
     pub(super) receipts: BTreeMap<Numbering, Vec<SequenceNumber>>,
     /// Orders that cannot be carried out: item → why.
@@ -63,38 +37,26 @@ pub(super) struct Plan {
     keeping: HashMap<DeviceId, u64>,
 }
 
-impl Plan {
-    /// Whether the catalog has to change at all.
-    pub(super) fn is_empty(&self) -> bool {
-        self.answers.is_empty()
-            && self.kept.is_empty()
-            && self.again.is_empty()
-            && self.cloned.is_empty()
-            && self.overfull.is_empty()
-    }
-}
-
 /// Plans a group on what was known before it.
-pub(super) struct Planner<'a> {
-    pub(super) parts: &'a Parts,
+pub(super) struct Planner<'a, L> {
+    pub(super) parts: &'a Parts<L>,
     pub(super) known: &'a Standings,
-    pub(super) catalog: &'a mut SqliteConnection,
 }
 
-impl Planner<'_> {
-    pub(super) async fn plan(mut self, items: &[Item]) -> Result<Plan, sqlx::Error> {
+impl<L: Ledger> Planner<'_, L> {
+    pub(super) async fn plan(&self, items: &[Item]) -> Result<Plan, LedgerError> {
         let mut plan = Plan::default();
         for (place, item) in items.iter().enumerate() {
             match self.item(&mut plan, item).await {
                 Ok(()) => {}
                 Err(Stop::Refused(error)) => drop(plan.refused.insert(place, error)),
-                Err(Stop::Catalog(error)) => return Err(error),
+                Err(Stop::Ledger(error)) => return Err(error),
             }
         }
         Ok(plan)
     }
 
-    async fn item(&mut self, plan: &mut Plan, item: &Item) -> Result<(), Stop> {
+    async fn item(&self, plan: &mut Plan, item: &Item) -> Result<(), Stop> {
         match (&item.work, &item.origin) {
             (Work::Own { stream, fields, columns, noted }, _) => {
                 let (of, sequence) = self.own_number(plan, stream).await?;
@@ -105,7 +67,7 @@ impl Planner<'_> {
                 // The hub makes every number once, so there is no second body to tell it from.
                 let hash = digest(&[]);
                 self.store(plan, Stored { of, sequence, hash, records, received: item.received, replays: false });
-                plan.noted.extend(noted.clone());
+                plan.entry.noted.extend(noted.clone());
                 Ok(())
             }
             (Work::Message(content), Origin::Replay { kept, .. }) => self.replay(plan, item, content, kept).await,
@@ -115,13 +77,7 @@ impl Planner<'_> {
         }
     }
 
-    async fn message(
-        &mut self,
-        plan: &mut Plan,
-        item: &Item,
-        device: &DeviceId,
-        content: &Content,
-    ) -> Result<(), Stop> {
+    async fn message(&self, plan: &mut Plan, item: &Item, device: &DeviceId, content: &Content) -> Result<(), Stop> {
         let (of, sequence, hash) = match content {
             Content::Records { of, sequence, hash, .. }
             | Content::Gap { of, sequence, hash, .. }
@@ -143,7 +99,7 @@ impl Planner<'_> {
                 }
                 Before::Hash(..) | Before::InGap => {
                     receipt.push(sequence);
-                    plan.cloned.push((of.clone(), sequence));
+                    plan.entry.cloned.push((of.clone(), sequence));
                     let problem = match before {
                         Before::InGap => format!("number {sequence} was declared dropped before"),
                         Before::Hash(..) => format!("number {sequence} was taken by another body before"),
@@ -164,7 +120,7 @@ impl Planner<'_> {
             Content::Broken { problem, .. } => self.set_aside(plan, item, of, sequence, hash, problem).await?,
             Content::Gap { last, lost, .. } => {
                 self.answer(plan, item.received, of, (sequence, *last), hash, 0, State::Gap);
-                if let Some(answer) = plan.answers.last_mut() {
+                if let Some(answer) = plan.entry.answers.last_mut() {
                     answer.lost.clone_from(lost);
                 }
             }
@@ -173,7 +129,7 @@ impl Planner<'_> {
         Ok(())
     }
 
-    async fn replay(&mut self, plan: &mut Plan, item: &Item, content: &Content, kept: &Replayed) -> Result<(), Stop> {
+    async fn replay(&self, plan: &mut Plan, item: &Item, content: &Content, kept: &Replayed) -> Result<(), Stop> {
         let Replayed { id, stream: other, noted, .. } = kept;
         let other = other.as_ref();
         let settled = |problem: String| SubmitError::Settled { id: id.clone(), problem };
@@ -200,14 +156,14 @@ impl Planner<'_> {
             let rows = records.num_rows() as u64;
             self.store(plan, Stored { of: own, sequence: number, hash, records, received, replays: false });
             self.answer(plan, received, &of, (sequence, sequence), hash, rows, State::Stored);
-            if let Some(answer) = plan.answers.last_mut() {
+            if let Some(answer) = plan.entry.answers.last_mut() {
                 answer.replays = replays;
             }
         } else {
             self.store(plan, Stored { of, sequence, hash, records, received, replays });
         }
-        plan.replayed.push(id.clone());
-        plan.noted.push(noted.clone());
+        plan.entry.replayed.push(id.clone());
+        plan.entry.noted.push(noted.clone());
         Ok(())
     }
 
@@ -218,14 +174,14 @@ impl Planner<'_> {
         stream: &StreamName,
         fields: &[tributary_wire::Field],
     ) -> Result<(), SchemaConflict> {
-        let current = match plan.schemas.get(stream) {
+        let current = match plan.entry.schemas.get(stream) {
             Some((schema, _)) => schema.clone(),
             None => self.parts.lake.schema(stream),
         };
         let additions = current.additions(fields)?;
         if !additions.is_empty() {
             let had = current.columns.len();
-            let entry = plan.schemas.entry(stream.clone()).or_insert((current, had));
+            let entry = plan.entry.schemas.entry(stream.clone()).or_insert((current, had));
             entry.0.columns.extend(additions);
         }
         Ok(())
@@ -239,7 +195,7 @@ impl Planner<'_> {
             plan.portions.entry(of.stream.clone()).or_default().push(portion);
         }
         self.answer(plan, received, &of, (sequence, sequence), hash, rows, State::Stored);
-        if let Some(answer) = plan.answers.last_mut() {
+        if let Some(answer) = plan.entry.answers.last_mut() {
             answer.replays = replays;
         }
     }
@@ -263,12 +219,12 @@ impl Planner<'_> {
             plan.receipts.entry(of.clone()).or_default();
         }
         let (of, lost) = (of.clone(), Vec::new());
-        plan.answers.push(Answer { of, sequence, last, hash, rows, state, received, lost, replays: false });
+        plan.entry.answers.push(Answer { of, sequence, last, hash, rows, state, received, lost, replays: false });
     }
 
     /// Keeps a named message and answers for it, unless the device's quarantine is full: then it is neither.
     async fn set_aside(
-        &mut self,
+        &self,
         plan: &mut Plan,
         item: &Item,
         of: &Numbering,
@@ -287,7 +243,7 @@ impl Planner<'_> {
 
     /// Whether the message is or will be kept.
     async fn keep(
-        &mut self,
+        &self,
         plan: &mut Plan,
         item: &Item,
         device: &DeviceId,
@@ -296,31 +252,32 @@ impl Planner<'_> {
         detail: String,
     ) -> Result<bool, Stop> {
         let hash = digest(&item.message);
-        let planned = plan.kept.iter().any(|(kept, _)| kept.device == *device && kept.hash == hash);
-        if planned || quarantine::is_kept(self.catalog, device, &hash).await? {
-            plan.again.push((device.clone(), hash));
+        let planned = plan.entry.kept.iter().any(|kept| kept.device == *device && kept.hash == hash);
+        if planned || self.parts.catalog.is_kept(device, &hash).await? {
+            plan.entry.again.push((device.clone(), hash));
             return Ok(true);
         }
         let bytes = item.message.len() as u64;
         let used = match plan.keeping.get(device) {
             Some(used) => *used,
-            None => quarantine::bytes_of(self.catalog, device).await?,
+            None => self.parts.catalog.kept_bytes(device).await?,
         };
         if used + bytes > self.parts.config.quarantine_bytes.0 {
-            plan.overfull.push(device.clone());
+            plan.entry.overfull.push(device.clone());
             return Ok(false);
         }
         plan.keeping.insert(device.clone(), used + bytes);
-        let id = ulid::Ulid::new().to_string();
+        let id = self.parts.lake.new_name().to_string();
         let path = format!("{device}/{id}.batch");
         let named = named.map(|(of, sequence)| (of.clone(), sequence.0));
         let kept = Kept { id, device: device.clone(), named, reason, detail, hash, bytes, path };
-        plan.kept.push((kept, item.message.clone()));
+        plan.entry.kept.push(kept);
+        plan.messages.push(item.message.clone());
         Ok(true)
     }
 
-    async fn own_number(&mut self, plan: &mut Plan, stream: &StreamName) -> Result<(Numbering, SequenceNumber), Stop> {
-        let device = DeviceId::new(HUB_DEVICE).map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+    async fn own_number(&self, plan: &mut Plan, stream: &StreamName) -> Result<(Numbering, SequenceNumber), Stop> {
+        let device = DeviceId::new(HUB_DEVICE).map_err(|error| LedgerError::from(sqlx::Error::Decode(error.into())))?;
         let of = Numbering { device, incarnation: Incarnation(1), stream: stream.clone() };
         let next = self.standing(plan, &of).await?.through().0 + 1;
         Ok((of, SequenceNumber(next)))
@@ -328,7 +285,7 @@ impl Planner<'_> {
 
     /// How a number was answered for before, in the catalog or earlier in this group.
     async fn answered(
-        &mut self,
+        &self,
         plan: &mut Plan,
         of: &Numbering,
         sequence: SequenceNumber,
@@ -339,17 +296,16 @@ impl Planner<'_> {
         if !self.standing(plan, of).await?.contains(sequence.0) {
             return Ok(None);
         }
-        let known = batches::answered(self.catalog, of, sequence).await?;
-        let known = known.and_then(|(hash, state)| Some(Before::Hash(Sha256(hash.try_into().ok()?), state)));
-        Ok(Some(known.unwrap_or(Before::InGap)))
+        let known = self.parts.catalog.answered(of, sequence).await?;
+        Ok(Some(known.map_or(Before::InGap, |(hash, state)| Before::Hash(hash, state))))
     }
 
-    async fn standing<'p>(&mut self, plan: &'p mut Plan, of: &Numbering) -> Result<&'p Progress, Stop> {
+    async fn standing<'p>(&self, plan: &'p mut Plan, of: &Numbering) -> Result<&'p Progress, Stop> {
         if !plan.standings.contains_key(of) {
             let standing = match self.known.get(of) {
                 Some(standing) => standing.clone(),
                 None => {
-                    let (through, ranges) = batches::progress(self.catalog, of).await?;
+                    let (through, ranges) = self.parts.catalog.progress(of).await?;
                     Progress::new(through, ranges)
                 }
             };
@@ -377,8 +333,8 @@ enum Before {
 enum Stop {
     /// The order is refused; the rest of the group goes on.
     Refused(SubmitError),
-    /// The catalog failed; so does the plan.
-    Catalog(sqlx::Error),
+    /// The ledger failed; so does the plan.
+    Ledger(LedgerError),
 }
 
 impl From<SubmitError> for Stop {
@@ -387,8 +343,8 @@ impl From<SubmitError> for Stop {
     }
 }
 
-impl From<sqlx::Error> for Stop {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Catalog(error)
+impl From<LedgerError> for Stop {
+    fn from(error: LedgerError) -> Self {
+        Self::Ledger(error)
     }
 }

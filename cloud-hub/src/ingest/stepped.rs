@@ -7,14 +7,14 @@ use tributary_wire::{DeviceId, Micros};
 
 use super::collect::Item;
 use super::commit::Committer;
-use super::{Counters, Parts, Status};
+use super::{Counters, Ledger, Parts, Status};
 
 /// Ingest without queues and timers.
-pub struct Stepped(Committer);
+pub struct Stepped<L: Ledger>(Committer<L>);
 
-impl Stepped {
+impl<L: Ledger> Stepped<L> {
     /// Ingest over these parts; [`super::recover`] comes first, as in a hub that starts.
-    pub fn new(parts: Parts) -> Self {
+    pub fn new(parts: Parts<L>) -> Self {
         Self(Committer::new(parts, Arc::<Counters>::default()))
     }
 

@@ -7,7 +7,6 @@ use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
 use bytes::Bytes;
 use cloud_hub_gateway::Room;
-use cloud_hub_lake::storage::MemoryStorage;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
@@ -16,6 +15,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tributary_process::clock::SystemClock;
 use tributary_process::config::{ByteSize, HumanDuration};
+use tributary_process::disk::{SimDisk, create_folder_durably};
 use tributary_wire::{
     Batch, BatchBody, BatchHeaderV1, BodyEncoding, ClockState, DropReason, Dropped, FieldType, Incarnation, LossReason,
     Lost, Micros, Sensitivity, SequenceNumber, Stamp, StreamAck,
@@ -47,7 +47,7 @@ impl Answers for Inbox {
 /// A hub's ingest over a simulated disk and a real catalog.
 struct Bench {
     parts: Parts,
-    storage: MemoryStorage,
+    storage: SimDisk,
     inbox: Arc<Inbox>,
     ingest: Ingest,
     queue: mpsc::Sender<Upward>,
@@ -57,28 +57,23 @@ struct Bench {
 }
 
 impl Bench {
-    async fn open(folder: &Path, storage: &MemoryStorage) -> Self {
+    async fn open(folder: &Path, storage: &SimDisk) -> Self {
         Self::with(folder, storage, |_| {}).await
     }
 
-    async fn with(folder: &Path, disk: &MemoryStorage, change: impl FnOnce(&mut IngestConfig)) -> Self {
+    async fn with(folder: &Path, disk: &SimDisk, change: impl FnOnce(&mut IngestConfig)) -> Self {
         Self::behind(folder, disk, 64 << 20, change).await
     }
 
     /// Behind a gateway that keeps so many bytes.
-    async fn behind(
-        folder: &Path,
-        disk: &MemoryStorage,
-        queue_bytes: u64,
-        change: impl FnOnce(&mut IngestConfig),
-    ) -> Self {
+    async fn behind(folder: &Path, disk: &SimDisk, queue_bytes: u64, change: impl FnOnce(&mut IngestConfig)) -> Self {
         let mut config = IngestConfig {
             group_idle: HumanDuration(Duration::from_millis(5)),
             retry: HumanDuration(Duration::from_millis(20)),
             ..IngestConfig::default()
         };
         change(&mut config);
-        storage::create_folder_durably(disk, Path::new("/"), Path::new("/data")).unwrap();
+        create_folder_durably(disk, Path::new("/data")).unwrap();
         let inbox = Arc::<Inbox>::default();
         let parts = Parts {
             queue_bytes,
@@ -144,7 +139,7 @@ impl Bench {
         self.working.abort();
         let _ = self.working.await;
         self.parts.catalog.close().await;
-        self.storage.crash();
+        self.storage.crash(None);
     }
 
     async fn stop(self) {
@@ -198,7 +193,7 @@ fn typed(sequence: u64, name: &str, column: Column) -> Bytes {
 
 #[tokio::test]
 async fn batches_in_any_order_and_twice_appear_once_and_are_acknowledged() {
-    let (folder, storage) = (tempfile::tempdir().unwrap(), MemoryStorage::new());
+    let (folder, storage) = (tempfile::tempdir().unwrap(), SimDisk::new());
     let bench = Bench::open(folder.path(), &storage).await;
     for sequence in [2, 1, 2, 4] {
         let ids: Vec<i64> = (0..30).map(|i| sequence as i64 * 100 + i).collect();
@@ -226,7 +221,7 @@ async fn batches_in_any_order_and_twice_appear_once_and_are_acknowledged() {
 
 #[tokio::test]
 async fn what_cannot_be_read_is_kept_named_and_does_not_stop_the_rest() {
-    let (folder, storage) = (tempfile::tempdir().unwrap(), MemoryStorage::new());
+    let (folder, storage) = (tempfile::tempdir().unwrap(), SimDisk::new());
     let bench = Bench::open(folder.path(), &storage).await;
     let mut damaged = batch(2, &[1]).to_vec();
     *damaged.last_mut().unwrap() ^= 1;
@@ -268,7 +263,7 @@ async fn what_cannot_be_read_is_kept_named_and_does_not_stop_the_rest() {
 
 #[tokio::test]
 async fn a_time_from_the_far_future_goes_to_quarantine_and_the_rest_goes_on() {
-    let (folder, storage) = (tempfile::tempdir().unwrap(), MemoryStorage::new());
+    let (folder, storage) = (tempfile::tempdir().unwrap(), SimDisk::new());
     let bench = Bench::open(folder.path(), &storage).await;
     let year_9998 = 253_339_228_800_000_000 / Micros::HOUR;
     bench.send("edge-1", batch(1, &[7])).await;
@@ -285,7 +280,7 @@ async fn a_time_from_the_far_future_goes_to_quarantine_and_the_rest_goes_on() {
 
 #[tokio::test]
 async fn a_column_that_changes_its_type_waits_until_it_is_replayed_into_a_new_stream() {
-    let (folder, storage) = (tempfile::tempdir().unwrap(), MemoryStorage::new());
+    let (folder, storage) = (tempfile::tempdir().unwrap(), SimDisk::new());
     let bench = Bench::open(folder.path(), &storage).await;
     bench.send("edge-1", typed(1, "amount", Column::Double(vec![Some(1.5)]))).await;
     bench.send("edge-1", typed(2, "amount", Column::Text(vec![Some("1.5".into())]))).await;
@@ -312,7 +307,7 @@ async fn a_column_that_changes_its_type_waits_until_it_is_replayed_into_a_new_st
 
 #[tokio::test]
 async fn the_same_number_with_another_body_raises_an_alert() {
-    let (folder, storage) = (tempfile::tempdir().unwrap(), MemoryStorage::new());
+    let (folder, storage) = (tempfile::tempdir().unwrap(), SimDisk::new());
     let bench = Bench::open(folder.path(), &storage).await;
     bench.send("edge-1", batch(1, &[1])).await;
     bench.until_through(1).await;
@@ -330,7 +325,7 @@ async fn the_same_number_with_another_body_raises_an_alert() {
 
 #[tokio::test]
 async fn a_device_over_its_quarantine_budget_is_neither_kept_nor_acknowledged() {
-    let (folder, storage) = (tempfile::tempdir().unwrap(), MemoryStorage::new());
+    let (folder, storage) = (tempfile::tempdir().unwrap(), SimDisk::new());
     let bench = Bench::with(folder.path(), &storage, |config| config.quarantine_bytes = ByteSize(10)).await;
     bench.send("edge-1", typed(1, "device", Column::Text(vec![Some("me".into())]))).await;
     bench.send("edge-1", batch(2, &[1])).await;
@@ -344,16 +339,16 @@ async fn a_device_over_its_quarantine_budget_is_neither_kept_nor_acknowledged() 
 
 #[tokio::test]
 async fn a_full_disk_makes_devices_hold_and_work_goes_on_when_there_is_space() {
-    let (folder, storage) = (tempfile::tempdir().unwrap(), MemoryStorage::new());
+    let (folder, storage) = (tempfile::tempdir().unwrap(), SimDisk::new());
     let bench = Bench::open(folder.path(), &storage).await;
     bench.send("edge-1", batch(1, &[1])).await;
     bench.until_through(1).await;
-    storage.set_full(true);
+    storage.set_capacity(Some(storage.used()));
     bench.send("edge-1", batch(2, &[2])).await;
     bench.until("the device is told to hold", |acks| acks.iter().any(|(_, ack)| ack.window == 0)).await;
     assert!(bench.ingest.status().holding);
     assert!(bench.inbox.acks.lock().unwrap().iter().all(|(_, ack)| ack.through.0 < 2));
-    storage.set_full(false);
+    storage.set_capacity(None);
     bench.until("the device may send again", |acks| acks.last().is_some_and(|(_, ack)| ack.window > 0)).await;
     bench.send("edge-1", batch(2, &[2])).await;
     bench.until_through(2).await;
@@ -364,7 +359,7 @@ async fn a_full_disk_makes_devices_hold_and_work_goes_on_when_there_is_space() {
 /// Receipts come with the window of the moment; here somebody else fills the hub's queue.
 #[tokio::test]
 async fn a_hub_with_too_much_to_do_lets_devices_hold_and_go_on_when_it_has_caught_up() {
-    let (folder, storage) = (tempfile::tempdir().unwrap(), MemoryStorage::new());
+    let (folder, storage) = (tempfile::tempdir().unwrap(), SimDisk::new());
     let bench = Bench::behind(folder.path(), &storage, 2048, |_| {}).await;
     bench.inbox.waiting.store(1 << 20, Ordering::Relaxed);
     let ids: Vec<i64> = (0..200).collect();
@@ -384,7 +379,7 @@ async fn a_hub_with_too_much_to_do_lets_devices_hold_and_go_on_when_it_has_caugh
 
 #[tokio::test]
 async fn records_of_the_hub_are_durable_when_submit_returns_and_followers_see_each_file_once() {
-    let (folder, storage) = (tempfile::tempdir().unwrap(), MemoryStorage::new());
+    let (folder, storage) = (tempfile::tempdir().unwrap(), SimDisk::new());
     let bench = Bench::open(folder.path(), &storage).await;
     let labels = StreamName::new("labels").unwrap();
     let mut early = bench.parts.bus.follow(bench.parts.lake.clone(), labels.clone(), 0);
@@ -414,7 +409,7 @@ async fn records_of_the_hub_are_durable_when_submit_returns_and_followers_see_ea
 
 #[tokio::test]
 async fn a_lost_catalog_is_made_again_from_the_files() {
-    let (folder, storage) = (tempfile::tempdir().unwrap(), MemoryStorage::new());
+    let (folder, storage) = (tempfile::tempdir().unwrap(), SimDisk::new());
     let bench = Bench::open(folder.path(), &storage).await;
     let ids: Vec<i64> = (0..60).collect();
     bench.send("edge-1", batch(1, &ids)).await;
@@ -435,7 +430,7 @@ async fn a_lost_catalog_is_made_again_from_the_files() {
 /// A test of the tests: were a sync left out, the crash below would be seen to lose what was acknowledged.
 #[tokio::test]
 async fn a_disk_that_lies_about_syncing_loses_files_and_the_loss_is_an_alert() {
-    let (folder, storage) = (tempfile::tempdir().unwrap(), MemoryStorage::new());
+    let (folder, storage) = (tempfile::tempdir().unwrap(), SimDisk::new());
     let bench = Bench::open(folder.path(), &storage).await;
     bench.send("edge-1", batch(1, &[1])).await;
     bench.until_through(1).await;
@@ -456,7 +451,7 @@ async fn a_disk_that_lies_about_syncing_loses_files_and_the_loss_is_an_alert() {
 async fn nothing_acknowledged_is_lost_and_nothing_is_doubled_over_many_crashes() {
     for seed in 0..6 {
         let mut random = StdRng::seed_from_u64(seed);
-        let (folder, storage) = (tempfile::tempdir().unwrap(), MemoryStorage::new());
+        let (folder, storage) = (tempfile::tempdir().unwrap(), SimDisk::new());
         let mut outboxes: BTreeMap<(&str, u64), Vec<i64>> = BTreeMap::new();
         let mut acked: BTreeSet<(&str, u64)> = BTreeSet::new();
         let mut next_id = 0;
@@ -487,7 +482,9 @@ async fn nothing_acknowledged_is_lost_and_nothing_is_doubled_over_many_crashes()
             waiting.shuffle(&mut random);
             if !last {
                 waiting.truncate(random.random_range(1..8).min(waiting.len()));
-                storage.fail_after(random.random_bool(0.7).then(|| random.random_range(0..40)));
+                if random.random_bool(0.7) {
+                    storage.fail_after(random.random_range(0..60));
+                }
             }
             for (device, sequence) in &waiting {
                 bench.send(device, batch(*sequence, &outboxes[&(*device, *sequence)])).await;

@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use cloud_hub_lake::columns::to_records;
-use cloud_hub_lake::{BatchKey, FileStorage, Portion, StreamSchema};
+use cloud_hub_lake::{BatchKey, Portion, StreamSchema};
 use tributary_features::{EntityKey, FleetTable, FleetWindows, Marks, Row};
 use tributary_fraud::{Generator, GeneratorConfig, Transaction, VIEW_TOML};
+use tributary_process::disk::RealDisk;
 use tributary_wire::{Column, Field, Incarnation, Sensitivity, SequenceNumber, Sha256};
 
 use super::*;
@@ -21,7 +22,7 @@ struct World {
 
 impl World {
     fn new(folder: &Path) -> Self {
-        let lake = Lake::open(Arc::new(FileStorage), folder.join("lake")).unwrap();
+        let lake = Lake::open(Arc::new(RealDisk), folder.join("lake")).unwrap();
         let snapshots = Snapshots::new(folder.join("snapshots"));
         Self { lake, view: View::from_toml(VIEW_TOML).unwrap(), snapshots, number: 0 }
     }

@@ -195,7 +195,7 @@ pub async fn build(hub: &Arc<Hub>, wish: Wish, folder: PathBuf) -> anyhow::Resul
         std::fs::create_dir_all(&folder).with_context(|| format!("make the folder {}", folder.display()))?;
         let snapshots = materialize::snapshots(&hub);
         let dataset = Dataset::build(&hub.lake, spec, &|number| Ok(snapshots.parts(&wish.view, number)?))?;
-        let stored = dataset.write(&**hub.lake.storage(), &folder)?;
+        let stored = dataset.write(&**hub.lake.disk(), &folder)?;
         anyhow::Ok((stored, dataset.summary().clone(), wish))
     });
     work.await?

@@ -7,6 +7,7 @@ use arrow::array::{Array, AsArray};
 use arrow::datatypes::{Float32Type, TimestampMicrosecondType};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use tributary_features::{DeviceWindows, EntityKey, EventId, FleetTable, FleetWindows, Marks, Row, View};
+use tributary_process::disk::{RealDisk, SimDisk};
 use tributary_wire::{
     Column, DeviceId, FeatureSnapshotV1, Field, Incarnation, Micros, Sensitivity, SequenceNumber, Sha256,
     SnapshotNumber, StreamName,
@@ -14,7 +15,6 @@ use tributary_wire::{
 
 use super::{Dataset, DatasetError, DatasetSpec};
 use crate::columns::to_records;
-use crate::storage::{FileStorage, MemoryStorage};
 use crate::{BatchKey, FileEntry, Lake, Portion, StreamSchema};
 
 const VIEW: &str = r#"
@@ -151,7 +151,7 @@ impl Fleet {
     }
 
     fn lake(&self) -> Lake {
-        let lake = Lake::open(Arc::new(MemoryStorage::new()), "/lake").unwrap();
+        let lake = Lake::open(Arc::new(SimDisk::new()), "/lake").unwrap();
         let mut number = 0;
         // Batches of fifty records reach the hub in another order than they were made.
         let mut batches: Vec<_> = self.served.chunks(50).enumerate().collect();
@@ -365,8 +365,8 @@ fn the_same_rows_give_the_same_hash_and_the_file_holds_them() {
     assert_ne!(dataset.content_hash(), shorter.content_hash());
 
     let folder = tempfile::tempdir().unwrap();
-    let stored = dataset.write(&FileStorage, &folder.path().join("datasets")).unwrap();
-    assert_eq!(stored, dataset.write(&FileStorage, &folder.path().join("datasets")).unwrap());
+    let stored = dataset.write(&RealDisk, &folder.path().join("datasets")).unwrap();
+    assert_eq!(stored, dataset.write(&RealDisk, &folder.path().join("datasets")).unwrap());
     assert_eq!(stored.path.file_name().unwrap().to_str().unwrap(), format!("{}.parquet", stored.sha256));
     let file = std::fs::File::open(&stored.path).unwrap();
     let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap().with_batch_size(100_000).build().unwrap();
@@ -405,7 +405,7 @@ fn a_lake_that_does_not_fit_the_view_is_refused_by_column() {
     );
     let empty = DatasetSpec { to: fleet.spec().from, ..fleet.spec() };
     assert!(matches!(Dataset::build(&lake, empty, &|_| Ok(None)), Err(DatasetError::Range { .. })));
-    let empty = Lake::open(Arc::new(MemoryStorage::new()), "/empty").unwrap();
+    let empty = Lake::open(Arc::new(SimDisk::new()), "/empty").unwrap();
     let dataset = Dataset::build(&empty, fleet.spec(), &|_| Ok(None)).unwrap();
     assert_eq!(dataset.summary().rows, 0);
 }

@@ -11,12 +11,12 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 use sha2::{Digest, Sha256 as Hasher};
+use tributary_process::disk::{self, Access, Disk, create_folder_below};
 use tributary_wire::{FieldType, Sha256};
 
 use super::{Dataset, StoredDataset};
 use crate::LakeError;
 use crate::schema::data_type;
-use crate::storage::{Storage, create_folder_durably, write_durably};
 
 impl Dataset {
     /// Hash of the rows themselves: view, columns, and every row in order, whatever file format holds them.
@@ -90,13 +90,13 @@ impl Dataset {
     }
 
     /// Writes the file into a folder, durably, under the hash of its bytes. A file that is there already is the same.
-    pub fn write(&self, storage: &dyn Storage, folder: &Path) -> Result<StoredDataset, LakeError> {
+    pub fn write(&self, disk: &dyn Disk, folder: &Path) -> Result<StoredDataset, LakeError> {
         let bytes = self.encode()?;
         let sha256 = Sha256(Hasher::digest(&bytes).into());
         let path = folder.join(format!("{sha256}.parquet"));
         let failed = |verb| move |source| LakeError::Storage { verb, path: folder.to_owned(), source };
-        create_folder_durably(storage, folder.parent().unwrap_or(folder), folder).map_err(failed("create"))?;
-        write_durably(storage, &path, &bytes).map_err(failed("write a dataset into"))?;
+        create_folder_below(disk, folder.parent().unwrap_or(folder), folder).map_err(failed("create"))?;
+        disk::replace(disk, &path, &bytes, Access::Everyone).map_err(failed("write a dataset into"))?;
         Ok(StoredDataset { path, sha256, bytes: bytes.len() as u64 })
     }
 }

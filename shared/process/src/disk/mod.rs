@@ -14,7 +14,8 @@ mod tests;
 
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub use real::RealDisk;
 #[cfg(any(test, feature = "simulation"))]
@@ -27,6 +28,9 @@ pub trait Disk: fmt::Debug + Send + Sync {
 
     /// Opens a file for reading, from its beginning.
     fn open(&self, path: &Path) -> io::Result<Box<dyn Read + Send>>;
+
+    /// Opens a file for reading at any place.
+    fn open_at(&self, path: &Path) -> io::Result<Arc<dyn ReadAt>>;
 
     /// Makes an empty file, or empties the one that is there.
     fn create(&self, path: &Path, access: Access) -> io::Result<Box<dyn Growing>>;
@@ -46,6 +50,9 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// The names of the files right in a folder, in order.
     fn list(&self, folder: &Path) -> io::Result<Vec<String>>;
 
+    /// The names of the folders right in a folder, in order.
+    fn folders(&self, folder: &Path) -> io::Result<Vec<String>>;
+
     /// Makes the names in a folder durable: those given, those changed and those taken away.
     fn sync_folder(&self, folder: &Path) -> io::Result<()>;
 
@@ -62,6 +69,15 @@ pub trait Disk: fmt::Debug + Send + Sync {
         }
         Ok(bytes)
     }
+}
+
+/// Bytes at a place, without a position that readers would share.
+pub trait ReadAt: fmt::Debug + Send + Sync {
+    /// How many bytes there are.
+    fn size(&self) -> u64;
+
+    /// Fills the buffer from `offset`.
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
 }
 
 /// A file that is written at its end.
@@ -108,6 +124,22 @@ pub fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8], access: Access) -> io
     disk.sync_folder(folder_of(path))
 }
 
+/// All files below a folder, in order; none when the folder is not there.
+pub fn walk(disk: &dyn Disk, folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let names = match disk.list(&folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            names => names?,
+        };
+        files.extend(names.into_iter().map(|name| folder.join(name)));
+        folders.extend(disk.folders(&folder)?.into_iter().map(|name| folder.join(name)));
+    }
+    files.sort();
+    Ok(files)
+}
+
 /// Whether this is the name of a file that [`replace`] began and a crash left behind. Nobody but its writer needs it.
 pub fn is_unfinished(name: &str) -> bool {
     name.len() > UNFINISHED.len() + UNFINISHED_END.len()
@@ -123,6 +155,14 @@ pub fn create_folder_durably(disk: &dyn Disk, folder: &Path) -> io::Result<()> {
     let made: Vec<&Path> = [folder].into_iter().chain(above.take_while(is_missing)).collect();
     disk.create_folder(folder)?;
     made.into_iter().try_for_each(|path| disk.sync_folder(folder_of(path)))
+}
+
+/// Makes a folder below `root`, which is there, and all names between durable, also those that somebody made who died
+/// before syncing them.
+pub fn create_folder_below(disk: &dyn Disk, root: &Path, folder: &Path) -> io::Result<()> {
+    disk.create_folder(folder)?;
+    let between = folder.ancestors().skip(1).take_while(|above| above.starts_with(root));
+    between.into_iter().try_for_each(|above| disk.sync_folder(above))
 }
 
 /// The folder in which a file lies.

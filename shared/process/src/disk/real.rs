@@ -3,8 +3,9 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::Path;
+use std::sync::Arc;
 
-use super::{Access, Disk, Growing};
+use super::{Access, Disk, Growing, ReadAt};
 
 /// The file system of this machine.
 #[derive(Debug, Clone, Copy, Default)]
@@ -37,6 +38,43 @@ impl Growing for RealFile {
     }
 }
 
+#[derive(Debug)]
+struct OpenFile {
+    file: File,
+    size: u64,
+}
+
+impl ReadAt for OpenFile {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    #[cfg(unix)]
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        std::os::unix::fs::FileExt::read_exact_at(&self.file, buffer, offset)
+    }
+
+    #[cfg(not(unix))]
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        let mut file = self.file.try_clone()?;
+        io::Seek::seek(&mut file, io::SeekFrom::Start(offset))?;
+        file.read_exact(buffer)
+    }
+}
+
+/// The names of what lies right in a folder and is of a kind, in order.
+fn names(folder: &Path, of_kind: impl Fn(fs::FileType) -> bool) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if of_kind(entry.file_type()?) {
+            names.push(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
 impl Disk for RealDisk {
     fn create_folder(&self, folder: &Path) -> io::Result<()> {
         fs::create_dir_all(folder)
@@ -44,6 +82,12 @@ impl Disk for RealDisk {
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn Read + Send>> {
         Ok(Box::new(File::open(path)?))
+    }
+
+    fn open_at(&self, path: &Path) -> io::Result<Arc<dyn ReadAt>> {
+        let file = File::open(path)?;
+        let size = file.metadata()?.len();
+        Ok(Arc::new(OpenFile { file, size }))
     }
 
     fn create(&self, path: &Path, access: Access) -> io::Result<Box<dyn Growing>> {
@@ -78,15 +122,11 @@ impl Disk for RealDisk {
     }
 
     fn list(&self, folder: &Path) -> io::Result<Vec<String>> {
-        let mut names = Vec::new();
-        for entry in fs::read_dir(folder)? {
-            let entry = entry?;
-            if entry.file_type()?.is_file() {
-                names.push(entry.file_name().to_string_lossy().into_owned());
-            }
-        }
-        names.sort();
-        Ok(names)
+        names(folder, |kind| kind.is_file())
+    }
+
+    fn folders(&self, folder: &Path) -> io::Result<Vec<String>> {
+        names(folder, |kind| kind.is_dir())
     }
 
     fn sync_folder(&self, folder: &Path) -> io::Result<()> {

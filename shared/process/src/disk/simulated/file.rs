@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use rand::Rng;
 
-use super::super::Growing;
+use super::super::{Growing, ReadAt};
 use super::SimDisk;
 use super::journal::Operation;
 
@@ -90,6 +90,17 @@ impl Write for SimFile {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+impl ReadAt for SimFile {
+    fn size(&self) -> u64 {
+        // A program that lost its power reads nothing in any case.
+        self.length().unwrap_or(0)
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        Self::read_at(self, offset, buffer)
     }
 }
 

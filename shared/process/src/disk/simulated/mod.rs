@@ -19,7 +19,7 @@ use journal::Operation;
 pub use journal::Replay;
 use names::Names;
 
-use super::{Access, Disk, Growing};
+use super::{Access, Disk, Growing, ReadAt};
 
 /// The disk. Clones are the same disk, and handles of the same power cycle.
 #[derive(Debug, Clone)]
@@ -224,6 +224,11 @@ impl Disk for SimDisk {
         Ok(Box::new(io::Cursor::new(inner.content(id).bytes().to_vec())))
     }
 
+    fn open_at(&self, path: &Path) -> io::Result<Arc<dyn ReadAt>> {
+        let id = self.reader()?.names.file(path)?;
+        Ok(Arc::new(self.handle(id)))
+    }
+
     fn create(&self, path: &Path, _access: Access) -> io::Result<Box<dyn Growing>> {
         let mut inner = self.change()?;
         let id = match inner.names.file(path) {
@@ -256,7 +261,11 @@ impl Disk for SimDisk {
     }
 
     fn list(&self, folder: &Path) -> io::Result<Vec<String>> {
-        self.reader()?.names.list(folder)
+        self.reader()?.names.files(folder)
+    }
+
+    fn folders(&self, folder: &Path) -> io::Result<Vec<String>> {
+        self.reader()?.names.folders(folder)
     }
 
     fn sync_folder(&self, folder: &Path) -> io::Result<()> {

@@ -103,14 +103,20 @@ impl Names {
         Ok(())
     }
 
-    pub(super) fn list(&self, folder: &Path) -> io::Result<Vec<String>> {
+    pub(super) fn files(&self, folder: &Path) -> io::Result<Vec<String>> {
+        self.list(folder, |entry| matches!(entry, Entry::File(_)))
+    }
+
+    pub(super) fn folders(&self, folder: &Path) -> io::Result<Vec<String>> {
+        self.list(folder, |entry| *entry == Entry::Folder)
+    }
+
+    fn list(&self, folder: &Path, wanted: impl Fn(&Entry) -> bool) -> io::Result<Vec<String>> {
         if !self.has_folder(folder) {
             return Err(not_found(folder));
         }
-        let inside = self
-            .current
-            .iter()
-            .filter(|(path, entry)| matches!(entry, Entry::File(_)) && path.parent() == Some(folder));
+        let below = self.current.range(folder.to_owned()..).take_while(|(path, _)| path.starts_with(folder));
+        let inside = below.filter(|(path, entry)| wanted(entry) && path.parent() == Some(folder));
         Ok(inside.filter_map(|(path, _)| Some(path.file_name()?.to_string_lossy().into_owned())).collect())
     }
 

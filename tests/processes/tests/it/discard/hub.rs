@@ -13,7 +13,6 @@ use cloud_hub::catalog::Catalog;
 use cloud_hub::config::IngestConfig;
 use cloud_hub::ingest::{self, Answers, Ingest, Parts};
 use cloud_hub_gateway::{Room, Upward};
-use cloud_hub_lake::storage::{self, MemoryStorage, Storage};
 use cloud_hub_lake::{Lake, dataset};
 use tempfile::TempDir;
 use tokio::sync::{Semaphore, mpsc};
@@ -22,6 +21,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tributary_features::View;
 use tributary_process::clock::SystemClock;
 use tributary_process::config::HumanDuration;
+use tributary_process::disk::{Disk, SimDisk, create_folder_durably, walk};
 use tributary_process::shutdown::Shutdown;
 use tributary_wire::topic::Channel;
 use tributary_wire::{Ack, AckV1, DeviceId, Micros, StreamName};
@@ -44,7 +44,7 @@ impl Answers for Receipts {
 
 /// The hub, over all its lives.
 pub struct Hub {
-    pub disk: MemoryStorage,
+    pub disk: SimDisk,
     folder: TempDir,
     life: Life,
     /// The furthest that each stream was acknowledged; never taken back.
@@ -69,10 +69,10 @@ struct Life {
 }
 
 impl Life {
-    async fn begin(disk: &MemoryStorage, folder: &Path) -> Result<Self> {
+    async fn begin(disk: &SimDisk, folder: &Path) -> Result<Self> {
         // Bound to this life: whatever of it still runs after the power cut writes nothing.
         let disk = disk.until_crash();
-        storage::create_folder_durably(&disk, Path::new("/"), Path::new("/data"))?;
+        create_folder_durably(&disk, Path::new("/data"))?;
         let receipts = Arc::<Receipts>::default();
         let parts = Parts {
             queue_bytes: 64 << 20,
@@ -103,7 +103,7 @@ impl Life {
 
 impl Hub {
     pub async fn new() -> Result<Self> {
-        let (disk, folder) = (MemoryStorage::new(), tempfile::tempdir()?);
+        let (disk, folder) = (SimDisk::new(), tempfile::tempdir()?);
         let life = Life::begin(&disk, folder.path()).await?;
         Ok(Self { disk, folder, life, through: BTreeMap::new(), power_cuts: 0, faults: 0 })
     }
@@ -142,7 +142,7 @@ impl Hub {
 
     /// The disk works again, and nobody lost power; ingest finds that out.
     pub async fn mend(&mut self) -> Result<()> {
-        self.disk.fail_after(None);
+        self.disk.mend();
         self.faults += 1;
         let deadline = Instant::now() + PATIENCE;
         while self.life.ingest.status().holding {
@@ -168,7 +168,7 @@ impl Hub {
     pub async fn lose_power(&mut self) -> Result<()> {
         self.life.working.abort();
         let _ = (&mut self.life.working).await;
-        self.disk.crash();
+        self.disk.crash(None);
         self.life.catalog.close().await;
         self.power_cuts += 1;
         self.life = Life::begin(&self.disk, self.folder.path()).await?;
@@ -213,10 +213,10 @@ impl Hub {
     /// Writes every file of a stream below a real folder.
     pub fn copy(&self, stream: &str, to: &Path) -> Result<()> {
         let folder = Path::new(LAKE).join(stream);
-        for path in self.disk.list(&folder)? {
+        for path in walk(&self.disk, &folder)? {
             let to = to.join(path.strip_prefix(&folder)?);
             std::fs::create_dir_all(to.parent().context("a file lies in a folder")?)?;
-            std::fs::write(to, storage::read(&self.disk, &path)?)?;
+            std::fs::write(to, self.disk.read(&path, u64::MAX)?)?;
         }
         Ok(())
     }

@@ -113,7 +113,7 @@ impl Story {
         self.send()?;
         let arrived = carry(&mut self.up, &mut self.chance);
         if self.chance.random_bool(0.2) {
-            self.hub.disk.fail_after(Some(self.chance.random_range(0..60)));
+            self.hub.disk.fail_after(self.chance.random_range(0..60));
         }
         // Before the power goes, the hub comes to deal with some of what it was sent.
         let cut = self.chance.random_bool(0.1).then(|| self.chance.random_range(0..=arrived.len() as u64));
