@@ -1,0 +1,182 @@
+//! Faults, until there are no more.
+
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use rand::Rng;
+
+use super::steps::NOTICED;
+use super::{HUB, Happening, World};
+use crate::faults::Fault;
+use crate::network::Quality;
+
+/// How far a clock that is wrong may be off: a dozen years.
+const ERROR: i64 = 400_000_000_000_000;
+
+/// How often each kind comes, compared with the others.
+const WEIGHTS: [(Fault, u32); 15] = [
+    (Fault::Partition, 10),
+    (Fault::OneWayCut, 10),
+    (Fault::OtherQuality, 12),
+    (Fault::DevicePowerCut, 25),
+    (Fault::DeviceDiskFailed, 8),
+    (Fault::DeviceDiskHiccup, 10),
+    (Fault::DeviceDiskFull, 8),
+    (Fault::HubPowerCut, 12),
+    (Fault::HubDiskFailed, 8),
+    (Fault::HubDiskFull, 6),
+    (Fault::ClockJump, 5),
+    (Fault::HubClockJump, 2),
+    (Fault::Restart, 6),
+    (Fault::NewDisk, 2),
+    (Fault::HubDiskHiccup, 8),
+];
+
+impl World {
+    fn any_fault(&mut self) -> Fault {
+        let all: u32 = WEIGHTS.iter().map(|(_, weight)| weight).sum();
+        let mut drawn = self.chance.random_range(0..all);
+        for (fault, weight) in WEIGHTS {
+            if drawn < weight {
+                return fault;
+            }
+            drawn -= weight;
+        }
+        Fault::DevicePowerCut
+    }
+
+    /// One fault, and when the next one comes.
+    pub(super) fn fault(&mut self) -> Result<()> {
+        if self.peace {
+            return Ok(());
+        }
+        let again = self.up_to(2 * self.fault_every);
+        self.plan(again, Happening::Fault);
+        let device = self.chance.random_range(0..self.devices.len());
+        let longest = [Duration::from_secs(10), Duration::from_secs(1800)][self.chance.random_range(0..2)];
+        let lasts = self.up_to(longest);
+        let fault = self.any_fault();
+        self.faults.count(fault);
+        self.note(format_args!("fault: {fault}, edge-{device}, {lasts:?}"));
+        self.strike(fault, device, lasts).with_context(|| format!("edge-{device}, {fault}"))
+    }
+
+    fn strike(&mut self, fault: Fault, device: usize, lasts: Duration) -> Result<()> {
+        let (until, machine) = (self.now() + lasts, device + 1);
+        match fault {
+            Fault::Partition => {
+                self.network.cut(HUB, machine, until);
+                self.network.cut(machine, HUB, until);
+                self.plan(NOTICED, Happening::Notice(device));
+            }
+            Fault::OneWayCut => {
+                let (from, to) = if self.chance.random_bool(0.5) { (HUB, machine) } else { (machine, HUB) };
+                self.network.cut(from, to, until);
+                self.plan(NOTICED, Happening::Notice(device));
+            }
+            Fault::OtherQuality => {
+                let quality = Quality::any(&mut self.chance);
+                self.network.set_quality(machine, quality);
+            }
+            Fault::DevicePowerCut => {
+                if self.chance.random_bool(0.5) {
+                    // In the middle of what the device does at this moment.
+                    self.devices[device].disk.fail_after(self.chance.random_range(0..40));
+                    self.devices[device].bring()?;
+                    self.devices[device].work()?;
+                }
+                self.devices[device].lose_power()?;
+                self.wake_up(device);
+            }
+            Fault::DeviceDiskFailed => {
+                self.devices[device].disk.fail_after(self.chance.random_range(0..200));
+                self.plan(lasts, Happening::Mend(machine));
+            }
+            Fault::DeviceDiskHiccup => {
+                let after = self.chance.random_range(0..100);
+                self.devices[device].disk.fail_once(after, ErrorKind::Other);
+            }
+            Fault::DeviceDiskFull => {
+                let disk = &self.devices[device].disk;
+                disk.set_capacity(Some(disk.used() + self.chance.random_range(0..20_000)));
+                self.plan(lasts, Happening::Mend(machine));
+            }
+            Fault::HubPowerCut => {
+                if self.chance.random_bool(0.5) {
+                    self.hub.fail_disk(self.chance.random_range(0..60));
+                    self.group()?;
+                    self.plan(lasts, Happening::Mend(HUB));
+                }
+                self.hub_loses_power(lasts);
+            }
+            Fault::HubDiskFailed => {
+                self.hub.fail_disk(self.chance.random_range(0..60));
+                self.plan(lasts, Happening::Mend(HUB));
+            }
+            Fault::HubDiskHiccup => self.hub.fail_once(self.chance.random_range(0..60)),
+            Fault::HubDiskFull => {
+                self.hub.fill_disk(self.chance.random_range(0..40_000));
+                self.plan(lasts, Happening::Mend(HUB));
+            }
+            Fault::ClockJump => {
+                self.devices[device].clock.set_error(self.chance.random_range(-ERROR..ERROR));
+                self.plan(lasts, Happening::ClockRight(machine));
+            }
+            Fault::HubClockJump => {
+                self.hub.clock.set_error(self.chance.random_range(-ERROR..ERROR));
+                self.plan(lasts, Happening::ClockRight(HUB));
+            }
+            Fault::Restart => {
+                self.devices[device].restart()?;
+                self.wake_up(device);
+            }
+            Fault::NewDisk => {
+                self.count_replaced(device)?;
+                self.devices[device].lose_disk()?;
+                self.plan_clock(device);
+                self.wake_up(device);
+            }
+            // The quality of a way decides about these.
+            Fault::MessageLost | Fault::MessageRepeated | Fault::MessageCut => {}
+        }
+        Ok(())
+    }
+
+    /// A device without a clock learns the time some minutes after it began with nothing.
+    pub(super) fn plan_clock(&mut self, device: usize) {
+        if self.devices[device].setup.no_clock {
+            let wait = self.up_to(Duration::from_secs(600));
+            self.plan(wait, Happening::ClockRight(device + 1));
+        }
+    }
+
+    fn hub_loses_power(&mut self, lasts: Duration) {
+        if !self.hub.is_up() {
+            return;
+        }
+        self.hub.lose_power();
+        self.plan(lasts, Happening::HubStarts);
+        for device in 0..self.devices.len() {
+            // A machine that is gone sends no word of it.
+            self.plan(NOTICED, Happening::Notice(device));
+        }
+    }
+
+    /// Everything works from now on.
+    pub(super) fn make_peace(&mut self) -> Result<()> {
+        self.peace = true;
+        self.note(format_args!("peace"));
+        self.network.mend();
+        self.step(Happening::Mend(HUB))?;
+        self.step(Happening::ClockRight(HUB))?;
+        for device in 0..self.devices.len() {
+            self.step(Happening::Mend(device + 1))?;
+            self.step(Happening::ClockRight(device + 1))?;
+            if !self.devices[device].connected {
+                self.attempt(device, Duration::ZERO);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,267 @@
+//! A device over all its lives: the store, pipeline and outbox that ship, on a disk that fails.
+
+mod bring;
+mod life;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use edge_agent::link;
+use edge_agent::state::simdisk::SimDisk;
+use edge_agent_core::backoff::Backoff;
+use rand::Rng;
+use rand::rngs::StdRng;
+use tributary_features::{Event, View};
+use tributary_wire::{AckV1, DeviceId, Incarnation, StreamAck};
+
+use super::setup::{Breakage, Setup, Source};
+use super::source;
+use super::watch::Watch;
+use crate::clock::{BEGINNING, WorldClock};
+use life::Life;
+
+/// The device.
+pub struct Device {
+    /// Its name.
+    pub id: DeviceId,
+    /// Its clock.
+    pub clock: WorldClock,
+    /// Its disk.
+    pub disk: SimDisk,
+    /// How it is set up.
+    pub setup: Setup,
+    breakage: Option<Breakage>,
+    view: View,
+    /// In the order in which the source brings them.
+    events: Vec<Event>,
+    /// So many of them were answered as durable.
+    answered: usize,
+    /// Where the present state began.
+    first: usize,
+    /// How often its state was lost as a whole.
+    pub state: u32,
+    /// Ids of those that this state answered as durable.
+    pub told: BTreeSet<String>,
+    /// Ids of those that the source ever brought.
+    pub brought: BTreeSet<String>,
+    watch: Watch,
+    life: Option<Life>,
+    chance: StdRng,
+    backoff: Backoff,
+    /// Whether a connection to the hub stands.
+    pub connected: bool,
+}
+
+impl Device {
+    /// A device that begins.
+    pub fn new(
+        id: DeviceId,
+        clock: WorldClock,
+        view: &View,
+        events: Vec<Event>,
+        mut chance: StdRng,
+        breakage: Option<Breakage>,
+    ) -> Result<Self> {
+        let mut setup = Setup::any(&mut chance);
+        if breakage == Some(Breakage::ForgetsAnswers) {
+            (setup.source, setup.remember_events) = (Source::Caller, 1);
+        }
+        if breakage == Some(Breakage::ReadsTwice) {
+            setup.source = Source::Reader;
+        }
+        let backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(60), chance.random());
+        let mut device = Self {
+            id,
+            clock,
+            disk: SimDisk::new(),
+            setup,
+            breakage,
+            view: view.clone(),
+            events,
+            answered: 0,
+            first: 0,
+            state: 0,
+            told: BTreeSet::new(),
+            brought: BTreeSet::new(),
+            watch: Watch::new(Incarnation(0)),
+            life: None,
+            chance,
+            backoff,
+            connected: false,
+        };
+        device.new_disk()?;
+        Ok(device)
+    }
+
+    fn new_disk(&mut self) -> Result<()> {
+        self.disk = SimDisk::new();
+        self.disk.set_lying(self.breakage == Some(Breakage::DeviceDiskLies));
+        if self.setup.short_writes {
+            self.disk.set_short_writes(Some(self.chance.random()));
+        }
+        if self.setup.no_clock {
+            self.clock.set_error(-BEGINNING - self.clock.now().as_micros() as i64);
+        }
+        self.begin()
+    }
+
+    /// Begins a life, in which everything that was answered as durable must be known. Without one when the disk fails.
+    pub fn begin(&mut self) -> Result<()> {
+        self.connected = false;
+        self.life = None;
+        let Some(life) = Life::begin(self)? else { return Ok(()) };
+        let incarnation = life.store.incarnation();
+        if self.watch.incarnation() != incarnation {
+            ensure!(self.told.is_empty(), "{}: the state began anew by itself", self.id);
+            self.watch = Watch::new(incarnation);
+        }
+        self.life = Some(life);
+        if self.setup.source == Source::Reader {
+            self.position()?;
+        } else if self.breakage != Some(Breakage::ForgetsAnswers) {
+            let store = self.life().store.clone();
+            for id in &self.told {
+                ensure!(store.answer(id)?.is_some(), "{id} was answered as durable; after a start it is not known");
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether it runs: it has power, and could read its state.
+    pub fn is_up(&self) -> bool {
+        self.life.is_some()
+    }
+
+    fn life(&mut self) -> &mut Life {
+        self.life.as_mut().expect("the power is on between two calls")
+    }
+
+    /// What every id begins with that the present state accepts.
+    pub fn prefix(&self) -> String {
+        source::prefix(self.id.as_str(), self.state)
+    }
+
+    /// Which incarnation of its state this is.
+    pub fn incarnation(&self) -> Incarnation {
+        self.watch.incarnation()
+    }
+
+    /// Whether the source is through.
+    pub fn is_through(&self) -> bool {
+        self.answered == self.events.len()
+    }
+
+    /// Whether nothing waits any more: neither in the outbox nor for a batch to close.
+    pub fn is_at_rest(&mut self) -> Result<bool> {
+        if !self.is_up() {
+            return Ok(false);
+        }
+        let loaded = self.life().store.load()?;
+        let waiting = self.life().store.outbox_size().0;
+        Ok(self.is_through() && waiting == 0 && loaded.batched_through + 1 == loaded.next)
+    }
+
+    /// The pipeline does what is due.
+    pub fn work(&mut self) -> Result<()> {
+        if let Some(life) = &mut self.life {
+            life.pipeline.step().context("the pipeline stopped by itself")?;
+        }
+        Ok(())
+    }
+
+    /// Batches that leave now, and when to ask again; `None`: the disk failed, which ends the connection.
+    #[allow(clippy::type_complexity)]
+    pub fn outgoing(&mut self) -> Result<Option<(Vec<Vec<u8>>, Duration)>> {
+        let now = self.clock.now();
+        let life = self.life();
+        let chosen = link::choose(&life.store, &mut life.outbox, now).ok();
+        let Some((batches, wait)) = chosen else {
+            self.disconnected();
+            return Ok(None);
+        };
+        for batch in &batches {
+            let (incarnation, stream, through) = self.watch.leaves(batch).with_context(|| self.id.to_string())?;
+            if self.breakage == Some(Breakage::FreedWhenSent) {
+                let (scattered, quarantined) = (Vec::new(), Vec::new());
+                let taken = StreamAck { stream, incarnation, through, scattered, quarantined, window: 8 };
+                self.hear(&AckV1 { streams: vec![taken] })?;
+            }
+        }
+        Ok(Some((batches, wait)))
+    }
+
+    /// Takes in a receipt.
+    pub fn hear(&mut self, ack: &AckV1) -> Result<()> {
+        if !self.is_up() {
+            return Ok(());
+        }
+        self.watch.hears(ack).with_context(|| self.id.to_string())?;
+        let now = self.clock.now();
+        let life = self.life();
+        let freed = life.outbox.acknowledged(now, ack);
+        let mut freed = freed.into_iter();
+        if !freed.all(|freed| life.store.outbox_free(&freed.stream, freed.through, &freed.scattered).is_ok()) {
+            self.disconnected();
+        }
+        Ok(())
+    }
+
+    /// The connection stands.
+    pub fn connect(&mut self) {
+        self.connected = true;
+        self.backoff.reset();
+        self.life().outbox.connected();
+        self.watch.connected();
+    }
+
+    /// The connection is gone.
+    pub fn disconnected(&mut self) {
+        self.connected = false;
+        if let Some(life) = &mut self.life {
+            life.outbox.disconnected();
+        }
+    }
+
+    /// How long to wait before the next attempt to connect.
+    pub fn next_attempt(&mut self) -> Duration {
+        self.backoff.next_wait()
+    }
+
+    /// The power goes and comes back. What was not synced is lost, or some of it.
+    pub fn lose_power(&mut self) -> Result<()> {
+        self.life = None;
+        let seed = self.chance.random_bool(0.7).then(|| self.chance.random());
+        self.disk.crash(seed);
+        self.begin()
+    }
+
+    /// The disk is replaced by an empty one. How many events it had answered for.
+    pub fn lose_disk(&mut self) -> Result<u64> {
+        self.life = None;
+        self.state += 1;
+        self.first = self.answered;
+        let had = std::mem::take(&mut self.told).len() as u64;
+        self.new_disk()?;
+        Ok(had)
+    }
+
+    /// Stops in good order, which closes the batch that is open, and starts again.
+    pub fn restart(&mut self) -> Result<()> {
+        if let Some(life) = &mut self.life {
+            life.serving.stop();
+            ensure!(life.pipeline.step().is_none(), "the pipeline does not stop");
+        }
+        self.begin()
+    }
+
+    /// What became of what the present state accepted, as it says itself.
+    pub fn kept_back(&mut self) -> Result<life::KeptBack> {
+        let uncounted = self.breakage == Some(Breakage::DropsUncounted);
+        let mut kept_back = self.life().kept_back()?;
+        if uncounted {
+            kept_back.dropped.clear();
+        }
+        Ok(kept_back)
+    }
+}

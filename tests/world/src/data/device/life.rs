@@ -1,0 +1,119 @@
+//! A device from one power cut to the next.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context as Turn, Poll, Waker};
+
+use anyhow::{Result, bail, ensure};
+use edge_agent::config::Fallback;
+use edge_agent::metrics::Metrics;
+use edge_agent::serve::{Outcome, Pipeline, PipelineConfig, Serving, StartError, Submission, SubmitError};
+use edge_agent::state::simdisk;
+use edge_agent::state::{BatchLimits, Store, StoreOptions};
+use edge_agent::windows::SnapshotRules;
+use edge_agent_core::outbox::{Outbox, OutboxSettings};
+use rand::Rng;
+use tributary_features::FleetTable;
+use tributary_process::clock::Clock as _;
+use tributary_wire::{LineName, Micros};
+
+use super::Device;
+
+/// What a device keeps back from the hub, as it says itself.
+#[derive(Debug, Clone, Default)]
+pub struct KeptBack {
+    /// Events accepted.
+    pub accepted: u64,
+    /// Records given up, by stream.
+    pub dropped: BTreeMap<String, u64>,
+    /// Observations that sampling left out.
+    pub left_out: u64,
+}
+
+/// The parts that end with the power.
+pub(super) struct Life {
+    pub(super) store: Arc<Store>,
+    pub(super) serving: Arc<Serving>,
+    pub(super) pipeline: Pipeline,
+    pub(super) outbox: Outbox,
+}
+
+impl Life {
+    /// `None` while the disk fails; a state that is damaged is an error.
+    pub(super) fn begin(device: &mut Device) -> Result<Option<Self>> {
+        // Bound to this life: nothing of it writes after the power cut.
+        let disk = device.disk.until_crash();
+        let options = StoreOptions {
+            outbox_budget: device.setup.outbox_budget,
+            wall: Micros(device.clock.wall()),
+            boot: device.chance.random(),
+            cache_bytes: 1 << 16,
+        };
+        let store = match Store::open_with(move || simdisk::backend(&disk), options) {
+            Ok(store) => Arc::new(store),
+            Err(error) if error.is_broken() => return Err(error.into()),
+            Err(_) => return Ok(None),
+        };
+        let pipeline = match Pipeline::build(store.clone(), config(device)) {
+            Ok(pipeline) => pipeline,
+            Err(StartError::Store(error)) if !error.is_broken() => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let serving = pipeline.serving();
+        let outbox = Outbox::new(store.incarnation(), OutboxSettings::default(), device.chance.random());
+        Ok(Some(Self { store, serving, pipeline, outbox }))
+    }
+
+    pub(super) fn submit(&mut self, submission: Submission) -> Result<Result<Vec<Outcome>, SubmitError>> {
+        let Self { serving, pipeline, .. } = self;
+        let mut answer = pin!(serving.try_submit(submission));
+        let mut turn = Turn::from_waker(Waker::noop());
+        if let Poll::Ready(answer) = answer.as_mut().poll(&mut turn) {
+            return Ok(answer);
+        }
+        ensure!(pipeline.step().is_some(), "the pipeline stopped by itself");
+        match answer.poll(&mut turn) {
+            Poll::Ready(answer) => Ok(answer),
+            Poll::Pending => bail!("a submission was left without an answer"),
+        }
+    }
+
+    pub(super) fn kept_back(&mut self) -> Result<KeptBack> {
+        ensure!(self.pipeline.step().is_some(), "the pipeline stopped by itself");
+        let withheld = self.serving.withheld();
+        let mut dropped = BTreeMap::new();
+        for lost in &withheld.dropped {
+            *dropped.entry(lost.stream.as_str().to_owned()).or_default() += lost.records;
+        }
+        let all = self.store.outgoing().dropped;
+        ensure!(dropped.values().sum::<u64>() == all, "{all} records were dropped, by stream {dropped:?}");
+        let left_out = withheld.sampling.left_out + withheld.sampling.uncovered;
+        Ok(KeptBack { accepted: self.store.load()?.next - 1, dropped, left_out })
+    }
+}
+
+fn config(device: &Device) -> PipelineConfig {
+    let setup = &device.setup;
+    PipelineConfig {
+        device: device.id.clone(),
+        line: LineName::new("card-fraud").expect("a name"),
+        view: Some(device.view.clone()),
+        fallback: Fallback::default(),
+        queue_events: 1024,
+        batch: BatchLimits { rows: setup.rows, bytes: 1 << 20, age: setup.age.as_micros() as u64 },
+        remember: i64::MAX,
+        remember_events: setup.remember_events,
+        retain_events: setup.retain_events,
+        sampling: setup.sampling.clone(),
+        // sled works on real files with threads of its own; its tests cut the power by themselves. Here the windows
+        // always come back from the events.
+        snapshot: SnapshotRules { folder: None, cache_bytes: 1 << 20, events: u64::MAX / 2, every: u64::MAX / 2 },
+        sketch_window: Micros::DAY,
+        prediction_cache: 16,
+        fleet: Box::new(FleetTable::new),
+        clock: Arc::new(device.clock.clone()),
+        metrics: Arc::new(Metrics::default()),
+    }
+}

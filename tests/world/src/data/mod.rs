@@ -1,0 +1,172 @@
+//! From the source's event to the file in the lake: promises 1, 2 and 7.
+
+mod breaking;
+mod checks;
+mod device;
+mod hub;
+mod setup;
+mod source;
+mod steps;
+mod watch;
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use tributary_features::View;
+use tributary_wire::DeviceId;
+
+use crate::clock::WorldClock;
+use crate::faults::Faults;
+use crate::figures::Run;
+use crate::network::{Machine, Network};
+use crate::schedule::Schedule;
+use crate::trace::Trace;
+use checks::Tally;
+use device::Device;
+use hub::Hub;
+pub use setup::{Breakage, Options};
+
+const HUB: Machine = 0;
+/// Most devices that a seed asks for.
+const DEVICES: usize = 8;
+/// When the faults stop.
+const PEACE_AT: Duration = Duration::from_secs(2 * 3600);
+/// After the last fault, everything is at rest within this time.
+const REST: Duration = Duration::from_secs(2 * 3600);
+
+enum Happening {
+    /// The source of a device brings events.
+    Bring(usize),
+    /// The pipeline of a device has something to do.
+    Pipeline(usize),
+    /// The link of a device has something to do.
+    Link(usize),
+    /// A device tries to connect.
+    Connect(usize),
+    /// A device notices that its connection is gone.
+    Notice(usize),
+    /// A batch arrives at the hub.
+    Up(usize, Vec<u8>),
+    /// A receipt arrives at a device.
+    Down(usize, Vec<u8>),
+    /// The hub deals with what arrived.
+    Group,
+    /// The hub has power again.
+    HubStarts,
+    /// A device that could not read its state tries again.
+    DeviceStarts(usize),
+    /// Something goes wrong.
+    Fault,
+    /// A disk works again: the hub's, or of a device.
+    Mend(Machine),
+    /// A wall clock is right again: the hub's, or of a device.
+    ClockRight(Machine),
+    /// No more faults from now on.
+    Peace,
+}
+
+struct World {
+    clock: WorldClock,
+    schedule: Schedule<Happening>,
+    network: Network,
+    faults: Faults,
+    trace: Trace,
+    chance: StdRng,
+    view: View,
+    devices: Vec<Device>,
+    hub: Hub,
+    group_planned: bool,
+    /// When each link is to be woken next, so that one wake is planned at a time.
+    wakes: Vec<Duration>,
+    connecting: Vec<bool>,
+    fault_every: Duration,
+    peace: bool,
+    tally: Tally,
+}
+
+/// Runs the world of a seed to its end.
+pub fn run(seed: u64, options: Options) -> Result<Run> {
+    let mut world = World::new(seed, options)?;
+    let mut steps = 0;
+    loop {
+        let (at, what) = world.schedule.next().context("nothing is left to happen")?;
+        world.clock.set(at);
+        steps += 1;
+        world.step(what).with_context(|| format!("step {steps}, after {at:?}"))?;
+        if world.peace && world.is_at_rest()? {
+            break;
+        }
+        ensure!(at < PEACE_AT + REST, "not at rest {REST:?} after the last fault: {}", world.unrest()?);
+    }
+    world.check_end().context("at the end")?;
+    let Tally { accepted, found, dropped, left_out, replaced } = world.tally;
+    let lived = world.clock.now() * world.devices.len() as u32;
+    let trace = world.trace.hash();
+    Ok(Run { steps, lived, accepted, found, dropped, left_out, replaced, faults: world.faults, trace })
+}
+
+impl World {
+    fn new(seed: u64, options: Options) -> Result<Self> {
+        let mut chance = StdRng::seed_from_u64(seed);
+        let view = View::from_toml(tributary_fraud::VIEW_TOML)?;
+        let clock = WorldClock::default();
+        let network = Network::new(StdRng::from_rng(&mut chance));
+        // Many small worlds find more than few large ones.
+        let drawn = if chance.random_bool(0.1) { chance.random_range(3..=DEVICES) } else { chance.random_range(1..3) };
+        let mut devices = Vec::new();
+        for number in 0..options.devices.unwrap_or(drawn) {
+            let events = source::payments(seed, number, &view, 5..40, &mut chance);
+            let id = DeviceId::new(&format!("edge-{number}"))?;
+            let chance = StdRng::from_rng(&mut chance);
+            let clock = clock.of_another_machine();
+            devices.push(Device::new(id, clock, &view, events, chance, options.breakage)?);
+        }
+        ensure!(!devices.is_empty(), "a world without devices shows nothing");
+        let mut world = Self {
+            hub: Hub::new(clock.of_another_machine(), StdRng::from_rng(&mut chance), options.breakage)?,
+            clock,
+            schedule: Schedule::default(),
+            network,
+            faults: Faults::default(),
+            trace: Trace::new(options.shown),
+            wakes: vec![Duration::MAX; devices.len()],
+            connecting: vec![false; devices.len()],
+            fault_every: Duration::from_secs([60, 240, 1200][chance.random_range(0..3)]),
+            view,
+            devices,
+            chance,
+            group_planned: false,
+            peace: false,
+            tally: Tally::default(),
+        };
+        for device in 0..world.devices.len() {
+            let setup = world.devices[device].setup.clone();
+            world.note(format_args!("edge-{device}: {setup:?}"));
+            world.plan(Duration::ZERO, Happening::Bring(device));
+            world.plan(Duration::ZERO, Happening::Pipeline(device));
+            world.attempt(device, Duration::ZERO);
+            world.plan_clock(device);
+        }
+        world.plan(Duration::ZERO, Happening::Fault);
+        world.plan(PEACE_AT, Happening::Peace);
+        Ok(world)
+    }
+
+    fn now(&self) -> Duration {
+        self.clock.now()
+    }
+
+    fn plan(&mut self, after: Duration, what: Happening) {
+        self.schedule.plan(self.clock.now() + after, what);
+    }
+
+    fn note(&mut self, what: std::fmt::Arguments<'_>) {
+        self.trace.note(self.clock.now(), what);
+    }
+
+    fn up_to(&mut self, longest: Duration) -> Duration {
+        Duration::from_micros(self.chance.random_range(0..=longest.as_micros() as u64))
+    }
+}

@@ -1,0 +1,201 @@
+//! What happens, one thing at a time.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tributary_wire::{Ack, AckV1};
+
+use super::{HUB, Happening, World};
+
+/// A connection that is cut is noticed after so long.
+pub(super) const NOTICED: Duration = Duration::from_secs(45);
+/// Messages that arrive within it are one group.
+const GROUP: Duration = Duration::from_secs(1);
+/// How often a disk that refuses is tried.
+const PROBE: Duration = Duration::from_secs(5);
+/// A program that could not start is started again after so long.
+const AGAIN: Duration = Duration::from_secs(10);
+/// A pipeline that nobody wakes looks around after so long.
+const LOOK: Duration = Duration::from_secs(30);
+
+impl World {
+    pub(super) fn step(&mut self, what: Happening) -> Result<()> {
+        match what {
+            Happening::Bring(device) => self.bring(device)?,
+            Happening::Pipeline(device) => {
+                self.devices[device].work()?;
+                self.plan(LOOK, Happening::Pipeline(device));
+                self.wake(device, Duration::ZERO);
+            }
+            Happening::Link(device) => self.link(device)?,
+            Happening::Connect(device) => self.connect(device),
+            Happening::Notice(device) => {
+                let (now, machine) = (self.now(), device + 1);
+                let cut = !self.network.passes(now, machine, HUB) || !self.network.passes(now, HUB, machine);
+                if self.devices[device].connected && (cut || !self.hub.is_up()) {
+                    self.lose_connection(device);
+                }
+            }
+            Happening::Up(device, batch) => self.arrive(device, batch)?,
+            Happening::Down(device, receipt) => {
+                let Ack::V1(ack) = Ack::decode(&receipt)?;
+                self.devices[device].hear(&ack)?;
+                self.after_link(device);
+                self.wake(device, Duration::ZERO);
+            }
+            Happening::Group => self.group()?,
+            Happening::HubStarts => {
+                let started = self.hub.start().context("the hub starts")?;
+                self.note(format_args!("the hub starts: {started}"));
+                if started {
+                    self.check_often()?;
+                } else {
+                    self.plan(AGAIN, Happening::HubStarts);
+                }
+            }
+            Happening::DeviceStarts(device) => {
+                if !self.devices[device].is_up() {
+                    self.devices[device].begin().with_context(|| format!("edge-{device} starts"))?;
+                    self.wake_up(device);
+                }
+            }
+            Happening::Fault => self.fault()?,
+            Happening::Mend(HUB) => self.hub.mend_disk(),
+            Happening::Mend(machine) => {
+                let disk = &self.devices[machine - 1].disk;
+                disk.mend();
+                disk.set_capacity(None);
+            }
+            Happening::ClockRight(HUB) => self.hub.clock.set_error(0),
+            Happening::ClockRight(machine) => self.devices[machine - 1].clock.set_error(0),
+            Happening::Peace => self.make_peace()?,
+        }
+        Ok(())
+    }
+
+    fn bring(&mut self, device: usize) -> Result<()> {
+        if self.devices[device].is_through() {
+            return Ok(());
+        }
+        let answered = self.devices[device].bring()?;
+        let told = self.devices[device].told.len();
+        self.note(format_args!("edge-{device} answers: {answered}; {told} durable"));
+        let wait = self.up_to(Duration::from_secs(600));
+        self.plan(wait, Happening::Bring(device));
+        self.wake(device, Duration::ZERO);
+        Ok(())
+    }
+
+    /// Asks the link of a device at this moment what leaves, if nothing earlier is planned.
+    fn wake(&mut self, device: usize, after: Duration) {
+        let at = self.now() + after;
+        if self.devices[device].connected && (at < self.wakes[device] || self.wakes[device] < self.now()) {
+            self.wakes[device] = at;
+            self.plan(after, Happening::Link(device));
+        }
+    }
+
+    fn link(&mut self, device: usize) -> Result<()> {
+        if self.wakes[device] == self.now() {
+            self.wakes[device] = Duration::MAX;
+        }
+        if !self.devices[device].connected {
+            return Ok(());
+        }
+        let Some((batches, wait)) = self.devices[device].outgoing()? else {
+            self.after_link(device);
+            return Ok(());
+        };
+        for batch in batches {
+            self.note(format_args!("edge-{device} sends {} bytes", batch.len()));
+            for at in self.network.send(self.now(), device + 1, HUB, batch.len(), &mut self.faults) {
+                self.schedule.plan(at, Happening::Up(device, batch.clone()));
+            }
+        }
+        self.wake(device, wait.max(Duration::from_millis(1)));
+        Ok(())
+    }
+
+    /// A disk that fails ends the connection.
+    fn after_link(&mut self, device: usize) {
+        if !self.devices[device].connected {
+            self.lose_connection(device);
+        }
+    }
+
+    fn lose_connection(&mut self, device: usize) {
+        self.devices[device].disconnected();
+        let wait = self.devices[device].next_attempt();
+        self.attempt(device, wait);
+    }
+
+    /// A device whose life began anew has no connection yet; one that could not begin tries again.
+    pub(super) fn wake_up(&mut self, device: usize) {
+        self.wakes[device] = Duration::MAX;
+        if self.devices[device].is_up() {
+            self.attempt(device, Duration::from_secs(1));
+        } else {
+            self.note(format_args!("edge-{device} cannot start"));
+            self.plan(AGAIN, Happening::DeviceStarts(device));
+        }
+    }
+
+    pub(super) fn attempt(&mut self, device: usize, after: Duration) {
+        if !std::mem::replace(&mut self.connecting[device], true) {
+            self.plan(after, Happening::Connect(device));
+        }
+    }
+
+    fn connect(&mut self, device: usize) {
+        self.connecting[device] = false;
+        let now = self.now();
+        let passes = self.network.passes(now, device + 1, HUB) && self.network.passes(now, HUB, device + 1);
+        if self.devices[device].connected || !self.devices[device].is_up() {
+            return;
+        }
+        if passes && self.hub.is_up() {
+            self.devices[device].connect();
+            self.note(format_args!("edge-{device} connects"));
+            self.wake(device, Duration::ZERO);
+        } else {
+            let wait = self.devices[device].next_attempt();
+            self.attempt(device, wait);
+        }
+    }
+
+    fn arrive(&mut self, device: usize, batch: Vec<u8>) -> Result<()> {
+        if !self.hub.is_up() {
+            return Ok(());
+        }
+        let id = self.devices[device].id.clone();
+        let early = self.hub.take(&id, batch)?;
+        if let Some(ack) = early {
+            self.answer(device, ack);
+        }
+        if !std::mem::replace(&mut self.group_planned, true) {
+            self.plan(GROUP, Happening::Group);
+        }
+        Ok(())
+    }
+
+    /// The hub deals with what arrived, and its receipts leave.
+    pub(super) fn group(&mut self) -> Result<()> {
+        self.group_planned = false;
+        for (id, ack) in self.hub.work()? {
+            let device = self.devices.iter().position(|device| device.id == id).context("a known device")?;
+            self.answer(device, ack);
+        }
+        if self.hub.is_holding() && !std::mem::replace(&mut self.group_planned, true) {
+            self.plan(PROBE, Happening::Group);
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, device: usize, ack: AckV1) {
+        self.note(format_args!("the hub answers edge-{device}: {ack:?}"));
+        let receipt = Ack::V1(ack).encode();
+        for at in self.network.send(self.now(), HUB, device + 1, receipt.len(), &mut self.faults) {
+            self.schedule.plan(at, Happening::Down(device, receipt.clone()));
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! What goes wrong, counted.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// One kind of fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    /// A message was lost.
+    MessageLost,
+    /// A message arrived twice.
+    MessageRepeated,
+    /// A message met a way that was cut.
+    MessageCut,
+    /// A way was cut in both directions for a while.
+    Partition,
+    /// A way was cut in one direction for a while.
+    OneWayCut,
+    /// A way became better or worse.
+    OtherQuality,
+    /// A device lost its power.
+    DevicePowerCut,
+    /// The hub lost its power.
+    HubPowerCut,
+    /// A device's disk refused everything for a while.
+    DeviceDiskFailed,
+    /// One operation of a device's disk failed.
+    DeviceDiskHiccup,
+    /// A device's disk was full for a while.
+    DeviceDiskFull,
+    /// The hub's disk refused everything for a while.
+    HubDiskFailed,
+    /// One operation of the hub's disk failed.
+    HubDiskHiccup,
+    /// The hub's disk was full for a while.
+    HubDiskFull,
+    /// A device's wall clock jumped.
+    ClockJump,
+    /// The hub's wall clock jumped.
+    HubClockJump,
+    /// A device stopped in good order and began again.
+    Restart,
+    /// A device's disk was replaced by an empty one.
+    NewDisk,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::MessageLost => "messages lost",
+            Self::MessageRepeated => "messages repeated",
+            Self::MessageCut => "messages into a cut",
+            Self::Partition => "partitions",
+            Self::OneWayCut => "cuts in one direction",
+            Self::OtherQuality => "changes of a way's quality",
+            Self::DevicePowerCut => "power cuts of a device",
+            Self::HubPowerCut => "power cuts of the hub",
+            Self::DeviceDiskFailed => "failures of a device's disk",
+            Self::DeviceDiskHiccup => "single operations of a device's disk that fail",
+            Self::DeviceDiskFull => "full disks of a device",
+            Self::HubDiskFailed => "failures of the hub's disk",
+            Self::HubDiskHiccup => "single operations of the hub's disk that fail",
+            Self::HubDiskFull => "full disks of the hub",
+            Self::ClockJump => "jumps of a device's wall clock",
+            Self::HubClockJump => "jumps of the hub's wall clock",
+            Self::Restart => "orderly restarts",
+            Self::NewDisk => "disks replaced by empty ones",
+        })
+    }
+}
+
+/// How often each kind happened.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Faults(BTreeMap<Fault, u64>);
+
+impl Faults {
+    /// It happened once.
+    pub fn count(&mut self, fault: Fault) {
+        *self.0.entry(fault).or_default() += 1;
+    }
+
+    /// Takes in what happened elsewhere.
+    pub fn add(&mut self, other: &Self) {
+        for (fault, times) in &other.0 {
+            *self.0.entry(*fault).or_default() += times;
+        }
+    }
+
+    /// Of all kinds together.
+    pub fn total(&self) -> u64 {
+        self.0.values().sum()
+    }
+
+    /// By kind.
+    pub fn iter(&self) -> impl Iterator<Item = (Fault, u64)> {
+        self.0.iter().map(|(fault, times)| (*fault, *times))
+    }
+}

@@ -1,0 +1,42 @@
+//! Seeds that CI runs, and checks of the checks. `WORLD_SEEDS` says how many, `WORLD_FROM` where they begin.
+
+use tributary_world::data::{self, Breakage, Options};
+use tributary_world::figures::Figures;
+
+fn number(name: &str, otherwise: u64) -> u64 {
+    std::env::var(name)
+        .map_or(otherwise, |text| text.parse().unwrap_or_else(|_| panic!("{name} is a number: {text:?}")))
+}
+
+#[test]
+fn nothing_is_lost_and_nothing_doubled_whatever_fails() {
+    let mut figures = Figures::default();
+    let from = number("WORLD_FROM", 0);
+    for seed in from..from + number("WORLD_SEEDS", 300) {
+        match data::run(seed, Options::default()) {
+            Ok(run) => figures.add(&run),
+            Err(error) => panic!("cargo run -p tributary-world -- --replay {seed} --trace\n{error:?}"),
+        }
+    }
+    println!("{figures}");
+    assert!(figures.sum.faults.total() > 0 && figures.sum.accepted > 0);
+}
+
+#[test]
+fn the_same_seed_is_the_same_story() {
+    for seed in 0..8 {
+        let [one, other] = [(); 2].map(|()| data::run(seed, Options::default()).unwrap());
+        assert_eq!((one.trace, one.steps, one.faults), (other.trace, other.steps, other.faults), "seed {seed}");
+    }
+}
+
+/// What is broken on purpose is found out, so what is broken by mistake is too.
+#[test]
+fn every_breakage_is_found_out() {
+    for breakage in Breakage::ALL {
+        let options = Options { breakage: Some(breakage), ..Options::default() };
+        let found = (0..100).find_map(|seed| data::run(seed, options).err().map(|error| (seed, error)));
+        let (seed, error) = found.unwrap_or_else(|| panic!("100 seeds do not find {breakage:?}"));
+        println!("{breakage:?} is found by seed {seed}: {error:#}");
+    }
+}
