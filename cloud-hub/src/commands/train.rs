@@ -177,6 +177,7 @@ fn describe(step: &Step) -> String {
                 "{training} rows to train on ({training_positives} positive), {validation} to validate, {test} to test"
             )
         }
+        Step::FromScratch { reason } => format!("begins from scratch: {reason}"),
         Step::Epoch { epoch, of, loss, validation_auc, validation_average_precision, seconds_left } => format!(
             "epoch {epoch}/{of}  loss {loss:.4}  AUC {validation_auc:.4}  AP {validation_average_precision:.4}  {seconds_left:.0} s left"
         ),

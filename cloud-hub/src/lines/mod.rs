@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use sqlx::SqliteConnection;
 use tributary_wire::{LineName, Micros};
 
-pub use settings::{LineSettings, Retrain, TrainingSettings};
+pub use settings::{LineSettings, Retrain, StartFrom, TrainingSettings};
 
 use crate::audit::{self, Change};
 use crate::registry::{RegistryError, views};

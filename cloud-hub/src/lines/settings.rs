@@ -71,6 +71,20 @@ pub enum Retrain {
     Manual,
 }
 
+/// With which weights a run begins.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StartFrom {
+    /// Drawn ones.
+    #[default]
+    Scratch,
+    /// The champion's, which are trained further. While there is no champion, or its features or shape are others, from
+    /// scratch; the run's steps say so.
+    Champion,
+    /// The same, but only the last layer changes.
+    ChampionLastLayer,
+}
+
 /// How versions of a line are trained.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -89,6 +103,8 @@ pub struct TrainingSettings {
     /// Architecture and training.
     #[schema(value_type = Object)]
     pub model: ModelSpec,
+    /// Where a run begins. After a warm start devices get by with much smaller patches.
+    pub start: StartFrom,
     /// How a probability becomes a decision.
     #[schema(value_type = Object)]
     pub decision: DecisionRule,
@@ -105,6 +121,7 @@ impl Default for TrainingSettings {
             seed: 1,
             split: Split::default(),
             model: ModelSpec::default(),
+            start: StartFrom::Scratch,
             decision: DecisionRule::default(),
             trial: TrialLimits::default(),
         }

@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use cloud_hub_trainer::RunSpec;
+use cloud_hub_trainer::{RunSpec, Trained, WarmStart};
 use tributary_wire::{Micros, Sha256, VersionNumber};
 
 use super::runs::Run;
-use crate::lines::Line;
+use crate::lines::{Line, StartFrom};
 
 /// The parts of a run's spec that do not stand in its row.
 pub struct Parts {
@@ -28,6 +28,12 @@ pub struct Parts {
 pub fn compose(run: &Run, parts: Parts) -> RunSpec {
     let Parts { line, view, dataset, dataset_hash, champion, version } = parts;
     let training = line.settings.training;
+    let trained = match training.start {
+        StartFrom::Scratch => None,
+        StartFrom::Champion => Some(Trained::All),
+        StartFrom::ChampionLastLayer => Some(Trained::LastLayer),
+    };
+    let start = champion.clone().zip(trained);
     RunSpec {
         run: run.id.to_string(),
         line: line.name,
@@ -46,6 +52,6 @@ pub fn compose(run: &Run, parts: Parts) -> RunSpec {
         decision: training.decision,
         trial: training.trial,
         champion,
-        start: None,
+        start: start.map(|(package, trained)| WarmStart { package, trained, optional: true }),
     }
 }

@@ -80,6 +80,24 @@ async fn a_run_ends_in_a_promoted_published_version_and_the_story_says_why() {
     let (status, compared) = hub.get("/lines/card-fraud/versions/2/compare?against=1").await;
     assert_eq!(status, StatusCode::OK, "{compared:#}");
     assert_eq!(compared["version"]["auc_roc"], compared["against"]["auc_roc"]);
+
+    // Trained further from the champion: another model from the same rows and seed, near the one before.
+    let run_from = async |number: u32, model: Value| {
+        let mut further = settings();
+        further["training"]["start"] = "champion".into();
+        further["training"]["model"] = model;
+        hub.line(further).await;
+        hub.ok(Method::POST, "/runs", json!({"line": "card-fraud", "dataset": 1, "seed": 3})).await;
+        let run = hub.until(&format!("/runs/{number}"), |run| is_final(run) && run["step"] == "done").await;
+        assert_eq!(run["state"], "succeeded", "{run:#}");
+        let left = run["progress"].as_array().unwrap().iter().filter(|step| step["step"] == "from_scratch").count();
+        (left, run["result"]["package"].clone())
+    };
+    let (left, package) = run_from(3, json!({"hidden": [8], "members": 1, "epochs": 2})).await;
+    assert_eq!(left, 0);
+    assert_ne!(package, again["result"]["package"]);
+    // A shape that does not fit does not stop the loop.
+    assert_eq!(run_from(4, json!({"hidden": [6], "members": 1, "epochs": 2})).await.0, 1);
     hub.stop().await;
 }
 

@@ -23,6 +23,11 @@ pub enum Step {
         /// Rows to test on.
         test: usize,
     },
+    /// The package to start from cannot be continued; training begins with drawn weights.
+    FromScratch {
+        /// Why.
+        reason: String,
+    },
     /// An epoch ended.
     Epoch {
         /// Counted from 1.

@@ -76,13 +76,21 @@ fn train(spec: &RunSpec, dir: &Path, log: &mut Log<'_>) -> Result<(RunResult, Ve
     let parts = data.split(spec.split)?;
     let champion = spec.champion.as_ref().map(|path| Champion::read(&dir.join(path), &names)).transpose()?;
     let start = |start: &WarmStart| Start::read(&dir.join(&start.package), &names, &spec.model, start.trained);
-    let start = spec.start.as_ref().map(start).transpose()?;
+    let (start, left) = match spec.start.as_ref().map(|from| (from, start(from))) {
+        None => (None, None),
+        Some((_, Ok(start))) => (Some(start), None),
+        Some((from, Err(error @ TrainError::Start { .. }))) if from.optional => (None, Some(error.to_string())),
+        Some((_, Err(error))) => return Err(error),
+    };
     log.step(&Step::Data {
         training: parts.training.len(),
         training_positives: data.positives(parts.training.clone()),
         validation: parts.validation.len(),
         test: parts.test.len(),
     })?;
+    if let Some(reason) = left {
+        log.step(&Step::FromScratch { reason })?;
+    }
     let rows = |range: &std::ops::Range<usize>| Rows {
         features: data.rows(range.clone()),
         labels: &data.labels[range.clone()],

@@ -69,6 +69,10 @@ pub struct WarmStart {
     /// What of it changes.
     #[serde(default)]
     pub trained: Trained,
+    /// Whether a package that cannot be continued, because features or shape are others now, is left for drawn weights
+    /// instead of ending the run.
+    #[serde(default)]
+    pub optional: bool,
 }
 
 /// Which weights a warm start changes.

@@ -235,6 +235,17 @@ fn downloads(out: &mut String, downloads: &Value) {
             row(out, "", &format!("waits for {}", text(&file["waits_for"])));
         }
     }
+    for package in list(&downloads["arrived"]) {
+        let way = match package["way"].as_str() {
+            Some("patch") => "as a patch",
+            Some("compressed") => "compressed",
+            _ => "whole",
+        };
+        let from = list(&package["from"]).iter().map(text).collect::<Vec<_>>().join(", ");
+        let from = if from.is_empty() { "what was here".to_owned() } else { from };
+        let (version, bytes, of) = (text(&package["version"]), &package["bytes"], &package["of"]);
+        row(out, "came", &format!("version {version} {way}: {bytes} of {of} bytes, from {from}"));
+    }
     for (origin, why) in downloads["failures"].as_object().into_iter().flatten() {
         row(out, "origin", &format!("{origin} failed: {}", text(why)));
     }

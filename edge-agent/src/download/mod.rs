@@ -25,6 +25,7 @@ use std::time::Duration;
 use edge_agent_core::download::{Fault, Hours, Ranking};
 use tokio::sync::Semaphore;
 use tributary_process::clock::Clock;
+use tributary_wire::ReleaseRef;
 
 use budget::Purse;
 pub use config::{Budget, DownloadConfig};
@@ -32,7 +33,7 @@ pub use error::{DownloadError, OriginError};
 pub use fill::{Sink, Wanted};
 use origin::Origin;
 pub use origin::{MirrorError, address as mirror_address};
-pub use status::{DownloadStatus, DownloadView, Progress};
+pub use status::{Arrival, DownloadStatus, DownloadView, Progress};
 
 use crate::identity::{Time, Web};
 use crate::link::FileStreams;
@@ -120,6 +121,14 @@ impl Origins {
             self.0.metrics.failed(self.0.origins[*origin].kind());
             self.ranking().failed(*origin, now, Fault::Lied);
         }
+    }
+
+    /// A package is in its place.
+    fn arrived(&self, release: &ReleaseRef, way: &'static str, bytes: u64, givers: &Givers) {
+        let from = givers.0.iter().map(|origin| self.0.origins[*origin].name()).collect();
+        let (version, sha256, of) = (release.version, release.sha256, release.length);
+        tracing::info!(version = version.0, %sha256, way, bytes, of, ?from, "a package came");
+        self.0.status.arrived(Arrival { version, sha256, way, bytes, of, from });
     }
 
     fn worked(&self, origin: usize) {

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use tributary_release::delta::Way;
 use tributary_release::{hashed_path, package_path};
 use tributary_wire::{LineName, ReleaseRef};
 
@@ -34,7 +35,11 @@ impl Origins {
                         return Err(error.into());
                     }
                 }
-                finished => return Ok(finished?),
+                finished => {
+                    finished?;
+                    self.arrived(release, Way::Plain.name(), release.length, &givers);
+                    return Ok(());
+                }
             }
         }
     }

@@ -13,7 +13,7 @@ use tributary_release::delta::{
 use tributary_wire::{ReleaseRef, Sha256};
 
 use super::package::begin;
-use super::{DownloadError, Origins, Wanted};
+use super::{DownloadError, Givers, Origins, Wanted};
 use crate::packages::{FileError, PackageFiles, Partial};
 use crate::words::in_words;
 
@@ -90,15 +90,15 @@ impl Origins {
                 return Ok(false);
             };
             let ended = self.patched(files, release, entry).await;
-            let Err(error) = ended else {
-                files.drop_patch(&release.sha256)?;
-                tried.forget(&release.sha256);
-                self.0.metrics.patched(way.name(), release.length - entry.length);
-                tracing::info!(
-                    way = way.name(), bytes = entry.length, of = release.length, sha256 = %release.sha256,
-                    "a release came by a cheaper way"
-                );
-                return Ok(true);
+            let error = match ended {
+                Err(error) => error,
+                Ok(givers) => {
+                    files.drop_patch(&release.sha256)?;
+                    tried.forget(&release.sha256);
+                    self.0.metrics.patched(way.name(), release.length - entry.length);
+                    self.arrived(release, way.name(), entry.length, &givers);
+                    return Ok(true);
+                }
             };
             let breaks = match &error {
                 PatchError::Download(error) if may_go_on(error) => 1,
@@ -129,10 +129,16 @@ impl Origins {
         }
     }
 
-    async fn patched(&self, files: &PackageFiles, release: &ReleaseRef, entry: &PatchEntry) -> Result<(), PatchError> {
+    async fn patched(
+        &self,
+        files: &PackageFiles,
+        release: &ReleaseRef,
+        entry: &PatchEntry,
+    ) -> Result<Givers, PatchError> {
         // A patch lies on disk like a package: it goes on after a restart, and is checked by length and hash.
         let patch = ReleaseRef { version: release.version, length: entry.length, sha256: entry.sha256 };
         files.keep_patch(&release.sha256, &patch.sha256)?;
+        let mut gave = Givers::default();
         if !files.has(&patch.sha256) {
             let partial = begin(files, &patch).await?;
             let path = entry.path(&release.sha256);
@@ -145,10 +151,12 @@ impl Origins {
                 }
                 return Err(error.into());
             }
+            gave = givers;
         }
         let (files, release, from) = (files.clone(), release.clone(), entry.from);
         let made = tokio::task::spawn_blocking(move || make(&files, &release, &patch, from));
-        made.await.map_err(io::Error::other)?
+        made.await.map_err(io::Error::other)??;
+        Ok(gave)
     }
 }
 

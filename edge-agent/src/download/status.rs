@@ -1,9 +1,13 @@
 //! What is under way, for local status.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
+use tributary_wire::{Sha256, VersionNumber};
+
+/// Arrivals that are remembered.
+const REMEMBERED: usize = 8;
 
 /// All downloads of this moment; cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -15,6 +19,24 @@ struct Shown {
     under_way: BTreeMap<u64, Progress>,
     /// By origin, why it failed last, until it works again.
     failures: BTreeMap<String, String>,
+    arrived: VecDeque<Arrival>,
+}
+
+/// A package that came, and how.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Arrival {
+    /// Its version.
+    pub version: VersionNumber,
+    /// Its hash.
+    pub sha256: Sha256,
+    /// `patch`, `compressed` or `plain`.
+    pub way: &'static str,
+    /// Length of what was fetched.
+    pub bytes: u64,
+    /// Length of the package.
+    pub of: u64,
+    /// Who gave it, since this process began; none when all of it was here.
+    pub from: Vec<String>,
 }
 
 /// One download.
@@ -39,13 +61,19 @@ pub struct DownloadView {
     pub under_way: Vec<Progress>,
     /// By origin: why it failed last, until it works again.
     pub failures: BTreeMap<String, String>,
+    /// The packages that came last since this process began, the newest last.
+    pub arrived: Vec<Arrival>,
 }
 
 impl DownloadStatus {
     /// As it is now.
     pub fn view(&self) -> DownloadView {
         let shown = self.shown();
-        DownloadView { under_way: shown.under_way.values().cloned().collect(), failures: shown.failures.clone() }
+        DownloadView {
+            under_way: shown.under_way.values().cloned().collect(),
+            failures: shown.failures.clone(),
+            arrived: shown.arrived.iter().cloned().collect(),
+        }
     }
 
     /// A download begins, or goes on; it is shown until the entry is dropped.
@@ -56,6 +84,15 @@ impl DownloadStatus {
         let progress = Progress { path: path.to_owned(), bytes, of, from: None, waits_for: None };
         shown.under_way.insert(number, progress);
         Entry { status: self.clone(), number }
+    }
+
+    pub(super) fn arrived(&self, arrival: Arrival) {
+        let mut shown = self.shown();
+        let arrived = &mut shown.arrived;
+        arrived.push_back(arrival);
+        if arrived.len() > REMEMBERED {
+            arrived.pop_front();
+        }
     }
 
     pub(super) fn failed(&self, origin: String, why: String) {

@@ -157,7 +157,7 @@ fn a_warm_start_goes_on_from_a_package_and_may_leave_all_but_the_last_layer() {
         let mut folder = Folder::new(&data);
         folder.spec.model.epochs = 1;
         folder.spec.model.learning_rate = 1e-3;
-        folder.spec.start = Some(WarmStart { package: earlier.clone(), trained });
+        folder.spec.start = Some(WarmStart { package: earlier.clone(), trained, optional: false });
         let result = folder.train().unwrap();
         (weights(&folder.package()), result)
     };
@@ -173,7 +173,18 @@ fn a_warm_start_goes_on_from_a_package_and_may_leave_all_but_the_last_layer() {
 
     let mut other = Folder::new(&data);
     other.spec.model.hidden = vec![16, 9];
-    other.spec.start = Some(WarmStart { package: earlier, trained: Trained::All });
+    other.spec.start = Some(WarmStart { package: earlier.clone(), trained: Trained::All, optional: false });
     let refused = other.train().unwrap_err().to_string();
     assert!(refused.contains("its layers have the shapes") && refused.contains("[32, 18]"), "{refused}");
+    other.spec.start = Some(WarmStart { package: earlier, trained: Trained::All, optional: true });
+    let mut said = Vec::new();
+    other
+        .train_watched(&mut |step: &Step| {
+            if let Step::FromScratch { reason } = step {
+                said.push(reason.clone());
+            }
+            true
+        })
+        .unwrap();
+    assert!(said.len() == 1 && said[0].contains("its layers have the shapes"), "{said:?}");
 }

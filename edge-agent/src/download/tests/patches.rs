@@ -136,6 +136,9 @@ async fn the_cheapest_way_is_taken_and_nothing_stays_of_it() {
     let origins = repository.origins(&device);
     assert!(origins.by_patch(&device.files(), &device.release).await.unwrap());
     assert!(device.is_here());
+    let arrived = origins.status().view().arrived;
+    assert_eq!((arrived.len(), arrived[0].way, arrived[0].of), (1, "patch", device.release.length));
+    assert!(arrived[0].bytes < arrived[0].of && arrived[0].from.len() == 1, "{arrived:?}");
     assert_eq!(repository.asked(), [(format!("patches/{to}/{from}.aligned"), 0)]);
     assert_eq!(files(&device), 2, "both packages");
     // A device that holds nothing takes it compressed.

@@ -77,7 +77,7 @@ pub fn all(net: Net, folder: &Path) -> anyhow::Result<Vec<Retrained>> {
     // Few and small steps: what a nightly run does with a week more of labels.
     let further = ModelSpec { epochs: 2, learning_rate: 1e-3, ..model };
     let warm = |trained| {
-        let start = Some(WarmStart { package: start.clone(), trained });
+        let start = Some(WarmStart { package: start.clone(), trained, optional: false });
         RunSpec { model: further.clone(), start, ..again.clone() }
     };
     let kinds = [
