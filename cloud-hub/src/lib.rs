@@ -24,6 +24,7 @@ pub mod lines;
 pub mod training;
 pub mod monitor;
 pub mod rollout;
+pub mod sampling;
 pub mod orders;
 pub mod backup;
 pub mod api;

@@ -3,6 +3,7 @@
 //! * Device-scope features are replayed per device and life of its state, in accept order, by the device's own code.
 //! * Fleet-scope features come from the snapshot that the observation names; where none is named they are computed
 //!   in event-time order from the labels known by then, never from later ones.
+//! * Where the view says `served_only`, features are those that were served: devices may send a sample of their events.
 //! * What was served is compared with what was replayed, bit for bit; differences are counted, never repaired.
 //!
 //! The same lake, view and range give the same rows in the same order, and so the same content hash.
@@ -72,6 +73,19 @@ pub struct Summary {
     pub lost_snapshots: Vec<SnapshotNumber>,
     /// Events of the range that do not fit the view and are no rows.
     pub unfit: u64,
+    /// Rows that stand for others too, because devices sent a sample of their events.
+    pub sampled: u64,
+    /// How many events the rows stand for: the sum of the inverse of their probabilities.
+    pub estimated: f64,
+    /// Events that devices accepted between the first and the last that was read here, and that are not among them: given
+    /// up, sampled out, not here yet, or of another day.
+    pub missing: u64,
+    /// Rows whose windows are replayed from a sample of the device's events: they do not hold what was served.
+    pub thinned: u64,
+    /// Rows with features as they were served, because the view says `served_only`.
+    pub as_served: u64,
+    /// Events of the range that are no rows, because the view says `served_only` and what was served is not here.
+    pub unserved: u64,
 }
 
 /// A served feature that the replay does not give.
@@ -103,6 +117,9 @@ pub struct DatasetRow {
     pub device: String,
     /// The truth, if it is known.
     pub label: Option<bool>,
+    /// The probability with which the device sent the event; its inverse is the weight of the row where totals or rates
+    /// are estimated.
+    pub inclusion: f64,
 }
 
 /// A training set, in event-time order.

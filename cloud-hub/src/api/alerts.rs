@@ -196,6 +196,17 @@ pub struct QualityDay {
     pub auc: Option<f64>,
     /// Average precision; absent without positives.
     pub average_precision: Option<f64>,
+    /// Predictions that were served, whether they were sent or sampled out: estimates from the probabilities with which
+    /// they were sent, as are those below and the area. Where nothing is sampled out they are the counts.
+    pub est_observations: f64,
+    /// Of those, how many have a label.
+    pub est_labelled: f64,
+    /// Of those, how many are positive.
+    pub est_positives: f64,
+    /// Positive decisions among the labelled.
+    pub est_alarms: f64,
+    /// Of those, how many were right.
+    pub est_hits: f64,
 }
 
 /// A window of labelled days that was judged.
@@ -285,6 +296,11 @@ async fn quality(hub: State, Path(line): Path<LineName>, Query(span): Query<Span
             hits: day.hits,
             auc: day.auc,
             average_precision: day.average_precision,
+            est_observations: day.est_observations,
+            est_labelled: day.est_labelled,
+            est_positives: day.est_positives,
+            est_alarms: day.est_alarms,
+            est_hits: day.est_hits,
         })
         .collect();
     let mut versions: Vec<u32> = days.iter().map(|day| day.version as u32).collect();

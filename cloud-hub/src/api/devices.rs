@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tributary_wire::{DeviceId, GroupName, MetadataVersions, Report};
+use tributary_wire::{DeviceId, GroupName, MetadataVersions, Report, Withheld};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -16,6 +16,7 @@ use crate::hub::Hub;
 use crate::ingest::HUB_DEVICE;
 use crate::rollout::flags::Flags;
 use crate::rollout::{self, refresh};
+use crate::sampling::Policies;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Hub>> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(get, put))
@@ -44,6 +45,12 @@ pub struct Device {
     pub unfit: Vec<UnfitRelease>,
     /// The flags that its assignments carry.
     pub flags: BTreeMap<String, String>,
+    /// The sampling policy that it is to keep to; absent: its own.
+    pub sampling_policy: Option<String>,
+    /// Number of that policy's newest change.
+    pub sampling_number: Option<i64>,
+    /// What it kept back of its records, by its last report; absent of an older agent.
+    pub withheld: Option<WithheldView>,
     /// Its last report: generation, packages, state, health, resources.
     #[schema(value_type = Option<Object>)]
     pub report: Option<Value>,
@@ -65,6 +72,62 @@ pub struct Metadata {
 impl From<MetadataVersions> for Metadata {
     fn from(MetadataVersions { root, timestamp, snapshot, targets }: MetadataVersions) -> Self {
         Self { root, timestamp, snapshot, targets }
+    }
+}
+
+/// What a device kept back of its records since its state began.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct WithheldView {
+    /// Number of the policy change that is in force; 0: the device's own configuration.
+    pub number: u64,
+    /// Whether the device's own limits narrow that policy.
+    pub limited: bool,
+    /// Why the hub's policy is not in force.
+    pub problem: Option<String>,
+    /// Observations kept for the hub.
+    pub kept: u64,
+    /// Observations that a coin left out: those kept stand for them.
+    pub left_out: u64,
+    /// Observations left out because the day's bytes were used up: nothing stands for them.
+    pub uncovered: u64,
+    /// Events left out with their observations.
+    pub events_left_out: u64,
+    /// Bytes kept on the device's present UTC day, before compression.
+    pub day_bytes: u64,
+    /// Records given up for want of room or time.
+    pub dropped: Vec<DroppedView>,
+}
+
+/// Records of a stream that a device gave up.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct DroppedView {
+    /// Which stream.
+    pub stream: String,
+    /// `disk-budget`, `age` or `corrupt`.
+    pub reason: String,
+    /// How many.
+    pub records: u64,
+}
+
+impl From<&Withheld> for WithheldView {
+    fn from(withheld: &Withheld) -> Self {
+        let Withheld { sampling, dropped, problem } = withheld;
+        let dropped = dropped.iter().map(|it| DroppedView {
+            stream: it.stream.to_string(),
+            reason: it.reason.name().to_owned(),
+            records: it.records,
+        });
+        Self {
+            number: sampling.number,
+            limited: sampling.limited,
+            problem: problem.clone(),
+            kept: sampling.kept,
+            left_out: sampling.left_out,
+            uncovered: sampling.uncovered,
+            events_left_out: sampling.events_left_out,
+            day_bytes: sampling.day_bytes,
+            dropped: dropped.collect(),
+        }
     }
 }
 
@@ -93,7 +156,7 @@ struct Row {
 }
 
 impl Row {
-    fn device(self, hub: &Hub, flags: &Flags) -> Result<Device, Problem> {
+    fn device(self, hub: &Hub, (flags, policies): &(Flags, Policies)) -> Result<Device, Problem> {
         let report = match self.report.as_deref().map(Report::decode) {
             None => None,
             Some(Ok(report)) => Some(report),
@@ -109,7 +172,11 @@ impl Row {
             version: unfit.package.version.0,
             reasons: unfit.reasons.clone(),
         });
+        let policy = policies.of(&own);
         Ok(Device {
+            sampling_policy: policy.map(|policy| policy.name.to_string()),
+            sampling_number: policy.map(|policy| policy.number),
+            withheld: report.as_ref().and_then(|report| report.withheld()).map(WithheldView::from),
             flags: flags.of(&self.id, &own),
             metadata: report.as_ref().and_then(|report| report.metadata()).map(Metadata::from),
             unfit: unfit.collect(),
@@ -150,8 +217,8 @@ async fn list(hub: State, Query(page): Query<PageQuery>) -> Result<Json<Page<Dev
         .bind(HUB_DEVICE)
         .fetch_all(hub.catalog.reader())
         .await?;
-    let flags = Flags::read(&mut *hub.catalog.reader().acquire().await?).await?;
-    let devices: Result<Vec<Device>, Problem> = rows.into_iter().map(|row| row.device(&hub, &flags)).collect();
+    let told = told(&hub).await?;
+    let devices: Result<Vec<Device>, Problem> = rows.into_iter().map(|row| row.device(&hub, &told)).collect();
     Ok(Json(Page::cut(devices?, limit, |device| device.id.clone())))
 }
 
@@ -175,7 +242,7 @@ async fn put(
     let mut catalog = hub.catalog.write().await?;
     devices::put(&mut catalog, &device, &settings.labels, settings.group.as_ref(), hub.now()).await?;
     catalog.commit().await?;
-    // Other labels may bring other flags.
+    // Other labels may bring other flags, and another sampling policy.
     refresh(&hub, hub.now()).await?;
     find(&hub, &device).await.map(Json)
 }
@@ -183,6 +250,11 @@ async fn put(
 async fn find(hub: &Hub, device: &DeviceId) -> Result<Device, Problem> {
     let query = "select id, first_seen, last_seen, labels, group_name, report, report_at from devices where id = $1";
     let row: Option<Row> = sqlx::query_as(query).bind(device.as_str()).fetch_optional(hub.catalog.reader()).await?;
-    let flags = Flags::read(&mut *hub.catalog.reader().acquire().await?).await?;
-    row.ok_or_else(|| Problem::not_found(format!("there is no device {device}")))?.device(hub, &flags)
+    row.ok_or_else(|| Problem::not_found(format!("there is no device {device}")))?.device(hub, &told(hub).await?)
+}
+
+/// What all devices are told by their labels.
+async fn told(hub: &Hub) -> Result<(Flags, Policies), Problem> {
+    let mut catalog = hub.catalog.reader().acquire().await?;
+    Ok((Flags::read(&mut catalog).await?, Policies::read(&mut catalog).await?))
 }

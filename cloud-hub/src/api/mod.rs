@@ -27,6 +27,7 @@ mod labels;
 mod lines;
 mod datasets;
 mod runs;
+mod sampling;
 mod versions;
 mod aliases;
 mod patches;
@@ -40,6 +41,7 @@ mod compare;
 pub mod alerts;
 pub mod rollouts;
 mod flags;
+mod gaps;
 mod orders;
 mod audit;
 mod backups;
@@ -167,6 +169,8 @@ fn groups() -> Groups {
         .merge(alerts::routes())
         .merge(rollouts::routes())
         .merge(flags::routes())
+        .merge(sampling::routes())
+        .merge(gaps::routes())
         .merge(orders::routes())
         .merge(audit::routes())
         .merge(backups::routes());

@@ -53,6 +53,7 @@ impl From<RolloutError> for Problem {
                 Self::conflict(error)
             }
             RolloutError::Registry(source) => source.into(),
+            RolloutError::Sampling(source) => source.into(),
             RolloutError::Unreadable { .. } | RolloutError::Id(_) | RolloutError::Catalog(_) => {
                 anyhow::Error::new(error).into()
             }

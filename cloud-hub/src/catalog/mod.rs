@@ -6,6 +6,7 @@
 pub mod alerts;
 pub mod devices;
 pub mod files;
+pub mod gaps;
 pub mod batches;
 pub mod quarantine;
 

@@ -7,6 +7,7 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 use tributary_process::out;
 
+use super::sampling::quoted;
 use super::show::{fold, text};
 use super::{Failure, Remote};
 
@@ -15,11 +16,66 @@ use super::{Failure, Remote};
 pub enum Lake {
     /// Rows, files, batches and losses per stream
     Streams,
+    /// What devices gave up for want of room or time, newest first
+    Gaps(Gaps),
+}
+
+/// Which gaps
+#[derive(Debug, clap::Args)]
+pub struct Gaps {
+    /// Only of this device
+    #[arg(long, value_name = "ID")]
+    device: Option<String>,
+    /// Only of this stream
+    #[arg(long)]
+    stream: Option<String>,
+    /// Only for this reason: disk-budget, age or corrupt
+    #[arg(long)]
+    reason: Option<String>,
+    /// Only with records from this event time on, such as 2026-01-31T00:00:00Z
+    #[arg(long, value_name = "TIME")]
+    from: Option<String>,
+    /// Only with records before this event time
+    #[arg(long, value_name = "TIME")]
+    to: Option<String>,
+    /// How many at most
+    #[arg(long, default_value_t = 50)]
+    most: usize,
+}
+
+impl Gaps {
+    async fn run(self, remote: &Remote) -> Result<(), Failure> {
+        let filters = [
+            ("device", self.device),
+            ("stream", self.stream),
+            ("reason", self.reason),
+            ("from", self.from),
+            ("to", self.to),
+        ];
+        let given = filters.into_iter().filter_map(|(name, value)| Some(format!("{name}={}", quoted(&value?))));
+        let query = given.collect::<Vec<_>>().join("&");
+        let path = if query.is_empty() { "/lake/gaps".to_owned() } else { format!("/lake/gaps?{query}") };
+        let gaps = remote.list(&path, self.most).await?;
+        let columns = [
+            ("gap", "number"),
+            ("device", "device"),
+            ("stream", "stream"),
+            ("records", "records"),
+            ("reason", "reason"),
+            ("from", "from_time"),
+            ("to", "to_time"),
+            ("received", "received"),
+        ];
+        remote.show_list(&gaps, &columns);
+        Ok(())
+    }
 }
 
 impl Lake {
     pub(super) async fn run(self, remote: &Remote) -> Result<(), Failure> {
-        let Self::Streams = self;
+        if let Self::Gaps(gaps) = self {
+            return gaps.run(remote).await;
+        }
         let streams = remote.get("/lake/streams").await?;
         remote.show_list(
             streams.as_array().map(Vec::as_slice).unwrap_or_default(),

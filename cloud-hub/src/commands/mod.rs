@@ -14,6 +14,7 @@ mod train;
 mod repository;
 mod rollouts;
 mod flags;
+mod sampling;
 mod orders;
 mod audit;
 mod backup;
@@ -114,6 +115,9 @@ enum Command {
     /// Flags for the applications beside the agents
     #[command(subcommand)]
     Flag(flags::Flag),
+    /// What devices send of their raw observations
+    #[command(subcommand)]
+    Sampling(sampling::Sampling),
     /// Alerts
     #[command(subcommand)]
     Alert(rollouts::Alert),
@@ -197,6 +201,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
             Command::Train(command) => command.run(&remote).await,
             Command::Rollout(command) => command.run(&remote).await,
             Command::Flag(command) => command.run(&remote).await,
+            Command::Sampling(command) => command.run(&remote).await,
             Command::Alert(command) => command.run(&remote).await,
             Command::Access(command) => command.run(&remote).await,
             Command::Serve(_)

@@ -84,7 +84,7 @@ mod tests {
 
     fn event(payment: &Transaction, device: &str) -> EventRow {
         let (id, row) = (payment.event_id(), payment.to_row());
-        EventRow { id, device: device.to_owned(), incarnation: 1, accepted: payment.id, row }
+        EventRow { id, device: device.to_owned(), incarnation: 1, accepted: payment.id, row, inclusion: 1.0 }
     }
 
     fn payments(days: u32) -> Vec<Transaction> {

@@ -6,6 +6,7 @@ use cloud_hub_core::drift::Findings;
 use cloud_hub_core::quality::{Area, Day, Settings, judge, windows};
 use sqlx::SqliteConnection;
 use tributary_stats::ranking::{auc_roc, auc_with_clustered_error, auc_with_error, average_precision};
+use tributary_stats::weighted;
 use tributary_wire::{LineName, Micros, Role, VersionNumber};
 
 use super::MonitorError;
@@ -30,6 +31,27 @@ pub struct Joined {
     pub alarms: u64,
     /// Of those, how many were right.
     pub hits: u64,
+    /// How many others each of the labelled predictions stands for, itself among them: the inverse of the probability
+    /// with which it was sent.
+    pub weights: Vec<f64>,
+    /// The same counts over all that was served, estimated.
+    pub estimates: Estimates,
+}
+
+/// Estimates of counts over everything that was served, whether it was sent or sampled out: unbiased, for every
+/// prediction counts as often as the inverse of its probability says (Horvitz and Thompson 1952).
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Estimates {
+    /// Predictions of the version.
+    pub observations: f64,
+    /// Those of which the label is known.
+    pub labelled: f64,
+    /// True labels among these.
+    pub positives: f64,
+    /// Positive decisions among the labelled.
+    pub alarms: f64,
+    /// Of those, how many are right.
+    pub hits: f64,
 }
 
 /// Joins observations of primary packages with labels by event id. Of several labels of an event the one known last
@@ -55,11 +77,19 @@ pub fn join(
         }
         let version = joined.entry((seen.line, seen.version)).or_default();
         version.observations += 1;
+        let weight = 1.0 / seen.inclusion;
+        version.estimates.observations += weight;
         let (Some((_, label)), Some(output)) = (truth.get(&seen.event_id), seen.output) else { continue };
         version.scores.push(output);
         version.labels.push(*label);
         version.alarms += u64::from(seen.decision);
         version.hits += u64::from(seen.decision && *label);
+        version.weights.push(weight);
+        let counted = |counts: bool| if counts { weight } else { 0.0 };
+        version.estimates.labelled += weight;
+        version.estimates.positives += counted(*label);
+        version.estimates.alarms += counted(seen.decision);
+        version.estimates.hits += counted(seen.decision && *label);
         let Some(kinds) = entities.values().next().map(Vec::len) else { continue };
         version.clusters.resize_with(kinds, Vec::new);
         // An event that the lake does not hold stands for itself.
@@ -73,6 +103,41 @@ pub fn join(
 }
 
 impl Joined {
+    /// Whether every prediction stands for itself alone.
+    fn is_whole(&self) -> bool {
+        self.weights.iter().all(|weight| *weight == 1.0)
+    }
+
+    /// Area under the curve over all that was served.
+    fn auc(&self) -> Option<f64> {
+        match self.is_whole() {
+            true => auc_roc(&self.scores, &self.labels),
+            false => weighted::auc_roc(&self.scores, &self.labels, &self.weights),
+        }
+    }
+
+    /// The same with its standard error: for independent rows, and for rows that hang together by entity.
+    fn auc_with_errors(&self) -> Option<(f64, f64, f64)> {
+        let clusters: Vec<&[u64]> = self.clusters.iter().map(Vec::as_slice).collect();
+        let (scores, labels) = (&self.scores, &self.labels);
+        let ((auc, naive), (_, clustered)) = match self.is_whole() {
+            true => (auc_with_error(scores, labels)?, auc_with_clustered_error(scores, labels, &clusters)?),
+            false => (
+                weighted::auc_with_clustered_error(scores, labels, &self.weights, &[])?,
+                weighted::auc_with_clustered_error(scores, labels, &self.weights, &clusters)?,
+            ),
+        };
+        Some((auc, naive, clustered))
+    }
+
+    /// Average precision over all that was served.
+    fn average_precision(&self) -> Option<f64> {
+        match self.is_whole() {
+            true => average_precision(&self.scores, &self.labels),
+            false => weighted::average_precision(&self.scores, &self.labels, &self.weights),
+        }
+    }
+
     fn positives(&self) -> u64 {
         self.labels.iter().filter(|label| **label).count() as u64
     }
@@ -88,7 +153,8 @@ pub async fn store_day(
     for ((line, version), joined) in joined {
         sqlx::query(
             "insert into quality_days (line, version, day, observations, labelled, positives, alarms, hits, auc,
-             average_precision) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+             average_precision, est_observations, est_labelled, est_positives, est_alarms, est_hits)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
         )
         .bind(line)
         .bind(version)
@@ -98,8 +164,13 @@ pub async fn store_day(
         .bind(joined.positives() as i64)
         .bind(joined.alarms as i64)
         .bind(joined.hits as i64)
-        .bind(auc_roc(&joined.scores, &joined.labels))
-        .bind(average_precision(&joined.scores, &joined.labels))
+        .bind(joined.auc())
+        .bind(joined.average_precision())
+        .bind(joined.estimates.observations)
+        .bind(joined.estimates.labelled)
+        .bind(joined.estimates.positives)
+        .bind(joined.estimates.alarms)
+        .bind(joined.estimates.hits)
         .execute(&mut *catalog)
         .await?;
     }
@@ -127,6 +198,16 @@ pub struct DayRow {
     pub auc: Option<f64>,
     /// Average precision; none without positives.
     pub average_precision: Option<f64>,
+    /// Predictions that were served, sampled out or not: estimates, as are those below.
+    pub est_observations: f64,
+    /// Of those, how many have a label.
+    pub est_labelled: f64,
+    /// Of those, how many are positive.
+    pub est_positives: f64,
+    /// Positive decisions among the labelled.
+    pub est_alarms: f64,
+    /// Of those, how many were right.
+    pub est_hits: f64,
 }
 
 /// Days of a line from `from` to before `to`.
@@ -135,7 +216,8 @@ pub async fn days(
     line: &LineName,
     (from, to): (i64, i64),
 ) -> Result<Vec<DayRow>, MonitorError> {
-    let query = "select version, day, observations, labelled, positives, alarms, hits, auc, average_precision
+    let query = "select version, day, observations, labelled, positives, alarms, hits, auc, average_precision,
+                 est_observations, est_labelled, est_positives, est_alarms, est_hits
                  from quality_days where line = $1 and day >= $2 and day < $3 order by day, version";
     Ok(sqlx::query_as(query).bind(line.as_str()).bind(from).bind(to).fetch_all(catalog).await?)
 }
@@ -178,14 +260,13 @@ pub async fn judge_window(
     let (start, end) = (first * Micros::DAY, (last + 1) * Micros::DAY);
     let rows = joined.labels.len() as u64;
     let earlier: Vec<QualityFindings> = findings::load(catalog, (line, version), "quality", u32::MAX).await?;
-    let naive = auc_with_error(&joined.scores, &joined.labels).map(|(_, error)| error);
-    let clusters: Vec<&[u64]> = joined.clusters.iter().map(Vec::as_slice).collect();
-    let area =
-        auc_with_clustered_error(&joined.scores, &joined.labels, &clusters).map(|(auc, error)| Area { auc, error });
+    let found = joined.auc_with_errors();
+    let naive = found.map(|(_, naive, _)| naive);
+    let area = found.map(|(auc, _, error)| Area { auc, error });
     // The held-out score comes as counts only; its rows hang together as much as these do.
     let dependence = area.zip(naive).map_or(1.0, |(area, naive)| (area.error / naive.max(1e-9)).max(1.0));
     let trained = trained.map(|trained| Area { error: trained.error * dependence, ..trained });
-    let average_precision = average_precision(&joined.scores, &joined.labels).unwrap_or(0.0);
+    let average_precision = joined.average_precision().unwrap_or(0.0);
     let skip = |reason: &str| {
         let skipped = Some(reason.to_owned());
         Findings { start, end, predictions: rows, skipped, signals: Vec::new() }

@@ -2,7 +2,7 @@
 
 use arrow::array::{Array, AsArray, BooleanArray, Float32Array, RecordBatch, StringArray};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Float32Type, Int64Type, TimeUnit};
+use arrow::datatypes::{DataType, Float32Type, Float64Type, Int64Type, TimeUnit};
 use tributary_stats::Sketch;
 
 /// A column that is not there or not of its type. The lake checks types on arrival, so this is a mistake of ours.
@@ -72,6 +72,8 @@ pub struct Observed {
     pub output: Option<f32>,
     /// The decision.
     pub decision: bool,
+    /// The probability with which the device sent it; 1 where nothing was sampled out.
+    pub inclusion: f64,
 }
 
 /// Reads batches of the stream `observations`.
@@ -80,6 +82,13 @@ pub fn observations(batch: &RecordBatch) -> Result<Vec<Observed>, RecordError> {
     let (event_id, time) = (columns.text("event_id")?, columns.time("event_time")?);
     let (line, version, role) = (columns.text("line")?, columns.int("version")?, columns.text("role")?);
     let (output, decision) = (columns.float("output")?, columns.bool("decision")?);
+    // Nobody who samples may have sent any yet.
+    let inclusion = match batch.column_by_name("inclusion") {
+        Some(_) => Some(columns.cast("inclusion", &DataType::Float64)?),
+        None => None,
+    };
+    let inclusion = inclusion.as_ref().map(|column| column.as_primitive::<Float64Type>());
+    let certain = |given: f64| if given > 0.0 && given <= 1.0 { given } else { 1.0 };
     let row = |i: usize| Observed {
         event_id: event_id.value(i).to_owned(),
         time: time.value(i),
@@ -88,6 +97,7 @@ pub fn observations(batch: &RecordBatch) -> Result<Vec<Observed>, RecordError> {
         role: role.value(i).to_owned(),
         output: output.is_valid(i).then(|| output.value(i)).filter(|output| output.is_finite()),
         decision: decision.is_valid(i) && decision.value(i),
+        inclusion: inclusion.filter(|it| it.is_valid(i)).map_or(1.0, |it| certain(it.value(i))),
     };
     Ok((0..batch.num_rows()).map(row).collect())
 }

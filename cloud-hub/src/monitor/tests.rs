@@ -243,6 +243,7 @@ fn the_label_known_last_counts_and_only_primary_packages_are_judged() {
         role: role.to_owned(),
         output: Some(0.7),
         decision: true,
+        inclusion: if id == "a" { 0.25 } else { 1.0 },
     };
     let label = |id: &str, label, known_at| Labelled { event_id: id.to_owned(), label, time: None, known_at };
     let observed = [seen("a", "primary", 1), seen("b", "primary", 1), seen("a", "shadow", 2), seen("c", "primary", 0)];
@@ -253,6 +254,8 @@ fn the_label_known_last_counts_and_only_primary_packages_are_judged() {
     assert_eq!((version.observations, version.alarms, version.hits), (2, 1, 1));
     assert_eq!(version.labels, [true]);
     assert_eq!(version.clusters, [[7]]);
+    let expected = quality::Estimates { observations: 5.0, labelled: 4.0, positives: 4.0, alarms: 4.0, hits: 4.0 };
+    assert_eq!((version.estimates, version.weights.as_slice()), (expected, &[4.0][..]));
 }
 
 #[tokio::test]

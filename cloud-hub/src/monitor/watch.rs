@@ -179,7 +179,10 @@ impl Watch {
             let known = |stream: &StreamName| !lake.files(stream, i64::MIN..=i64::MAX).is_empty();
             let (mut seen, mut truth) = (Vec::new(), Vec::new());
             if known(&observations) {
-                let columns = ["event_id", "event_time", "line", "version", "role", "output", "decision"];
+                let mut columns = vec!["event_id", "event_time", "line", "version", "role", "output", "decision"];
+                if lake.schema(&observations).columns.iter().any(|column| column.name == "inclusion") {
+                    columns.push("inclusion");
+                }
                 for batch in lake.scan(&observations, first..=last, Some(&columns))? {
                     seen.extend(records::observations(&batch?)?);
                 }

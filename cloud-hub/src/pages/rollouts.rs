@@ -1,7 +1,7 @@
 //! Rollouts at a glance, and what devices say they run or cannot run.
 
 use cloud_hub_core::rollout::RolloutState;
-use tributary_wire::{Report, Role};
+use tributary_wire::{Report, Role, Withheld};
 
 use super::html::Html;
 use crate::rollout::Stored;
@@ -70,13 +70,39 @@ pub(super) fn runs(html: &mut Html, report: Option<&[u8]>) {
         }
         html.raw(" v").text(unfit.package.version).raw(": ").text(unfit.reasons.join("; ")).raw("</span>");
     }
+    if let Some(withheld) = report.withheld() {
+        withholds(html, withheld);
+    }
+}
+
+/// What a device keeps back by a policy of the hub, and what it lost.
+fn withholds(html: &mut Html, Withheld { sampling, dropped, problem }: &Withheld) {
+    if sampling.number > 0 {
+        html.raw("<br>samples by policy change ").text(sampling.number);
+        if sampling.limited {
+            html.raw(" within its own limits");
+        }
+    }
+    if sampling.left_out + sampling.uncovered > 0 {
+        html.raw("<br>").text(sampling.kept).raw(" observations kept, ").text(sampling.left_out).raw(" left out");
+    }
+    if sampling.uncovered > 0 {
+        html.raw(", ").text(sampling.uncovered).raw(" more because the day's bytes were used up");
+    }
+    for lost in dropped {
+        html.raw("<br><span class=\"past\">").text(lost.records).raw(" of ").text(&lost.stream);
+        html.raw(" given up: ").text(lost.reason.name()).raw("</span>");
+    }
+    if let Some(problem) = problem {
+        html.raw("<br><span class=\"past\">its sampling policy does not hold: ").text(problem).raw("</span>");
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use tributary_wire::{
-        ClockState, Health, Incarnation, LineName, MetadataVersions, Micros, PackageRef, ReportV1, ReportV2, Resources,
-        Sha256, Stamp, Unfit, VersionNumber,
+        ClockState, DroppedRecords, Health, Incarnation, LineName, LossReason, MetadataVersions, Micros, PackageRef,
+        ReportV1, ReportV2, Resources, SamplingReport, Sha256, Stamp, StreamName, Unfit, VersionNumber,
     };
 
     use super::*;
@@ -104,18 +130,24 @@ mod tests {
             reasons: vec!["it needs <64> MiB".to_owned(), "it needs engine gpu".to_owned()],
         };
         let metadata = MetadataVersions { root: 1, timestamp: 9, snapshot: 7, targets: 2 };
+        let sampling = SamplingReport { number: 3, kept: 40, left_out: 60, ..SamplingReport::default() };
+        let stream = StreamName::new("observations").unwrap();
+        let dropped = vec![DroppedRecords { stream, reason: LossReason::Age, records: 7 }];
+        let withheld = Withheld { sampling, dropped, problem: None };
         let report = Report::V2(ReportV2 {
             base,
             metadata: Some(metadata),
             unfit: vec![unfit],
-            withheld: Default::default(),
+            withheld,
             held: Vec::new(),
             audit: None,
         });
         let mut html = Html::default();
         runs(&mut html, Some(&report.encode()));
         let expected = "7</td><td class=\"free\"><br><span class=\"past\">cannot run card-fraud as shadow v4: \
-                        it needs &lt;64&gt; MiB; it needs engine gpu</span>";
+                        it needs &lt;64&gt; MiB; it needs engine gpu</span><br>samples by policy change 3\
+                        <br>40 observations kept, 60 left out<br><span class=\"past\">7 of observations given up: \
+                        age</span>";
         assert_eq!(html.finish(), expected);
         let mut html = Html::default();
         runs(&mut html, None);

@@ -6,17 +6,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cloud_hub_core::rollout::Rollout;
-use cloud_hub_core::rollout::assignments::{Answer, Desired, Said, Signed, Wish, answer, next_generation};
+use cloud_hub_core::rollout::assignments::{Answer, Desired, Said, Signed, Wish, answer, form, next_generation};
 use serde_json::json;
 use sqlx::SqliteConnection;
 use tributary_release::{SigningKey, sign_assignment};
 use tributary_wire::{
-    Assignment, DecodeError, DeviceId, Generation, LineName, Micros, ReleaseRef, Report, Role, SignedAssignment,
+    Assignment, DecodeError, DeviceId, Generation, LineName, Micros, ReleaseRef, Report, Role, SamplingPolicy,
+    SignedAssignment,
 };
 
+use super::fleet::labels_of_device;
 use super::store::release;
 use super::{RolloutError, flags, store};
 use crate::audit::{self, Change};
+use crate::sampling::Policies;
 use crate::{backup, publish};
 
 /// A signed assignment on its way to a device.
@@ -104,7 +107,8 @@ async fn desired(catalog: &mut SqliteConnection, device: &DeviceId) -> Result<De
         });
     }
     let flags = flags::of(catalog, device).await?;
-    Ok(Desired { reads: reads(catalog, device).await?, wishes, flags, sampling: None })
+    let sampling = sampling_of(catalog, device).await?;
+    Ok(Desired { reads: reads(catalog, device).await?, wishes, flags, sampling })
 }
 
 /// Signs everything that is wished for a device, under a new generation.
@@ -155,6 +159,33 @@ async fn renew(
     sign(catalog, key, device, reported, now).await.map(Some)
 }
 
+/// The first assignment of a device that nothing is rolled out to, when there is something to tell it all the same.
+async fn first(
+    catalog: &mut SqliteConnection,
+    key: &SigningKey,
+    device: &DeviceId,
+    reported: Generation,
+    now: Micros,
+) -> Result<Option<Outgoing>, RolloutError> {
+    let desired = desired(catalog, device).await?;
+    if desired.sampling.is_none() || form(desired.reads) < 3 {
+        return Ok(None);
+    }
+    renew(catalog, key, device, (Generation(0), reported), "a sampling policy is for it", now).await
+}
+
+/// The sampling policy for a device.
+async fn sampling_of(
+    catalog: &mut SqliteConnection,
+    device: &DeviceId,
+) -> Result<Option<SamplingPolicy>, RolloutError> {
+    let policies = Policies::read(catalog).await?;
+    if policies.all().is_empty() {
+        return Ok(None);
+    }
+    Ok(policies.wire_of(&labels_of_device(catalog, device).await?)?)
+}
+
 /// The highest version of messages that a device reads, as it last reported; 1 before its first report.
 async fn reads(catalog: &mut SqliteConnection, device: &DeviceId) -> Result<u8, sqlx::Error> {
     let query = "select report from devices where id = $1";
@@ -178,7 +209,7 @@ pub async fn respond(
 ) -> Result<Option<Outgoing>, RolloutError> {
     let query = "select signed from assignments where device = $1";
     let row: Option<Vec<u8>> = sqlx::query_scalar(query).bind(device.as_str()).fetch_optional(&mut *catalog).await?;
-    let Some(signed) = row else { return Ok(None) };
+    let Some(signed) = row else { return first(catalog, key, device, reported, now).await };
     let signed = SignedAssignment::decode(&signed).map_err(unreadable)?;
     let assignment = Assignment::decode(&signed.payload).map_err(unreadable)?;
     let generation = assignment.desired().generation;

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use cloud_hub_core::selector::Selector;
 use serde_json::json;
 use sqlx::SqliteConnection;
-use tributary_wire::{DeviceId, Micros, Report};
+use tributary_wire::{DeviceId, Micros};
 
 use super::RolloutError;
-use super::fleet::labels_of;
+use super::fleet::labels_of_device;
 use crate::audit::{self, Change};
 
 /// Different flags at most: all of them travel in every assignment.
@@ -201,11 +201,6 @@ pub async fn of(catalog: &mut SqliteConnection, device: &DeviceId) -> Result<Vec
     if flags.all().is_empty() {
         return Ok(Vec::new());
     }
-    let query = "select labels, report from devices where id = $1";
-    let row: Option<(String, Option<Vec<u8>>)> =
-        sqlx::query_as(query).bind(device.as_str()).fetch_optional(catalog).await?;
-    let (given, report) = row.unwrap_or_else(|| ("{}".to_owned(), None));
-    let report = report.and_then(|bytes| Report::decode(&bytes).ok());
-    let labels = labels_of(&given, report.as_ref().map(|report| report.base()))?;
+    let labels = labels_of_device(catalog, device).await?;
     Ok(flags.of(device.as_str(), &labels).into_iter().collect())
 }

@@ -42,6 +42,19 @@ pub fn labels_of(stored: &str, report: Option<&ReportV1>) -> Result<BTreeMap<Str
     Ok(labels(given(stored)?, report))
 }
 
+/// What selectors match of one device.
+pub async fn labels_of_device(
+    catalog: &mut SqliteConnection,
+    device: &DeviceId,
+) -> Result<BTreeMap<String, String>, RolloutError> {
+    let query = "select labels, report from devices where id = $1";
+    let row: Option<(String, Option<Vec<u8>>)> =
+        sqlx::query_as(query).bind(device.as_str()).fetch_optional(catalog).await?;
+    let (given, report) = row.unwrap_or_else(|| ("{}".to_owned(), None));
+    let report = report.and_then(|bytes| Report::decode(&bytes).ok());
+    labels_of(&given, report.as_ref().map(|report| report.base()))
+}
+
 /// The releases of a line.
 pub async fn releases(catalog: &mut SqliteConnection, line: &LineName) -> Result<Vec<ReleaseRef>, RolloutError> {
     let query = "select version, length, sha256 from releases where line = $1";

@@ -155,6 +155,9 @@ pub enum RolloutError {
     /// What the catalog holds as an id is none.
     #[error("the catalog holds an id that cannot be read")]
     Id(#[from] IdError),
+    /// What is sampled.
+    #[error(transparent)]
+    Sampling(#[from] crate::sampling::PolicyError),
     /// The catalog failed.
     #[error("catalog")]
     Catalog(#[from] sqlx::Error),

@@ -12,6 +12,7 @@ use tributary_wire::{LineName, Micros};
 
 use super::runs::Run;
 use crate::audit::{self, Change};
+use crate::catalog::gaps;
 use crate::hub::Hub;
 use crate::lines::Line;
 use crate::materialize;
@@ -148,6 +149,8 @@ pub fn path(data: &Path, sha256: &str) -> PathBuf {
 pub async fn make(hub: &Arc<Hub>, wish: Wish) -> anyhow::Result<DatasetRecord> {
     let (stored, summary, wish) = build(hub, wish, hub.data().join("datasets")).await?;
     let mut catalog = hub.catalog.write().await?;
+    let mut counted = serde_json::to_value(&summary)?;
+    counted["lost"] = lost(&mut catalog, (wish.from, wish.to)).await?;
     let now = hub.now();
     let record: DatasetRecord = sqlx::query_as(
         "insert into datasets (id, sha256, line, view_name, view_version, from_time, to_time, label_delay, rows,
@@ -165,7 +168,7 @@ pub async fn make(hub: &Arc<Hub>, wish: Wish) -> anyhow::Result<DatasetRecord> {
     .bind(summary.rows as i64)
     .bind(summary.positives as i64)
     .bind(summary.mismatches as i64)
-    .bind(serde_json::to_string(&summary)?)
+    .bind(counted.to_string())
     .bind(now.0)
     .fetch_one(&mut *catalog)
     .await?;
@@ -178,6 +181,19 @@ pub async fn make(hub: &Arc<Hub>, wish: Wish) -> anyhow::Result<DatasetRecord> {
     audit::record(&mut catalog, change, now).await?;
     catalog.commit().await?;
     Ok(record)
+}
+
+/// What devices said that they gave up of the records of a range, by stream and reason.
+async fn lost(catalog: &mut SqliteConnection, range: (Micros, Micros)) -> Result<Value, sqlx::Error> {
+    let mut lost = serde_json::Map::new();
+    for stream in ["events", "observations"] {
+        let by_reason = gaps::lost_between(catalog, stream, range).await?;
+        lost.insert(
+            stream.to_owned(),
+            by_reason.into_iter().map(|(reason, records)| (reason, Value::from(records))).collect(),
+        );
+    }
+    Ok(lost.into())
 }
 
 /// Replays the lake into a file of `folder`, on a thread of its own: it reads for seconds to minutes.

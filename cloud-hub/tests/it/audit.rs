@@ -74,6 +74,8 @@ fn example(operation: &str, known: &BTreeMap<&str, Value>) -> Option<Example> {
             let path = format!("/rollouts/{}/share", id("POST /rollouts", "id"));
             json_example(path, json!({"share": 200, "reason": "tried"}))
         }
+        "PUT /sampling/{name}" => json_example("/sampling/lyon", json!({"selector": "site=lyon"})),
+        "DELETE /sampling/{name}" => json_example("/sampling/lyon", Value::Null),
         "PUT /flags/{key}" => json_example("/flags/new-form", json!({"value": "on", "selector": "site=lyon"})),
         "POST /rollouts/{rollout}/pause"
         | "POST /rollouts/{rollout}/resume"
@@ -107,7 +109,8 @@ fn example(operation: &str, known: &BTreeMap<&str, Value>) -> Option<Example> {
 }
 
 /// Operations that need what others have made, in this order; all others in between.
-const LAST: [&str; 11] = [
+const LAST: [&str; 12] = [
+    "DELETE /sampling/{name}",
     "POST /lines/{line}/versions/{version}/publish",
     "PUT /lines/{line}/aliases/{alias}",
     "POST /rollouts",

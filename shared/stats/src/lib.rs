@@ -14,6 +14,7 @@ mod sketch;
 pub mod drift;
 pub mod discovery;
 pub mod ranking;
+pub mod weighted;
 pub mod sequential;
 
 pub use drift::DriftTest;

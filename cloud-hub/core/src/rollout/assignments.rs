@@ -113,7 +113,7 @@ pub fn next_generation(last: Generation, reported: Generation) -> Generation {
 }
 
 /// The highest form of an assignment that a device reads, of those that there are.
-fn form(reads: u8) -> u8 {
+pub fn form(reads: u8) -> u8 {
     reads.clamp(1, 3)
 }
 

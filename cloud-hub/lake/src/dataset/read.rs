@@ -22,7 +22,12 @@ pub(super) struct Source {
     pub(super) labels: Vec<LabelRow>,
     /// Events of the range that do not fit the view.
     pub(super) unfit: u64,
+    /// Numbers of the accept orders that were read from the first to the last, and are not among what was read.
+    pub(super) missing: u64,
 }
+
+/// Accept numbers of one life of a device: the lowest, the highest, and how many.
+type Numbers = HashMap<(String, i64), (i64, i64, u64)>;
 
 /// What a device served for an event.
 pub(super) struct Observation {
@@ -40,13 +45,19 @@ impl Source {
         // before a row of the range: it decides whether that row came too late.
         let first = Micros(spec.from.0.saturating_sub(reach)).day();
         let last = Micros(spec.to.0.saturating_add(view.lateness())).day();
-        let mut source = Self { events: Vec::new(), observations: HashMap::new(), labels: Vec::new(), unfit: 0 };
+        let mut source =
+            Self { events: Vec::new(), observations: HashMap::new(), labels: Vec::new(), unfit: 0, missing: 0 };
+        let mut numbers = Numbers::new();
         for records in scan(lake, "events", first..=last)? {
-            let (events, unfit) = read_events(view, &records?)?;
+            let records = records?;
+            count_numbers(&records, &mut numbers)?;
+            let (events, unfit) = read_events(view, &records)?;
             source.events.extend(events);
             let in_range = |time: &&Micros| **time >= spec.from && **time < spec.to;
             source.unfit += unfit.iter().filter(in_range).count() as u64;
         }
+        let missing = |(low, high, count): &(i64, i64, u64)| (high.abs_diff(*low) + 1).saturating_sub(*count);
+        source.missing = numbers.values().map(missing).sum();
         source
             .events
             .sort_by(|a, b| (&a.device, a.incarnation, a.accepted).cmp(&(&b.device, b.incarnation, b.accepted)));
@@ -64,6 +75,27 @@ impl Source {
         }
         source.labels.sort_by_key(|label| label.known_at);
         Ok(source)
+    }
+
+    /// The snapshot that each event was served from, by its place. An event without an observation, because that was
+    /// sampled out or given up, was served from the same as those before and behind it, where these agree: a device never
+    /// goes back to an older one.
+    pub(super) fn snapshots(&self) -> HashMap<usize, SnapshotNumber> {
+        let mut snapshots = HashMap::new();
+        let mut before: Option<(usize, SnapshotNumber)> = None;
+        for place in 0..self.events.len() {
+            let Some(observation) = self.observations.get(&place) else { continue };
+            let life = |at: usize| (&self.events[at].device, self.events[at].incarnation);
+            if let Some((from, number)) = before
+                && observation.snapshot == Some(number)
+                && life(from) == life(place)
+            {
+                snapshots.extend((from + 1..place).map(|between| (between, number)));
+            }
+            before = observation.snapshot.map(|number| (place, number));
+            snapshots.extend(observation.snapshot.map(|number| (place, number)));
+        }
+        snapshots
     }
 
     fn take_observations(
@@ -101,6 +133,19 @@ impl Source {
         }
         Ok(())
     }
+}
+
+fn count_numbers(records: &RecordBatch, numbers: &mut Numbers) -> Result<(), DatasetError> {
+    let columns = Columns { stream: "events", records };
+    let (devices, incarnations) = (columns.texts("device")?, columns.ints("incarnation")?);
+    let accepted = columns.ints("accepted")?;
+    for at in 0..records.num_rows() {
+        let number = accepted.value(at);
+        let life = (devices.value(at).to_owned(), incarnations.value(at));
+        let found = numbers.entry(life).or_insert((number, number, 0));
+        *found = (found.0.min(number), found.1.max(number), found.2 + 1);
+    }
+    Ok(())
 }
 
 /// Records of a stream; none when nobody sent any.

@@ -1,6 +1,8 @@
 //! From record batches of the lake to checked rows of a view.
 
-use arrow::array::{Array, AsArray, BooleanArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::array::{
+    Array, AsArray, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+};
 use arrow::datatypes::{DataType, Float64Type, Int64Type, TimestampMicrosecondType};
 use tributary_features::{EntityKey, EntityKind, EventId, Row, ValueKind, View};
 use tributary_wire::Micros;
@@ -20,6 +22,8 @@ pub struct EventRow {
     pub accepted: i64,
     /// What happened, in the view's order.
     pub row: Row,
+    /// The probability with which the device sent it; 1 where nothing was sampled out.
+    pub inclusion: f64,
 }
 
 /// A label of the lake.
@@ -40,6 +44,7 @@ pub fn read_events(view: &View, records: &RecordBatch) -> Result<(Vec<EventRow>,
     let (ids, devices) = (columns.texts("event_id")?, columns.texts("device")?);
     let (times, accepted) = (columns.times("event_time")?, columns.ints("accepted")?);
     let incarnations = columns.ints("incarnation")?;
+    let inclusions = columns.inclusions()?;
     let fields = EventFields::of(&columns, view)?;
     let (mut events, mut unfit) = (Vec::with_capacity(records.num_rows()), Vec::new());
     for at in 0..records.num_rows() {
@@ -50,7 +55,8 @@ pub fn read_events(view: &View, records: &RecordBatch) -> Result<(Vec<EventRow>,
             continue;
         };
         let (device, incarnation) = (devices.value(at).to_owned(), incarnations.value(at));
-        events.push(EventRow { id, device, incarnation, accepted: accepted.value(at), row });
+        let inclusion = inclusion(inclusions, at);
+        events.push(EventRow { id, device, incarnation, accepted: accepted.value(at), row, inclusion });
     }
     Ok((events, unfit))
 }
@@ -100,6 +106,15 @@ impl<'a> Columns<'a> {
         cast(column).ok_or_else(|| self.wrong(name, expected, column.data_type()))
     }
 
+    /// The probabilities with which rows were sent; none where no device that samples has sent any.
+    fn inclusions(&self) -> Result<Option<&'a Float64Array>, DatasetError> {
+        if self.records.column_by_name("inclusion").is_none() {
+            return Ok(None);
+        }
+        let double = |column: &'a dyn Array| column.as_primitive_opt::<Float64Type>();
+        self.typed("inclusion", "double", double).map(Some)
+    }
+
     pub(super) fn texts(&self, name: &str) -> Result<&'a StringArray, DatasetError> {
         self.typed(name, "text", |column| column.as_string_opt::<i32>())
     }
@@ -115,6 +130,12 @@ impl<'a> Columns<'a> {
     fn times(&self, name: &str) -> Result<&'a TimestampMicrosecondArray, DatasetError> {
         self.typed(name, "time", |column| column.as_primitive_opt::<TimestampMicrosecondType>())
     }
+}
+
+/// A probability that makes no weight counts as certain: a row is never left out for it.
+fn inclusion(column: Option<&Float64Array>, at: usize) -> f64 {
+    let given = column.filter(|column| column.is_valid(at)).map(|column| column.value(at));
+    given.filter(|given| *given > 0.0 && *given <= 1.0).unwrap_or(1.0)
 }
 
 /// The columns of a view's entities and values.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use tributary_features::{DeviceWindows, EventId, FleetTable, FleetWindows, Marks, Scope, View};
 use tributary_wire::{Micros, SnapshotNumber};
 
-use super::read::{Observation, Source};
+use super::read::Source;
 use super::{Dataset, DatasetError, DatasetRow, DatasetSpec, MAX_EXAMPLES, Mismatch, SnapshotLookup, Summary};
 
 /// A row that is being made.
@@ -20,8 +20,11 @@ pub(super) fn replay(
     source: Source,
     snapshots: &SnapshotLookup<'_>,
 ) -> Result<Dataset, DatasetError> {
-    let mut summary = Summary { unfit: source.unfit, ..Summary::default() };
-    let mut drafts = device_features(&spec, &source);
+    let mut summary = Summary { unfit: source.unfit, missing: source.missing, ..Summary::default() };
+    let mut drafts = match spec.view.served_only() {
+        true => as_served(&spec, &source, &mut summary),
+        false => device_features(&spec, &source, &mut summary),
+    };
     // In event-time order; the rest makes the order the same whatever files the rows came from.
     drafts.sort_by(|a, b| {
         let key = |draft: &Draft| {
@@ -30,9 +33,14 @@ pub(super) fn replay(
         };
         key(a).cmp(&key(b))
     });
-    let lost = fleet_from_snapshots(&spec.view, &source, &mut drafts, snapshots)?;
-    compare(&spec.view, &source, &drafts, &lost, &mut summary);
-    fleet_in_event_time(&spec, &source, &mut drafts, &lost, &mut summary);
+    let mut lost = HashSet::new();
+    // What was served is there as it was; nothing of it can be made again.
+    if !spec.view.served_only() {
+        let from = source.snapshots();
+        lost = fleet_from_snapshots(&spec.view, (&source, &from), &mut drafts, snapshots)?;
+        compare(&spec.view, &source, &drafts, &lost, &mut summary);
+        fleet_in_event_time(&spec, (&source, &from), &mut drafts, &lost, &mut summary);
+    }
     summary.lost_snapshots = lost.into_iter().collect();
     summary.lost_snapshots.sort_unstable();
 
@@ -45,50 +53,77 @@ pub(super) fn replay(
         summary.rows += 1;
         summary.labelled += u64::from(label.is_some());
         summary.positives += u64::from(label == Some(true));
+        summary.sampled += u64::from(event.inclusion < 1.0);
+        summary.estimated += 1.0 / event.inclusion;
         rows.push(DatasetRow {
             event_id: event.id.as_str().to_owned(),
             event_time: event.row.time,
             device: event.device.clone(),
             label,
+            inclusion: event.inclusion,
         });
         features.extend_from_slice(&draft.features);
     }
     Ok(Dataset { spec, rows, features, summary })
 }
 
+/// Takes the features that were served.
+fn as_served(spec: &DatasetSpec, source: &Source, summary: &mut Summary) -> Vec<Draft> {
+    let width = spec.view.features().len();
+    let mut drafts = Vec::new();
+    for (number, event) in source.events.iter().enumerate() {
+        if event.row.time < spec.from || event.row.time >= spec.to {
+            continue;
+        }
+        // Another number of features is another view's.
+        match source.observations.get(&number).filter(|seen| seen.features.len() == width) {
+            Some(seen) => drafts.push(Draft { event: number, features: seen.features.clone() }),
+            None => summary.unserved += 1,
+        }
+    }
+    summary.as_served = drafts.len() as u64;
+    drafts
+}
+
 /// Replays every device in accept order, with empty windows at the start of every life of its state.
-fn device_features(spec: &DatasetSpec, source: &Source) -> Vec<Draft> {
+fn device_features(spec: &DatasetSpec, source: &Source, summary: &mut Summary) -> Vec<Draft> {
     let view = &spec.view;
     let mut drafts = Vec::new();
     let mut features = vec![0.0; view.features().len()];
     let mut current: Option<(&str, i64, DeviceWindows)> = None;
+    let mut is_thinned = false;
     for (number, event) in source.events.iter().enumerate() {
         let is_same = current.as_ref().is_some_and(|(d, i, _)| (*d, *i) == (event.device.as_str(), event.incarnation));
         if !is_same {
             current = Some((&event.device, event.incarnation, DeviceWindows::new(view)));
+            is_thinned = false;
         }
+        is_thinned |= event.inclusion < 1.0 && view.has_scope(Scope::Device);
         let Some((_, _, windows)) = &mut current else { continue };
         windows.observe(&event.row, &mut features);
         if event.row.time >= spec.from && event.row.time < spec.to {
+            summary.thinned += u64::from(is_thinned);
             drafts.push(Draft { event: number, features: features.clone() });
         }
     }
     drafts
 }
 
+/// Where events were served from, by their place in the source.
+type Snapshots = HashMap<usize, SnapshotNumber>;
+
 /// Fills what devices were served: from the snapshot named, or the defaults where none was named. Gives the snapshots
 /// whose history is gone.
 fn fleet_from_snapshots(
     view: &View,
-    source: &Source,
+    (source, from): (&Source, &Snapshots),
     drafts: &mut [Draft],
     lookup: &SnapshotLookup<'_>,
 ) -> Result<HashSet<SnapshotNumber>, DatasetError> {
     // One snapshot at a time in memory.
     let mut by_snapshot: BTreeMap<Option<SnapshotNumber>, Vec<usize>> = BTreeMap::new();
     for (at, draft) in drafts.iter().enumerate() {
-        let snapshot = source.observations.get(&draft.event).and_then(|observation| observation.snapshot);
-        by_snapshot.entry(snapshot).or_default().push(at);
+        by_snapshot.entry(from.get(&draft.event).copied()).or_default().push(at);
     }
     let mut lost = HashSet::new();
     if !view.has_scope(Scope::Fleet) {
@@ -114,8 +149,8 @@ fn fleet_from_snapshots(
 }
 
 /// Where the fleet-scope features of a row come from.
-fn snapshot_of(observation: Option<&Observation>, lost: &HashSet<SnapshotNumber>) -> Option<SnapshotNumber> {
-    observation.and_then(|observation| observation.snapshot).filter(|number| !lost.contains(number))
+fn snapshot_of(from: &Snapshots, event: usize, lost: &HashSet<SnapshotNumber>) -> Option<SnapshotNumber> {
+    from.get(&event).copied().filter(|number| !lost.contains(number))
 }
 
 /// Counts rows whose features as served are not, bit for bit, those that the replay gives.
@@ -160,13 +195,12 @@ fn compare(view: &View, source: &Source, drafts: &[Draft], lost: &HashSet<Snapsh
 /// Fills rows that were served without a snapshot with what the hub would have known at their time.
 fn fleet_in_event_time(
     spec: &DatasetSpec,
-    source: &Source,
+    (source, from): (&Source, &Snapshots),
     drafts: &mut [Draft],
     lost: &HashSet<SnapshotNumber>,
     summary: &mut Summary,
 ) {
-    let needs: Vec<bool> =
-        drafts.iter().map(|draft| snapshot_of(source.observations.get(&draft.event), lost).is_none()).collect();
+    let needs: Vec<bool> = drafts.iter().map(|draft| snapshot_of(from, draft.event, lost).is_none()).collect();
     let computed = needs.iter().filter(|needs| **needs).count() as u64;
     summary.from_snapshots = drafts.len() as u64 - computed;
     summary.computed = computed;

@@ -17,6 +17,8 @@ use super::{Dataset, DatasetError, DatasetSpec};
 use crate::columns::to_records;
 use crate::{BatchKey, FileEntry, Lake, Portion, StreamSchema};
 
+mod sampled;
+
 const VIEW: &str = r#"
 name = "small"
 version = 1
@@ -151,6 +153,11 @@ impl Fleet {
     }
 
     fn lake(&self) -> Lake {
+        self.lake_of(|_| (Some(1.0), Some(1.0)))
+    }
+
+    /// A lake in which an event and its observations have the given probabilities, or were never sent.
+    fn lake_of(&self, sent: impl Fn(&Served) -> (Option<f64>, Option<f64>)) -> Lake {
         let lake = Lake::open(Arc::new(SimDisk::new()), "/lake").unwrap();
         let mut number = 0;
         // Batches of fifty records reach the hub in another order than they were made.
@@ -161,9 +168,15 @@ impl Fleet {
                 let own: Vec<_> = served.iter().filter(|served| served.device == device).collect();
                 for incarnation in 1..=2 {
                     let own: Vec<_> = own.iter().copied().filter(|s| s.incarnation == incarnation).collect();
-                    if !own.is_empty() {
-                        store(&lake, "events", device, incarnation, batch, event_columns(&own), &mut number);
-                        let observations = observation_columns(&own, &self.view);
+                    let of = |probability: &dyn Fn(&Served) -> Option<f64>| -> Vec<(&Served, f64)> {
+                        own.iter().filter_map(|served| Some((*served, probability(served)?))).collect()
+                    };
+                    let (events, observations) = (of(&|served| sent(served).0), of(&|served| sent(served).1));
+                    if !events.is_empty() {
+                        store(&lake, "events", device, incarnation, batch, event_columns(&events), &mut number);
+                    }
+                    if !observations.is_empty() {
+                        let observations = observation_columns(&observations, &self.view);
                         store(&lake, "observations", device, incarnation, batch, observations, &mut number);
                     }
                 }
@@ -218,7 +231,8 @@ fn store(lake: &Lake, stream: &str, device: &str, incarnation: u32, batch: usize
     }
 }
 
-fn event_columns(served: &[&Served]) -> Columns {
+fn event_columns(sent: &[(&Served, f64)]) -> Columns {
+    let served: &[&Served] = &sent.iter().map(|(served, _)| *served).collect::<Vec<_>>();
     fn all<T>(served: &[&Served], value: impl Fn(&Served) -> T) -> Vec<T> {
         served.iter().map(|served| value(served)).collect()
     }
@@ -233,12 +247,13 @@ fn event_columns(served: &[&Served]) -> Columns {
         ("place", Column::Text(all(served, |served| place(key(1)(served))))),
         ("amount", Column::Double(all(served, |served| served.row.values[0]))),
         ("online", Column::Bool(all(served, |served| served.row.values[1].map(|value| value == 1.0)))),
+        ("inclusion", Column::Double(sent.iter().map(|(_, inclusion)| Some(*inclusion)).collect())),
     ]
 }
 
-fn observation_columns(served: &[&Served], view: &View) -> Columns {
+fn observation_columns(sent: &[(&Served, f64)], view: &View) -> Columns {
     // A shadow with other features stands before the primary: it must not be taken for what was served.
-    let rows: Vec<_> = served.iter().flat_map(|served| [("shadow", *served), ("primary", *served)]).collect();
+    let rows: Vec<_> = sent.iter().flat_map(|(served, _)| [("shadow", *served), ("primary", *served)]).collect();
     let text = |value: &dyn Fn(&(&str, &Served)) -> String| Column::Text(rows.iter().map(|r| Some(value(r))).collect());
     let features = |(role, served): &(&str, &Served)| match *role {
         "primary" => Some(served.features.clone()),
@@ -374,7 +389,7 @@ fn the_same_rows_give_the_same_hash_and_the_file_holds_them() {
     let names: Vec<_> = records.schema().fields().iter().map(|field| field.name().clone()).collect();
     let expected = ["event_id", "event_time", "device", "amount", "online", "customer_mean_1d", "place_count_1d"];
     assert_eq!(names[..7], expected);
-    assert_eq!(names[7..], ["place_share_1d", "label"]);
+    assert_eq!(names[7..], ["place_share_1d", "label", "inclusion"]);
     for (row, expected) in dataset.rows().iter().enumerate() {
         assert_eq!(records.column(0).as_string::<i32>().value(row), expected.event_id);
         assert_eq!(records.column(1).as_primitive::<TimestampMicrosecondType>().value(row), expected.event_time.0);

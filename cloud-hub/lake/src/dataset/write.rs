@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, Float32Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::array::{
+    ArrayRef, BooleanArray, Float32Array, Float64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
@@ -34,12 +36,16 @@ impl Dataset {
             hasher.update(row.event_time.0.to_le_bytes());
             text(&mut hasher, &row.device);
             hasher.update([row.label.map_or(2, u8::from)]);
+            // Rows of before there was sampling keep their hash.
+            if row.inclusion < 1.0 {
+                hasher.update(row.inclusion.to_bits().to_le_bytes());
+            }
             self.features(at).iter().for_each(|value| hasher.update(value.to_bits().to_le_bytes()));
         }
         Sha256(hasher.finalize().into())
     }
 
-    /// Columns `event_id`, `event_time`, `device`, one per feature, `label`.
+    /// Columns `event_id`, `event_time`, `device`, one per feature, `label`, `inclusion`.
     pub fn to_records(&self) -> Result<RecordBatch, LakeError> {
         let width = self.spec.view.features().len();
         let texts = |text: fn(&super::DatasetRow) -> &str| -> ArrayRef {
@@ -60,6 +66,8 @@ impl Dataset {
         }
         fields.push(Arc::new(Field::new("label", DataType::Boolean, true)));
         columns.push(Arc::new(self.rows.iter().map(|row| row.label).collect::<BooleanArray>()));
+        fields.push(Arc::new(Field::new("inclusion", DataType::Float64, false)));
+        columns.push(Arc::new(Float64Array::from_iter_values(self.rows.iter().map(|row| row.inclusion))));
         Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
     }
 

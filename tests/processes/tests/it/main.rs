@@ -10,6 +10,7 @@ mod process;
 mod python_client;
 mod python_tuf;
 mod repository;
+mod sampling;
 mod sabotage;
 mod tools;
 mod tuf;
