@@ -29,6 +29,7 @@ pub mod orders;
 pub mod backup;
 pub mod api;
 pub mod pages;
+pub mod doctor;
 pub mod commands;
 
 pub use commands::main as cli;

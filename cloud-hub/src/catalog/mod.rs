@@ -26,6 +26,9 @@ pub fn newest_migration() -> i64 {
 /// Readers at once; more would only wait for the disk together.
 const READERS: u32 = 4;
 
+/// How a catalog came to have its form.
+pub(crate) static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
+
 /// The catalog. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Catalog {

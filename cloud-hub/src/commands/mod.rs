@@ -4,6 +4,7 @@ mod remote;
 mod access;
 mod show;
 mod serve;
+mod doctor;
 mod devices;
 mod certificates;
 mod tokens;
@@ -74,6 +75,8 @@ enum Command {
     Serve(serve::Serve),
     /// Print settings or the description of the web API
     Config(serve::Config),
+    /// Look at a hub on this machine, and say what is wrong and what to do
+    Doctor(doctor::Doctor),
     /// Devices: list, show, set labels and group, certificates
     #[command(subcommand)]
     Device(devices::Device),
@@ -165,6 +168,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
     let mut command = match command {
         Command::Serve(serve) => return serve.run(),
         Command::Config(config) => return config.run(global.json),
+        Command::Doctor(doctor) => return doctor.run(global.json),
         Command::Benchmark(benchmark) => return Ok(benchmark::run(&benchmark)?),
         Command::Train(train::Train::Run(run)) => return Ok(run.run()),
         other => other,
@@ -206,6 +210,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
             Command::Access(command) => command.run(&remote).await,
             Command::Serve(_)
             | Command::Config(_)
+            | Command::Doctor(_)
             | Command::Benchmark(_)
             | Command::Audit(_)
             | Command::Keys(_)

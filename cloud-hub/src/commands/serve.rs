@@ -21,9 +21,14 @@ pub struct Settings {
 }
 
 impl Settings {
-    pub(super) fn load(self) -> Result<crate::config::Config, Failure> {
+    /// Where they come from.
+    pub(super) fn sources(self) -> Sources {
         let sources = Sources { file: self.config, environment: Vec::new(), flags: self.set };
-        sources.with_environment("CLOUD_HUB").load().map_err(|error| Failure::Usage(crate::api::chain(&error)))
+        sources.with_environment("CLOUD_HUB")
+    }
+
+    pub(super) fn load(self) -> Result<crate::config::Config, Failure> {
+        self.sources().load().map_err(|error| Failure::Usage(crate::api::chain(&error)))
     }
 }
 

@@ -25,6 +25,7 @@ pub mod ceremony;
 pub mod lifetimes;
 pub mod status;
 pub mod warnings;
+pub mod proof;
 mod streams;
 
 pub use apply::{Applied, ApplyError, Applying, RoleVersion, apply};

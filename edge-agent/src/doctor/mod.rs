@@ -5,7 +5,6 @@
 //! whoever called decides whether it is carried out. Each module gathers facts about one subject and judges them.
 
 mod settings;
-mod folder;
 mod running;
 mod state;
 mod windows;
@@ -22,7 +21,7 @@ mod tests;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tributary_process::checkup::{Finding, Report};
+use tributary_process::checkup::{Finding, FolderRules, Report, folder};
 use tributary_process::clock::wall_now;
 use tributary_process::config::Sources;
 use tributary_wire::Micros;
@@ -30,6 +29,15 @@ use tributary_wire::Micros;
 use crate::config::Config;
 use crate::identity::{Folder, Identity, IdentityError, Time};
 use running::Running;
+
+const FOLDER: FolderRules = FolderRules {
+    section: "Folder",
+    name: "state folder",
+    setting: "state_dir",
+    program: "agent",
+    is_secret: |path| path.file_name().is_some_and(|name| name == "key.pem" || name == "pending.pem"),
+    private: "identity",
+};
 
 /// How far a look goes.
 #[derive(Debug, Clone, Copy)]
@@ -85,7 +93,7 @@ pub async fn examine(sources: &Sources, options: Options) -> Report {
             return report("unknown device".to_owned(), Micros(wall_now()), findings);
         }
     };
-    findings.extend(folder::check(&subject));
+    findings.extend(folder(&FOLDER, &subject.config.state_dir));
     let mut running = Running::find(&subject).await;
     findings.extend(running::check(&subject, &running));
     let opened = state::check(&subject, &running);

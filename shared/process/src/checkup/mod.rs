@@ -6,6 +6,7 @@
 //! ([`Report::json`]). [`host`] gathers what any program may want to know about its files and its machine.
 
 mod disk;
+mod folder;
 pub mod host;
 mod print;
 mod words;
@@ -19,6 +20,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 pub use disk::disk;
+pub use folder::{FolderRules, folder};
 pub use print::Style;
 pub use words::{bytes, count, days, millis, span};
 

@@ -1,0 +1,209 @@
+//! The hub as others see it: its listeners, its child processes, the clock and the machine below.
+
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::process::Stdio;
+use std::sync::Arc;
+
+use serde_json::Value;
+use sqlx::SqlitePool;
+use tributary_identity::{Certificate, DeviceClock, tls};
+use tributary_process::checkup::{Finding, disk, host, span};
+use tributary_process::http::{Client, Endpoint};
+use tributary_wire::Micros;
+
+use super::{Subject, whole, words};
+
+const SECTION: &str = "Service";
+/// What a hub may come to write before somebody looks again.
+const WANTED: u64 = 1 << 30;
+/// Files beside one for each connection.
+const OTHER_FILES: u64 = 256;
+/// A clock so far behind what was stored was set back.
+const SLACK: i64 = 60 * Micros::SECOND;
+
+pub(super) async fn check(subject: &Subject, catalog: Option<&SqlitePool>) -> Vec<Finding> {
+    let mut findings = match &subject.running {
+        Some(holder) => {
+            let found = format!("runs: {holder}");
+            vec![Finding::ok(SECTION, "hub", found), answers(subject).await]
+        }
+        None => {
+            let mut findings = vec![Finding::ok(SECTION, "hub", "does not run in this folder")];
+            findings.extend(ports(subject));
+            findings
+        }
+    };
+    findings.push(trainer(subject).await);
+    findings.extend(disk("Machine", &subject.config.data_dir, WANTED));
+    findings.extend(host::open_files().map(|limit| open_files(limit, subject.config.gateway.connections as u64)));
+    if let Some(catalog) = catalog {
+        findings.push(clock(subject, catalog).await);
+    }
+    findings
+}
+
+/// Asks the hub that works here, at the address that it wrote down, as its clients do.
+async fn answers(subject: &Subject) -> Finding {
+    let name = "web API";
+    let written = std::fs::read_to_string(subject.path("addresses.json")).map_err(|error| error.to_string());
+    let address = written.and_then(|text| {
+        let addresses: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+        addresses["https"].as_str().map(str::to_owned).ok_or("it names no https".to_owned())
+    });
+    let address = match address {
+        Ok(address) => reachable(&address),
+        Err(problem) => {
+            return Finding::fail(SECTION, name, format!("where it listens is not known: addresses.json: {problem}"));
+        }
+    };
+    let settings = authorities(subject).and_then(|authorities| {
+        let clock = Arc::new(DeviceClock::new(Micros(0)));
+        tls::device_client(&authorities, None, tls::ALPN_HTTP, clock).map_err(|error| words(&error))
+    });
+    let client = match settings {
+        Ok(settings) => Client::new(Endpoint::Tls(address.clone())).with_tls(Arc::new(settings)),
+        Err(problem) => return Finding::fail(SECTION, name, problem),
+    };
+    match client.with_timeout(subject.options.patience).get::<Value>("/api/v1/ready").await {
+        Ok(answer) => {
+            let version = answer["version"].as_str().unwrap_or("unknown").to_owned();
+            if version == env!("CARGO_PKG_VERSION") {
+                Finding::ok(SECTION, name, format!("https://{address} answers; version {version}"))
+            } else {
+                let found = format!("https://{address} runs version {version}, this doctor has {}", env!("CARGO_PKG_VERSION"));
+                Finding::warn(SECTION, name, found).advise("restart the hub, or use its own doctor")
+            }
+        }
+        Err(error) => Finding::fail(SECTION, name, format!("https://{address}: {}", words(&error)))
+            .advise("a hub holds the folder but does not answer: its log says more; restart it. If only the certificate's name is \
+                     wrong, add this address to identity.names"),
+    }
+}
+
+/// An address to call for one that was bound: `0.0.0.0` is nowhere.
+fn reachable(bound: &str) -> String {
+    match bound.parse::<SocketAddr>() {
+        Ok(address) if address.ip().is_unspecified() => format!("127.0.0.1:{}", address.port()),
+        _ => bound.to_owned(),
+    }
+}
+
+fn authorities(subject: &Subject) -> Result<Vec<Certificate>, String> {
+    let own = subject.path("identity").join("authority.pem");
+    let path = subject.config.identity.authority.clone().unwrap_or(own);
+    let text = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    Certificate::all_from_pem(&text).map_err(|error| format!("{}: {}", path.display(), words(&error)))
+}
+
+/// Whether the ports that the settings name are free: each is bound for a moment.
+fn ports(subject: &Subject) -> Vec<Finding> {
+    let (api, gateway) = (&subject.config.api, &subject.config.gateway);
+    let tcp = [
+        ("api.listen", Some(api.listen)),
+        ("api.insecure_plain_on_loopback", api.insecure_plain_on_loopback),
+        ("gateway.tls", gateway.tls),
+        ("gateway.insecure_plain_on_loopback", gateway.insecure_plain_on_loopback),
+    ];
+    let udp = [("gateway.quic", gateway.quic)];
+    let tcp = tcp.into_iter().filter_map(|(key, address)| Some((key, address?, TcpListener::bind(address?).map(drop))));
+    let udp = udp.into_iter().filter_map(|(key, address)| Some((key, address?, UdpSocket::bind(address?).map(drop))));
+    let mut taken = Vec::new();
+    let mut free = Vec::new();
+    for (key, address, bound) in tcp.chain(udp) {
+        match bound {
+            Ok(()) => free.push(address.to_string()),
+            Err(error) => {
+                taken
+                    .push(Finding::fail(SECTION, "ports", format!("{key}: {address} cannot be taken: {error}")).advise(
+                    "stop the program that has it (ss -lntup), or set another address; below 1024 a right is needed",
+                ))
+            }
+        }
+    }
+    if taken.is_empty() {
+        taken.push(Finding::ok(SECTION, "ports", format!("free: {}", free.join(", "))));
+    }
+    taken
+}
+
+/// Runs start another process of this program; whether that can be done.
+async fn trainer(subject: &Subject) -> Finding {
+    let config = &subject.config.training;
+    let program = match config.program.as_os_str().is_empty() {
+        true => std::env::current_exe().unwrap_or_default(),
+        false => config.program.clone(),
+    };
+    let shown = program.display().to_string();
+    let mut command = tokio::process::Command::new(&program);
+    command
+        .args(&config.arguments)
+        .args(["train", "run", "--help"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let ended = tokio::time::timeout(subject.options.patience, command.kill_on_drop(true).status()).await;
+    let advice = "training.program has to be a cloud-hub that may be executed; empty: this program";
+    match ended {
+        Ok(Ok(status)) if status.success() => Finding::ok(SECTION, "trainer", format!("{shown} can be started")),
+        Ok(Ok(status)) => Finding::fail(SECTION, "trainer", format!("{shown}: {status}")).advise(advice),
+        Ok(Err(error)) => Finding::fail(SECTION, "trainer", format!("{shown}: {error}")).advise(advice),
+        Err(_) => Finding::warn(SECTION, "trainer", format!("{shown} did not start in time"))
+            .advise("is the machine very busy? Try a longer --timeout"),
+    }
+}
+
+fn open_files(limit: u64, connections: u64) -> Finding {
+    let needed = connections + OTHER_FILES;
+    let found = format!("at most {limit}; {connections} connections are allowed");
+    match limit < needed {
+        true => Finding::warn("Machine", "open files", found).advise(format!(
+            "raise it to {needed} (ulimit -n, or LimitNOFILE= of the service), or lower gateway.connections"
+        )),
+        false => Finding::ok("Machine", "open files", found),
+    }
+}
+
+/// A clock that is behind what it has already said makes instants that go back.
+async fn clock(subject: &Subject, catalog: &SqlitePool) -> Finding {
+    let query = "select max(at) from (select max(committed) as at from lake_files union all select max(time) from audit
+                 union all select max(stored) from metadata)";
+    match sqlx::query_scalar::<_, Option<i64>>(query).fetch_one(catalog).await {
+        Ok(newest) => judge_clock(subject.now, newest.map(Micros)),
+        Err(error) => Finding::skipped("Machine", "clock", words(&error)),
+    }
+}
+
+fn judge_clock(now: Micros, newest: Option<Micros>) -> Finding {
+    let words = whole(now);
+    match newest.map(|newest| newest.since(now)) {
+        Some(ahead) if ahead > SLACK => {
+            let found = format!(
+                "{words}, but the catalog holds an instant that is {} later: the clock was set back",
+                span(ahead)
+            );
+            Finding::fail("Machine", "clock", found)
+                .advise("set the clock, and have it kept by a time service (chrony, systemd-timesyncd)")
+        }
+        _ => Finding::ok("Machine", "clock", format!("{words}; not before anything in the catalog")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tributary_process::checkup::Mark;
+
+    use super::*;
+
+    #[test]
+    fn limits_and_times_are_judged() {
+        assert_eq!([100, 2_000].map(|limit| open_files(limit, 1_000).mark()), [Mark::Warn, Mark::Ok]);
+        let now = Micros(1_900_000_000_000_000);
+        let mark = |newest: Option<i64>| judge_clock(now, newest.map(Micros)).mark();
+        assert_eq!(
+            [None, Some(0), Some(now.0 + 1), Some(now.0 + Micros::HOUR)].map(mark),
+            [Mark::Ok, Mark::Ok, Mark::Ok, Mark::Fail]
+        );
+        assert_eq!(reachable("0.0.0.0:8443"), "127.0.0.1:8443");
+        assert_eq!(reachable("10.0.0.1:8443"), "10.0.0.1:8443");
+    }
+}
