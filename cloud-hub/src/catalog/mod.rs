@@ -16,7 +16,8 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePo
 use sqlx::{ConnectOptions as _, Sqlite, SqliteConnection, Transaction};
 use tributary_wire::Micros;
 
-static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
+/// How a catalog came to have its form.
+pub(crate) static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
 
 /// Number of the newest migration that this program knows.
 pub fn newest_migration() -> i64 {
@@ -25,9 +26,6 @@ pub fn newest_migration() -> i64 {
 
 /// Readers at once; more would only wait for the disk together.
 const READERS: u32 = 4;
-
-/// How a catalog came to have its form.
-pub(crate) static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
 
 /// The catalog. Clones share it.
 #[derive(Debug, Clone)]

@@ -112,7 +112,8 @@ impl Keys {
             held.extend(read_folder(&lines, "lines")?);
         }
         let assignment = SigningKey::load(&folder.join("assignment.key")).context("read the key of assignments")?;
-        Ok(Self { folder: folder.to_owned(), held: RwLock::new(held), assignment: RwLock::new(assignment) })
+        let (held, assignment) = (RwLock::new(held), RwLock::new(assignment));
+        Ok(Self { folder: folder.to_owned(), held, assignment, making: tokio::sync::Mutex::default() })
     }
 
     /// The key that assignments are signed with.
