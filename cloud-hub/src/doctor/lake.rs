@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use cloud_hub_lake::{FileEntry, FileStorage, Lake};
+use cloud_hub_lake::{FileEntry, Lake};
 use sqlx::SqlitePool;
 use tributary_process::checkup::{Finding, bytes, count};
+use tributary_process::disk::RealDisk;
 
 use super::{Subject, words};
 use crate::catalog::files;
@@ -24,7 +25,7 @@ pub(super) async fn check(subject: &Subject, catalog: Option<&SqlitePool>) -> Ve
         Ok(read) => read,
         Err(error) => return vec![Finding::fail(SECTION, "files", words(&error))],
     };
-    let lake = match Lake::open(Arc::new(FileStorage), root) {
+    let lake = match Lake::open(Arc::new(RealDisk), root) {
         Ok(lake) => lake,
         Err(error) => return vec![Finding::fail(SECTION, "files", words(&error))],
     };

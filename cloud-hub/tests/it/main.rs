@@ -26,5 +26,4 @@ mod orders;
 mod audit;
 mod backup;
 mod devices;
-mod doctor;
 mod identity;
