@@ -6,7 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cloud_hub_core::rollout::Rollout;
-use cloud_hub_core::rollout::assignments::{Answer, Desired, Said, Signed, Wish, answer, form, next_generation};
+use cloud_hub_core::rollout::assignments::{
+    self, Answer, Desired, Said, Signed, Wish, answer, form, next_generation,
+};
 use serde_json::json;
 use sqlx::SqliteConnection;
 use tributary_release::{SigningKey, sign_assignment};
@@ -89,21 +91,32 @@ pub async fn wish(
     Ok(())
 }
 
+#[derive(sqlx::FromRow)]
+struct WishRow {
+    line: String,
+    role: String,
+    version: i64,
+    length: i64,
+    sha256: String,
+    allow_lower: i64,
+    rollout: i64,
+    share: i64,
+}
+
 /// What concerns a device now, beside its reports.
 async fn desired(catalog: &mut SqliteConnection, device: &DeviceId) -> Result<Desired, RolloutError> {
     let query = "select line, role, version, length, sha256, allow_lower, rollout, share from wishes
                  where device = $1 order by line, role";
-    let rows: Vec<(String, String, i64, i64, String, i64, i64, i64)> =
-        sqlx::query_as(query).bind(device.as_str()).fetch_all(&mut *catalog).await?;
+    let rows: Vec<WishRow> = sqlx::query_as(query).bind(device.as_str()).fetch_all(&mut *catalog).await?;
     let mut wishes = Vec::with_capacity(rows.len());
-    for (line, role, version, length, sha256, allow_lower, rollout, share) in rows {
+    for row in rows {
         wishes.push(Wish {
-            line: LineName::new(&line)?,
-            role: Role::new(&role)?,
-            release: release(version, length, &sha256)?,
-            allow_lower: allow_lower != 0,
-            rollout,
-            share: share as u16,
+            line: LineName::new(&row.line)?,
+            role: Role::new(&row.role)?,
+            release: release(row.version, row.length, &row.sha256)?,
+            allow_lower: row.allow_lower != 0,
+            rollout: row.rollout,
+            share: row.share as u16,
         });
     }
     let flags = flags::of(catalog, device).await?;
@@ -199,6 +212,25 @@ fn unreadable(error: DecodeError) -> RolloutError {
     RolloutError::Unreadable { what: "a signed assignment", problem: error.to_string() }
 }
 
+/// Of the rollouts that a device has wishes of, those that may install now.
+async fn installing(catalog: &mut SqliteConnection, desired: &Desired) -> Result<BTreeSet<i64>, RolloutError> {
+    let rollouts: BTreeSet<i64> = desired.wishes.iter().map(|wish| wish.rollout).collect();
+    let mut installing = BTreeSet::new();
+    for rollout in rollouts {
+        if store::get(catalog, rollout).await?.rollout.state.allows_install() {
+            installing.insert(rollout);
+        }
+    }
+    Ok(installing)
+}
+
+/// Whether a rollout of another role holds what would be signed for a device: it is signed when that goes on.
+pub async fn is_held(catalog: &mut SqliteConnection, device: &DeviceId) -> Result<bool, RolloutError> {
+    let desired = desired(catalog, device).await?;
+    let installing = installing(catalog, &desired).await?;
+    Ok(assignments::is_held(&desired, |rollout| installing.contains(&rollout)))
+}
+
 /// What to answer to a device's report, as [`answer`] decides; signed anew where that is called for.
 pub async fn respond(
     catalog: &mut SqliteConnection,
@@ -214,14 +246,7 @@ pub async fn respond(
     let assignment = Assignment::decode(&signed.payload).map_err(unreadable)?;
     let generation = assignment.desired().generation;
     let desired = desired(catalog, device).await?;
-    let mut installing = BTreeSet::new();
-    for wish in &desired.wishes {
-        if !installing.contains(&wish.rollout)
-            && store::get(catalog, wish.rollout).await?.rollout.state.allows_install()
-        {
-            installing.insert(wish.rollout);
-        }
-    }
+    let installing = installing(catalog, &desired).await?;
     let by_present_key = signed.key_id == key.id().0;
     let before = Signed { assignment: &assignment, by_present_key };
     let said = Said { generation: reported, asks };

@@ -147,6 +147,10 @@ pub async fn advance(
     for assign in &plan.assign {
         let wish = Wish::of(&stored.rollout, assign);
         assignments::wish(catalog, &assign.device, &stored.rollout, wish).await?;
+        let installs = matches!(assign.target, Target::Install { .. });
+        if installs && assignments::is_held(catalog, &assign.device).await? {
+            continue;
+        }
         let reported = members.iter().find(|member| member.device == assign.device).and_then(|m| m.report.as_ref());
         let reported = reported.map_or(Generation(0), |report| report.generation);
         outgoing.push(assignments::sign(catalog, key, &assign.device, reported, now).await?);

@@ -28,7 +28,7 @@ pub use files::{FilesError, Folder};
 pub use renew::{RenewError, Renewal, RenewalStatus, RenewalView, Requests, run as renew};
 /// TLS settings of one connection.
 pub use rustls::ClientConfig as TlsSettings;
-pub use time::Time;
+pub use time::{KeepFloor, Time};
 
 use crate::config::Hub;
 use files::Stored;

@@ -1,5 +1,7 @@
 //! The time that certificates and assignments are judged by, with a floor that outlives the process.
 
+use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -10,31 +12,45 @@ use tributary_wire::Micros;
 use super::files::Folder;
 use crate::words::in_words;
 
+/// Makes a floor durable.
+pub type KeepFloor = Arc<dyn Fn(Micros) -> io::Result<()> + Send + Sync>;
+
 /// The floor is written again when it has risen by this: losing an hour of it costs nothing.
 const STEP: i64 = 3_600_000_000;
 
 /// The device's clock, and where its floor is kept.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Time {
     clock: Arc<DeviceClock>,
-    folder: Option<Folder>,
+    keep: Option<KeepFloor>,
     stored: Arc<AtomicI64>,
+}
+
+impl fmt::Debug for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Time").field("clock", &self.clock).finish_non_exhaustive()
+    }
 }
 
 impl Time {
     /// With the floor of the last run.
     pub fn open(folder: Folder) -> Self {
         let floor = folder.floor();
-        Self {
-            clock: Arc::new(DeviceClock::new(floor)),
-            folder: Some(folder),
-            stored: Arc::new(AtomicI64::new(floor.0)),
-        }
+        Self::keeping(
+            DeviceClock::new(floor),
+            Arc::new(move |floor| folder.keep_floor(floor).map_err(io::Error::other)),
+        )
+    }
+
+    /// With a clock of one's own, whose floor is kept in this way.
+    pub fn keeping(clock: DeviceClock, keep: KeepFloor) -> Self {
+        let stored = Arc::new(AtomicI64::new(clock.floor().0));
+        Self { clock: Arc::new(clock), keep: Some(keep), stored }
     }
 
     /// With a clock of one's own, and nothing kept: for tests.
     pub fn of(clock: DeviceClock) -> Self {
-        Self { clock: Arc::new(clock), folder: None, stored: Arc::default() }
+        Self { clock: Arc::new(clock), keep: None, stored: Arc::default() }
     }
 
     /// For the TLS library.
@@ -77,8 +93,8 @@ impl Time {
         if floor.0.saturating_sub(stored) < STEP {
             return;
         }
-        let Some(folder) = &self.folder else { return };
-        match folder.keep_floor(floor) {
+        let Some(keep) = &self.keep else { return };
+        match keep(floor) {
             Ok(()) => self.stored.store(floor.0, Ordering::Relaxed),
             Err(error) => tracing::warn!(error = %in_words(&error), "the floor of time could not be stored"),
         }

@@ -173,7 +173,7 @@ impl Updates {
         let (store, place) = (self.parts.store.clone(), of.clone());
         let read = blocking(move || stored::record(&store, &place)).await.map_err(UpdateError::from);
         match read.and_then(|record| record) {
-            Ok(record) => Some(Input::Began(of, record)),
+            Ok(record) => Some(Input::Began(of, Box::new(record))),
             Err(error) => {
                 tracing::error!(line = %of.0, role = %of.1, error = %in_words(&error), "cannot begin a role");
                 None

@@ -1,5 +1,6 @@
 //! The time that certificates are judged by.
 
+use std::fmt;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime};
 
@@ -13,10 +14,15 @@ pub const BUILT: Micros = Micros(1_793_491_200_000_000);
 /// Never earlier than a floor: a device without a battery wakes up in 1970 and must still get in.
 ///
 /// The floor is [`BUILT`], then whatever signed time was seen; a clock that runs ahead never raises it.
-#[derive(Debug)]
 pub struct DeviceClock {
     floor: AtomicI64,
-    system: fn() -> Micros,
+    system: Box<dyn Fn() -> Micros + Send + Sync>,
+}
+
+impl fmt::Debug for DeviceClock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DeviceClock").field("floor", &self.floor).finish_non_exhaustive()
+    }
 }
 
 impl DeviceClock {
@@ -26,8 +32,8 @@ impl DeviceClock {
     }
 
     /// As [`Self::new`], with another clock than the system's: for tests.
-    pub fn with_system(floor: Micros, system: fn() -> Micros) -> Self {
-        Self { floor: AtomicI64::new(floor.0.max(BUILT.0)), system }
+    pub fn with_system(floor: Micros, system: impl Fn() -> Micros + Send + Sync + 'static) -> Self {
+        Self { floor: AtomicI64::new(floor.0.max(BUILT.0)), system: Box::new(system) }
     }
 
     /// The floor.

@@ -117,6 +117,12 @@ pub fn form(reads: u8) -> u8 {
     reads.clamp(1, 3)
 }
 
+/// Whether any installation that is wished comes from a rollout that may not install now (`may_install` of its
+/// number): nothing that would begin or go on with it is signed or sent meanwhile. The way back is never held.
+pub fn is_held(desired: &Desired, may_install: impl Fn(i64) -> bool) -> bool {
+    desired.wishes.iter().any(|wish| !wish.allow_lower && !may_install(wish.rollout))
+}
+
 /// The newest assignment that was signed for a device.
 #[derive(Debug, Clone, Copy)]
 pub struct Signed<'a> {
@@ -147,8 +153,7 @@ pub enum Answer {
 }
 
 /// What to answer to a device's report: its assignment when it has an older one or asks to go ahead, a newer one when
-/// something has changed for it, nothing when it is up to date. An assignment that would begin or go on with an
-/// installation is held while its rollout is paused or stopped (`may_install` of its number); the way back is never held.
+/// something has changed for it, nothing when it is up to date or [held](is_held).
 pub fn answer(
     desired: &Desired,
     signed: Signed<'_>,
@@ -165,9 +170,8 @@ pub fn answer(
     } else {
         stale(desired, signed)
     };
-    let held = desired.wishes.iter().any(|wish| !wish.allow_lower && !may_install(wish.rollout));
     match reason {
-        _ if held => Answer::Nothing,
+        _ if is_held(desired, may_install) => Answer::Nothing,
         Some(reason) => Answer::Renew(reason),
         None if lacks => Answer::Again,
         None => Answer::Nothing,
@@ -192,8 +196,74 @@ fn stale(desired: &Desired, signed: Signed<'_>) -> Option<&'static str> {
     if signed.assignment.desired().flags != desired.flags {
         return Some("its flags were changed");
     }
+    // What was wished while another rollout of the device was paused is signed when it goes on.
+    if signed.assignment.desired().lines != desired.lines().0 {
+        return Some("what it should run was changed");
+    }
     if found >= 3 && signed.assignment.shares() != desired.lines().1 {
         return Some("shares of challengers were changed");
     }
     (found >= 3 && signed.assignment.sampling() != desired.sampling.as_ref()).then_some("what it samples was changed")
+}
+
+#[cfg(test)]
+mod tests {
+    use tributary_wire::{Sha256, VersionNumber};
+
+    use super::*;
+
+    const NOW: Micros = Micros(1_000);
+
+    fn wish(role: &str, version: u32, rollout: i64) -> Wish {
+        Wish {
+            line: LineName::new("fraud").unwrap(),
+            role: Role::new(role).unwrap(),
+            release: ReleaseRef { version: VersionNumber(version), length: 1, sha256: Sha256([version as u8; 32]) },
+            allow_lower: false,
+            rollout,
+            share: 0,
+        }
+    }
+
+    fn desired(wishes: Vec<Wish>) -> Desired {
+        Desired { reads: 3, wishes, flags: Vec::new(), sampling: None }
+    }
+
+    fn answered(wanted: &Desired, before: &Desired, said: (u64, bool), may_install: fn(i64) -> bool) -> Answer {
+        let device = DeviceId::new("edge-1").unwrap();
+        let head = AuditHead { number: 1, hash: Sha256([0; 32]) };
+        let assignment = before.assignment(&device, Generation(4), (head, 1), NOW);
+        let signed = Signed { assignment: &assignment, by_present_key: true };
+        let said = Said { generation: Generation(said.0), asks: said.1 };
+        answer(wanted, signed, said, may_install, NOW)
+    }
+
+    #[test]
+    fn a_report_is_answered_by_what_it_lacks() {
+        let wanted = desired(vec![wish("primary", 1, 1)]);
+        assert_eq!(answered(&wanted, &wanted, (4, false), |_| true), Answer::Nothing);
+        assert_eq!(answered(&wanted, &wanted, (4, true), |_| true), Answer::Again, "it asks");
+        assert_eq!(answered(&wanted, &wanted, (3, false), |_| true), Answer::Again, "it lacks the newest");
+        assert!(matches!(answered(&wanted, &wanted, (9, false), |_| true), Answer::Renew(_)), "an old backup");
+        assert_eq!(answered(&wanted, &wanted, (3, true), |_| false), Answer::Nothing, "held");
+    }
+
+    #[test]
+    fn what_was_wished_while_another_role_was_held_is_signed_when_that_goes_on() {
+        let before = desired(vec![wish("primary", 2, 1)]);
+        let wanted = desired(vec![wish("challenger-b", 3, 2), wish("primary", 2, 1)]);
+        assert!(is_held(&wanted, |rollout| rollout == 2), "the primary's rollout is paused");
+        assert_eq!(answered(&wanted, &before, (4, false), |rollout| rollout == 2), Answer::Nothing);
+        assert!(matches!(answered(&wanted, &before, (4, false), |_| true), Answer::Renew(_)));
+        let mut back = wish("primary", 1, 1);
+        back.allow_lower = true;
+        assert!(!is_held(&desired(vec![back]), |_| false), "the way back is never held");
+    }
+
+    #[test]
+    fn generations_go_on_above_what_devices_report_as_far_as_that_can_be() {
+        assert_eq!(next_generation(Generation(4), Generation(2)), Generation(5));
+        assert_eq!(next_generation(Generation(4), Generation(90)), Generation(91));
+        assert_eq!(next_generation(Generation(4), Generation(u64::MAX)), Generation(5));
+    }
 }

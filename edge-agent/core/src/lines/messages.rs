@@ -43,7 +43,7 @@ pub enum Input {
         reason: String,
     },
     /// What is stored of a line and role: the answer to [`Action::Begin`].
-    Began(Of, Record),
+    Began(Of, Box<Record>),
     /// The connection to the hub stands, or is gone.
     Online(bool),
     /// Something that concerns one updater.

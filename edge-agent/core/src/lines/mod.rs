@@ -111,7 +111,7 @@ impl Lines {
             Input::Refreshed { signed, believed } => self.assigned(signed, &believed, false),
             Input::Kept => self.kept(),
             Input::NotKept { reason } => self.not_kept(&reason),
-            Input::Began(of, record) => self.began(of, record),
+            Input::Began(of, record) => self.began(of, *record),
             Input::Online(online) => {
                 self.online = online;
                 self.tell_each(|_| Some(updater::Input::Online(online)));

@@ -124,7 +124,7 @@ fn a_role_begins_with_what_is_stored_of_it_and_is_retired_when_nobody_wants_it()
     arrives(&mut lines, signed(1, 1, Some(3), 5));
     let actions = lines.handle(now(), Input::Kept);
     assert!(actions.contains(&Action::Begin(challenger())));
-    let actions = lines.handle(now(), Input::Began(challenger(), Record::default()));
+    let actions = lines.handle(now(), Input::Began(challenger(), Box::default()));
     assert_eq!(fetches(&actions), [3]);
     let share = Share { role: challenger().1, per_10_000: 100, package: None };
     assert_eq!(lines.shares(&line()), [share], "on its way: it answers nothing");
@@ -133,7 +133,7 @@ fn a_role_begins_with_what_is_stored_of_it_and_is_retired_when_nobody_wants_it()
     let actions = lines.handle(now(), Input::Kept);
     assert!(actions.contains(&Action::Retire(challenger())));
     assert!(lines.updater(&challenger()).is_none());
-    assert_eq!(lines.handle(now(), Input::Began(challenger(), Record::default())), [], "too late");
+    assert_eq!(lines.handle(now(), Input::Began(challenger(), Box::default())), [], "too late");
 }
 
 #[test]
