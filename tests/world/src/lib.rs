@@ -14,3 +14,4 @@ pub mod figures;
 pub mod network;
 pub mod schedule;
 pub mod trace;
+pub mod rollout;

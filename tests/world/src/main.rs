@@ -3,9 +3,10 @@
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use tributary_world::data::{self, Options};
 use tributary_world::figures::Figures;
+use tributary_world::rollout;
 
 /// Simulates fleets, one for each seed, and prints what they came to. The first seed that fails ends it with exit code 1
 /// and the command that runs that seed again.
@@ -29,39 +30,87 @@ struct Arguments {
     /// Shows everything that happens.
     #[arg(long)]
     trace: bool,
+    /// What is simulated.
+    #[arg(long, value_enum, default_value_t = Story::Both)]
+    story: Story,
+}
+
+/// What is simulated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Story {
+    /// Events on their way into the lake.
+    Data,
+    /// Releases on their way to devices.
+    Rollouts,
+    /// For each seed the one, then the other.
+    Both,
+}
+
+impl Story {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Data => "data",
+            Self::Rollouts => "rollouts",
+            Self::Both => "both",
+        }
+    }
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let (from, seeds) = arguments.replay.map_or((arguments.from, arguments.seeds), |seed| (seed, 1));
-    let options = Options { shown: arguments.trace, devices: arguments.devices.map(usize::from), breakage: None };
+    let devices = arguments.devices.map(usize::from);
+    let options = Options { shown: arguments.trace, devices, breakage: None };
+    let settings = rollout::Settings { trace: arguments.trace, devices, ..rollout::Settings::default() };
+    let story = arguments.story;
     let (begun, mut shown) = (Instant::now(), Instant::now());
     let until = arguments.hours.map(|hours| Duration::from_secs_f64(hours * 3600.0));
-    let mut figures = Figures::default();
+    let (mut figures, mut rollouts) = (Figures::default(), rollout::Figures::default());
     let mut seed = from;
+    let failed = |seed: u64, story: Story, error: &dyn std::fmt::Display| {
+        let devices = arguments.devices.map_or(String::new(), |devices| format!(" --devices {devices}"));
+        let story = story.name();
+        eprintln!("\n!!! seed {seed} of {story} fails at commit {}: {error}\n", commit());
+        eprintln!("run it again: cargo run -p tributary-world -- --story {story} --replay {seed}{devices} --trace");
+        ExitCode::FAILURE
+    };
     while until.map_or(seed < from + seeds, |until| begun.elapsed() < until) {
-        match data::run(seed, options) {
-            Ok(run) => {
-                if arguments.replay.is_some() {
-                    println!("the trace of seed {seed} is {:016x}", run.trace);
+        if story != Story::Rollouts {
+            match data::run(seed, options) {
+                Ok(run) => {
+                    if arguments.replay.is_some() {
+                        println!("the trace of seed {seed} is {:016x}", run.trace);
+                    }
+                    figures.add(&run);
                 }
-                figures.add(&run);
+                Err(error) => return failed(seed, Story::Data, &format!("{error:?}")),
             }
-            Err(error) => {
-                let devices = arguments.devices.map_or(String::new(), |devices| format!(" --devices {devices}"));
-                eprintln!("\n!!! seed {seed} fails at commit {}: {error:?}\n", commit());
-                eprintln!("run it again: cargo run -p tributary-world -- --replay {seed}{devices} --trace");
-                return ExitCode::FAILURE;
+        }
+        if story != Story::Data {
+            match rollout::run(seed, &settings) {
+                Ok(run) => {
+                    if arguments.replay.is_some() {
+                        println!("the trace of the rollouts of seed {seed} is {:016x}", run.trace);
+                    }
+                    rollouts.take(&run);
+                }
+                Err(broken) => return failed(seed, Story::Rollouts, &broken),
             }
         }
         seed += 1;
         if shown.elapsed() > Duration::from_secs(10) {
-            eprintln!("{} seeds in {:.0} s", figures.runs, begun.elapsed().as_secs_f64());
+            eprintln!("{} seeds in {:.0} s", seed - from, begun.elapsed().as_secs_f64());
             shown = Instant::now();
         }
     }
-    print!("{figures}");
-    println!("{:>12.0} times faster than real", figures.sum.lived.as_secs_f64() / begun.elapsed().as_secs_f64());
+    if story != Story::Rollouts {
+        print!("{figures}");
+    }
+    if story != Story::Data {
+        print!("{rollouts}");
+    }
+    let lived = figures.sum.lived.as_secs_f64() + rollouts.device_seconds;
+    println!("{:>12.0} times faster than real", lived / begun.elapsed().as_secs_f64());
     println!("{:>12} is the commit", commit());
     ExitCode::SUCCESS
 }
