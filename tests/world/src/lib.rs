@@ -4,6 +4,8 @@
 //! ingest over a lake on one. Only what carries things between them is made up here: clocks, network, power, the
 //! source that brings events, and chance. One seed decides all of it, so a run that fails can be run again.
 //!
+//! There are two stories: events on their way into the lake (`data`), and releases on their way to devices (`rollout`).
+//!
 //! While a run goes on, checkers watch the promises: what was answered for is there, once, in the lake or in a gap.
 //! After a while the faults stop, and everything must come to rest.
 
