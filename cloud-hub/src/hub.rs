@@ -35,6 +35,8 @@ pub use crate::bus::HubEvent;
 
 /// Messages between gateway and ingest, beside the limit on their bytes.
 const QUEUE: usize = 1_024;
+/// How long to wait for another hub's lock on the folder.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 /// How long the parts may take to end.
 const DRAIN: Duration = Duration::from_secs(10);
 
@@ -93,14 +95,23 @@ impl std::fmt::Debug for Starting {
 }
 
 /// Makes this hub the only one in its folder: a second one would clear away files that the first is about to commit.
-/// The system lets go of the lock when the process ends, however it ends.
-fn lock(data: &Path) -> anyhow::Result<File> {
+/// The system lets go of the lock when the process ends, however it ends; a program that it was just starting has it for a
+/// moment longer, so one look is not enough.
+async fn lock(data: &Path) -> anyhow::Result<File> {
     let path = data.join("lock");
     let file = File::create(&path).with_context(|| format!("could not create {}", path.display()))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => anyhow::bail!("another hub works in {}", data.display()),
-        Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("could not lock {}", path.display())),
+    let deadline = tokio::time::Instant::now() + LOCK_PATIENCE;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if tokio::time::Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            Err(TryLockError::WouldBlock) => anyhow::bail!("another hub works in {}", data.display()),
+            Err(TryLockError::Error(error)) => {
+                return Err(error).with_context(|| format!("could not lock {}", path.display()));
+            }
+        }
     }
 }
 
@@ -125,7 +136,7 @@ impl Hub {
         let above = data.ancestors().skip(1).find(|above| above.is_dir()).unwrap_or(Path::new(""));
         let made = create_folder_below(&RealDisk, above, data);
         made.with_context(|| format!("could not create {}", data.display()))?;
-        let lock = lock(data)?;
+        let lock = lock(data).await?;
         backup::check_finished(data)?;
         config.backup.check()?;
         let catalog = Catalog::open(&data.join("catalog.db")).await.context("could not open the catalog")?;

@@ -125,7 +125,7 @@ impl Agent {
         let store = Arc::new(Store::open(&folder.join("state.redb"), options)?);
         let metrics = Arc::new(Metrics::default());
         let view = config.view.as_deref().map(read_view).transpose()?;
-        let pipeline_config = pipeline_config(&config, view, &store, clock.clone(), &metrics);
+        let pipeline_config = pipeline_config(&config, view, &store, hub.time.over(clock.clone()), &metrics);
         let pipeline = Pipeline::build(store.clone(), pipeline_config)?;
         let serving = pipeline.serving();
         let streams = FileStreams::default();

@@ -13,7 +13,7 @@ pub mod quarantine;
 use std::path::Path;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions as _, Sqlite, SqliteConnection, Transaction};
+use sqlx::{ConnectOptions as _, Connection as _, Sqlite, SqliteConnection, Transaction};
 use tributary_wire::Micros;
 
 /// How a catalog came to have its form.
@@ -45,7 +45,13 @@ impl Catalog {
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(std::time::Duration::from_secs(10));
-        let writer = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await?;
+        // A transaction whose commit the disk refused leaves the library's connection in it for ever, long after SQLite
+        // has rolled it back: then another connection takes its place.
+        let writer = SqlitePoolOptions::new()
+            .max_connections(1)
+            .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
+            .connect_with(options.clone())
+            .await?;
         MIGRATIONS.run(&writer).await?;
         let readers = SqlitePoolOptions::new().max_connections(READERS).connect_with(options.read_only(true)).await?;
         Ok(Self { readers, writer })
@@ -58,7 +64,14 @@ impl Catalog {
 
     /// A transaction of the one writer. Keep it short: everyone else who writes waits.
     pub async fn write(&self) -> Result<Transaction<'static, Sqlite>, sqlx::Error> {
-        self.writer.begin_with("begin immediate").await
+        match self.writer.begin_with("begin immediate").await {
+            // Opened while the disk refused to be written to, and of no use since: SQLite does not look again.
+            Err(error) if is_read_only(&error) => {
+                self.writer.acquire().await?.close().await?;
+                self.writer.begin_with("begin immediate").await
+            }
+            begun => begun,
+        }
     }
 
     /// Closes all connections, which also folds the write-ahead log into the file.
@@ -66,6 +79,12 @@ impl Catalog {
         self.readers.close().await;
         self.writer.close().await;
     }
+}
+
+/// Whether SQLite took the file for one that cannot be written to: SQLITE_READONLY, and what is derived from it.
+fn is_read_only(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code()?.parse::<i32>().ok());
+    code.is_some_and(|code| code & 0xff == 8)
 }
 
 /// A connection that only reads a catalog, whoever else works with it. Nothing is created or migrated.

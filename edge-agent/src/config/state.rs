@@ -13,7 +13,7 @@ pub struct State {
     pub cache: ByteSize,
     /// Memory for sled's pages.
     pub window_cache: ByteSize,
-    /// Event ids are remembered for this long …
+    /// Event ids are remembered for this long, by times that the hub has signed and not by the device's clock …
     pub remember: HumanDuration,
     /// … and for at most this many later events.
     pub remember_events: u64,

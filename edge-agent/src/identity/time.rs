@@ -68,7 +68,7 @@ impl Time {
         self.clock.now()
     }
 
-    /// A clock whose wall time is never before the floor.
+    /// A clock whose wall time is never before the floor, and to which only the floor is certain.
     pub fn over(&self, clock: Arc<dyn Clock>) -> Arc<dyn Clock> {
         Arc::new(Floored { clock, time: self.clone() })
     }
@@ -113,5 +113,9 @@ impl Clock for Floored {
 
     fn monotonic(&self) -> u64 {
         self.clock.monotonic()
+    }
+
+    fn certain(&self) -> i64 {
+        self.time.floor().0
     }
 }

@@ -31,6 +31,9 @@ const VIEW_BLOB: &str = "serve/view";
 const GROUP_EVENTS: usize = 1024;
 /// Wait between attempts to open the state again.
 const RETRY: u64 = 500_000;
+/// So long after a failure, a write of next to nothing counts as a sign that the disk takes data again. Sooner it says
+/// little: a full disk may have room for that.
+const PROBE: u64 = 5_000_000;
 /// The longest time between two looks at the state's health.
 const LOOK: Duration = Duration::from_secs(2);
 /// A source that was silent for so long no longer holds the watermark back.
@@ -117,7 +120,9 @@ pub struct Pipeline {
     /// The policy that the store was told of.
     kept_to: Option<Arc<InForce>>,
     retry_at: u64,
+    /// Why the last write failed, until one succeeds.
     failure: String,
+    failed_at: u64,
 }
 
 impl Pipeline {
@@ -155,6 +160,7 @@ impl Pipeline {
             kept_to: None,
             retry_at: 0,
             failure: String::new(),
+            failed_at: 0,
         };
         pipeline.show(Some(recovery));
         Ok(pipeline)
@@ -242,6 +248,9 @@ impl Pipeline {
         if self.live.is_none() && self.config.clock.monotonic() >= self.retry_at {
             self.reopen();
         }
+        if waiting.is_empty() && !self.failure.is_empty() {
+            self.try_to_write();
+        }
         self.keep_to_policy();
         let slots = self.serving.slots();
         let result = self.follow(&slots).and_then(|()| match self.live {
@@ -258,9 +267,20 @@ impl Pipeline {
         self.show(None);
     }
 
+    /// Finds out whether the state can be written again, so that it is known before the next event comes.
+    fn try_to_write(&mut self) {
+        if self.live.is_some()
+            && self.config.clock.monotonic() >= self.failed_at + PROBE
+            && let Err(error) = self.commit(&Commit::default())
+        {
+            self.fail(&error);
+        }
+    }
+
     /// Throws memory away and reads back what is durable.
     fn fail(&mut self, error: &StoreError) {
         self.failure = describe(error);
+        self.failed_at = self.config.clock.monotonic();
         tracing::error!(error = self.failure, disk_full = error.is_disk_full(), "nothing can be stored");
         self.config.metrics.commit_failures.inc();
         self.live = None;
@@ -359,7 +379,7 @@ impl Pipeline {
         let newest = live.next - 1;
         commit.sweep = Some(Sweep {
             forget_through: newest.saturating_sub(self.config.remember_events),
-            forget_before: Micros(self.config.clock.wall().saturating_sub(self.config.remember)),
+            forget_before: Micros(self.config.clock.certain().saturating_sub(self.config.remember)),
             trim_through: live.windows.snapshot_through().map_or(last, |snapshot| snapshot.min(last)),
             trim_before: live.windows.needed_from().unwrap_or(Micros(i64::MIN)),
             budget_through: newest.saturating_sub(self.config.retain_events).min(last),
@@ -370,6 +390,7 @@ impl Pipeline {
     pub(super) fn commit(&mut self, commit: &Commit<'_>) -> Result<(), StoreError> {
         let begun = self.config.clock.monotonic();
         let committed = self.store.commit(commit, self.stamp())?;
+        self.failure.clear();
         let now = self.config.clock.monotonic();
         let metrics = &self.config.metrics;
         metrics.commits.inc();
@@ -419,20 +440,18 @@ impl Pipeline {
         shown.watermark = self.watermark;
         shown.dropped = self.store.outgoing().dropped;
         shown.dropped_by = self.store.dropped();
-        match &self.live {
-            Some(live) => {
-                let view = live.windows.view();
-                shown.view = (view.name().to_owned(), view.version());
-                shown.accepted = live.next - 1;
-                shown.sources = live.sources.iter().map(|(name, state)| (name.clone(), state.clone())).collect();
-                let now = Micros(self.config.clock.wall());
-                shown.sampling = live.sampler.report(&self.serving.sampling(), now);
-                shown.windows = live.windows.held();
-                shown.window_snapshot = live.windows.snapshot_through();
-                shown.storage_error = None;
-            }
-            None => shown.storage_error = Some(self.failure.clone()),
+        if let Some(live) = &self.live {
+            let view = live.windows.view();
+            shown.view = (view.name().to_owned(), view.version());
+            shown.accepted = live.next - 1;
+            shown.sources = live.sources.iter().map(|(name, state)| (name.clone(), state.clone())).collect();
+            let now = Micros(self.config.clock.wall());
+            shown.sampling = live.sampler.report(&self.serving.sampling(), now);
+            shown.windows = live.windows.held();
+            shown.window_snapshot = live.windows.snapshot_through();
         }
+        // That the state could be opened again says nothing: a full disk can still be read.
+        shown.storage_error = (!self.failure.is_empty()).then(|| self.failure.clone());
     }
 }
 

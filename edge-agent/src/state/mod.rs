@@ -45,7 +45,7 @@ use watched::Watched;
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The file could not be opened as our state.
-    #[error("could not open the state in {location}")]
+    #[error("could not open the state in {location}{}", taken(source))]
     Open {
         /// Which file.
         location: String,
@@ -119,6 +119,13 @@ impl StoreError {
     /// Whether the disk is full.
     pub fn is_disk_full(&self) -> bool {
         matches!(self, Self::Storage { source: redb::Error::Io(error), .. } if error.kind() == io::ErrorKind::StorageFull)
+    }
+}
+
+fn taken(source: &redb::Error) -> &'static str {
+    match source {
+        redb::Error::DatabaseAlreadyOpen => ": another agent works with it and holds its lock",
+        _ => "",
     }
 }
 

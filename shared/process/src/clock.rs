@@ -8,6 +8,11 @@ pub trait Clock: Send + Sync + 'static {
     fn wall(&self) -> i64;
     /// Microseconds since some fixed moment; never goes back.
     fn monotonic(&self) -> u64;
+    /// The latest instant that has certainly passed: a wall clock may be wrong for a while. What must not happen too
+    /// early goes by this.
+    fn certain(&self) -> i64 {
+        self.wall()
+    }
 }
 
 /// The machine's own clocks.

@@ -110,7 +110,7 @@ async fn at_hub(programs: &Programs, devices: &[DeviceBatches], sent: usize, fol
 }
 
 /// Files and rows of a stream, by their footers.
-fn recount(folder: &Path) -> anyhow::Result<(usize, usize)> {
+pub(crate) fn recount(folder: &Path) -> anyhow::Result<(usize, usize)> {
     let (mut files, mut rows) = (0, 0);
     for entry in std::fs::read_dir(folder).with_context(|| format!("read {}", folder.display()))? {
         let path = entry?.path();

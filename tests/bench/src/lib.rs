@@ -14,6 +14,7 @@ pub mod replay;
 pub mod agent;
 pub mod ingest;
 pub mod gateway;
+pub mod returning;
 pub mod inference;
 pub mod update;
 pub mod size;

@@ -8,11 +8,11 @@ use serde::Serialize;
 use tributary_bench::machine::Machine;
 use tributary_bench::peer::Python;
 use tributary_bench::programs::Programs;
-use tributary_bench::{agent, deltas, gateway, inference, ingest, machine, replay, size, update};
+use tributary_bench::{agent, deltas, gateway, inference, ingest, machine, replay, returning, size, update};
 
 /// Measures and prints figures beside a peer's, from the same session on the same machine.
 ///
-/// `agent`, `ingest`, `update` and `size` start the real programs, which lie beside this one after
+/// `agent`, `ingest`, `update`, `returning` and `size` start the real programs, which lie beside this one after
 /// `cargo build --release -p edge-agent -p cloud-hub`. Peers are Python packages: polars, duckdb, numpy,
 /// onnxruntime, pyarrow; and for `gateway` mosquitto. One that is missing is named.
 #[derive(Debug, Parser)]
@@ -39,6 +39,15 @@ struct Cli {
     /// Agents of the large fleet of `update`
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u64).range(2..=1_000))]
     devices: u64,
+    /// Devices of `returning`
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    returning: u64,
+    /// Batches that each of them brings, in each of two streams: one an hour
+    #[arg(long, value_name = "N", default_value_t = 168, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    batches: u64,
+    /// Records in each of these batches
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=512))]
+    batch_rows: u64,
     /// Interpreter of the peers
     #[arg(long, value_name = "PROGRAM", default_value = "python3")]
     python: String,
@@ -66,6 +75,8 @@ enum What {
     Inference,
     /// From publishing to serving on one agent and on many under load, and telemetry beside a large file
     Update,
+    /// A fleet that comes back with a week's backlog to a hub that was away
+    Returning,
     /// Both programs, on disk and in idle memory
     Size,
     /// A retrained package as patches of every kind, beside zstd, bsdiff and xdelta3
@@ -92,6 +103,7 @@ struct Report {
     gateway: Option<gateway::Report>,
     update: Option<update::Report>,
     deltas: Option<Vec<deltas::Figure>>,
+    returning: Option<returning::Report>,
 }
 
 #[tokio::main]
@@ -105,7 +117,7 @@ async fn main() -> anyhow::Result<()> {
         return deltas::apply(folder);
     }
     let wanted = |what| cli.what == What::All || cli.what == what;
-    if wanted(What::Gateway) || wanted(What::Update) {
+    if [What::Gateway, What::Update, What::Returning].into_iter().any(wanted) {
         machine::raise_file_limit()?;
     }
     let python = Python::new(&cli.python);
@@ -115,7 +127,7 @@ async fn main() -> anyhow::Result<()> {
         std::fs::create_dir(&folder)?;
         Ok(folder)
     };
-    let processes = [What::Size, What::Agent, What::Ingest, What::Update].into_iter().any(wanted);
+    let processes = [What::Size, What::Agent, What::Ingest, What::Update, What::Returning].into_iter().any(wanted);
     // A missing program is told before anything else takes its minutes.
     let programs = processes.then(|| Programs::find(cli.programs.clone())).transpose()?;
     let machine = Machine::look();
@@ -130,6 +142,7 @@ async fn main() -> anyhow::Result<()> {
         gateway: None,
         update: None,
         deltas: None,
+        returning: None,
     };
     if let Some(programs) = programs.as_ref().filter(|_| wanted(What::Size)) {
         let figures = size::measure(programs, &folder("size")?).await.context("size")?;
@@ -159,6 +172,11 @@ async fn main() -> anyhow::Result<()> {
     if let Some(programs) = programs.as_ref().filter(|_| wanted(What::Update)) {
         let figures = update::measure(programs, cli.devices as usize, &folder("update")?).await.context("update")?;
         print!("\n{}", update::table(report.update.insert(figures)));
+    }
+    if let Some(programs) = programs.as_ref().filter(|_| wanted(What::Returning)) {
+        let size = returning::Size { devices: cli.returning as usize, batches: cli.batches, rows: cli.batch_rows };
+        let figures = returning::measure(programs, size, &folder("returning")?).await.context("returning")?;
+        print!("\n{}", returning::table(report.returning.insert(figures)));
     }
     if wanted(What::Deltas) {
         let figures = deltas::measure(&folder("deltas")?).context("deltas")?;

@@ -47,10 +47,15 @@ impl Programs {
     /// Starts a hub in `folder` on free ports, waits until it answers, and gives it a signed repository whose line it
     /// signs by itself.
     pub async fn hub(&self, folder: &Path) -> anyhow::Result<Hub> {
+        self.hub_at(folder, "127.0.0.1:0").await
+    }
+
+    /// The same, with devices connecting without encryption at this address.
+    pub async fn hub_at(&self, folder: &Path, mqtt: &str) -> anyhow::Result<Hub> {
         let data = folder.join("hub");
         let config = HubConfig {
             data_dir: data.clone(),
-            gateway: Plain { tls: "127.0.0.1:0", quic: "127.0.0.1:0", insecure_plain_on_loopback: "127.0.0.1:0" },
+            gateway: Plain { tls: "127.0.0.1:0", quic: "127.0.0.1:0", insecure_plain_on_loopback: mqtt },
             api: HubApi { listen: "127.0.0.1:0", insecure_plain_on_loopback: "127.0.0.1:0" },
         };
         let file = write(folder, "hub", &config)?;
@@ -245,9 +250,9 @@ impl Drop for Process {
 }
 
 #[derive(Serialize)]
-struct HubConfig {
+struct HubConfig<'a> {
     data_dir: PathBuf,
-    gateway: Plain,
+    gateway: Plain<'a>,
     api: HubApi,
 }
 
@@ -258,10 +263,10 @@ struct HubApi {
 }
 
 #[derive(Serialize)]
-struct Plain {
+struct Plain<'a> {
     tls: &'static str,
     quic: &'static str,
-    insecure_plain_on_loopback: &'static str,
+    insecure_plain_on_loopback: &'a str,
 }
 
 #[derive(Serialize)]

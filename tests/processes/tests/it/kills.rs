@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -16,7 +17,7 @@ use tributary_demo::{recount, wait};
 use tributary_fraud::{Generator, GeneratorConfig, Transaction};
 use tributary_process::http::Client;
 
-use crate::tools;
+use crate::{model, tools};
 
 const AGENTS: usize = 2;
 const STREAMS: [&str; 2] = ["events", "observations"];
@@ -83,6 +84,26 @@ async fn killing_hub_and_agents_over_and_over_loses_and_doubles_nothing() {
         feeders.push(tokio::spawn(feed(fleet.locals[index].clone(), mine, sent.clone())));
     }
 
+    // Releases go out meanwhile, so that some kills come upon a download or a trial.
+    let release = |version: &str| {
+        let path = folder.path().join(format!("{version}.tpk"));
+        std::fs::write(&path, model::package(version.parse().unwrap())).unwrap();
+        path.display().to_string()
+    };
+    let operator = |fleet: &Fleet, arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_programs"));
+        let done = command.arg("hub").args(arguments).envs(fleet.access()).output().unwrap();
+        done.status.success().then_some(()).ok_or_else(|| String::from_utf8_lossy(&done.stderr).into_owned())
+    };
+    let view = folder.path().join("view.toml").display().to_string();
+    operator(&fleet, &["view", "add", &view]).unwrap();
+    operator(&fleet, &["line", "set", "card-fraud", "--view", "card-risk"]).unwrap();
+    for version in ["1", "2"] {
+        operator(&fleet, &["model", "upload", "card-fraud", &release(version)]).unwrap();
+        operator(&fleet, &["model", "publish", "card-fraud", version]).unwrap();
+    }
+    let mut started = 0;
+
     // Each kill waits for some more payments to be answered, so that the kills spread over the stream at any speed.
     let mut chance = SmallRng::seed_from_u64(5);
     for kill in 0..kills() {
@@ -94,6 +115,18 @@ async fn killing_hub_and_agents_over_and_over_loses_and_doubles_nothing() {
         .await
         .unwrap();
         tokio::time::sleep(Duration::from_millis(chance.random_range(0..300))).await;
+        // The first at the beginning, the second when half is through.
+        let due = [0, kills() / 2];
+        if due.get(started).is_some_and(|due| kill >= *due) {
+            fleet.hub_answers(PATIENCE).await.unwrap();
+            let version = (started + 1).to_string();
+            let done = operator(&fleet, &["rollout", "start", "card-fraud", &version, "--strategy", "all"]);
+            // One is under way at a time; the next kill tries again.
+            match done {
+                Ok(()) => started += 1,
+                Err(error) => assert!(error.contains("rollout"), "{error}"),
+            }
+        }
         let victim = chance.random_range(0..=AGENTS);
         let program = if victim == AGENTS { &mut fleet.hub } else { &mut fleet.agents[victim] };
         program.kill();
@@ -101,6 +134,7 @@ async fn killing_hub_and_agents_over_and_over_loses_and_doubles_nothing() {
     }
     fleet.hub_answers(PATIENCE).await.unwrap();
     fleet.agents_answer(PATIENCE).await.unwrap();
+    assert!(started > 0, "a release goes out between kills");
     let mut accepted = HashSet::new();
     for feeder in feeders {
         accepted.extend(feeder.await.unwrap());
@@ -129,6 +163,15 @@ async fn killing_hub_and_agents_over_and_over_loses_and_doubles_nothing() {
         assert!(foreign.is_empty(), "{stream}: never accepted {foreign:?}");
     }
     for index in 0..AGENTS {
+        // Whatever was killed on its way: a whole package is in place, or on trial until more is predicted.
+        wait::until("a release arrived", PATIENCE, async || {
+            let status: Value = fleet.locals[index].get("/v1/status").await?;
+            let line = &status["lines"][0];
+            let arrived = line["committed"].is_u64() || line["state"] == "Trial";
+            Ok(if arrived { Ok(()) } else { Err(line.to_string()) })
+        })
+        .await
+        .unwrap();
         let status: Value = fleet.locals[index].get("/v1/status").await.unwrap();
         eprintln!("{}: {status}", device(index));
     }

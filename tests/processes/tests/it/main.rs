@@ -1,16 +1,23 @@
 //! Whole programs, as a user has them: killed, refused, recounted. And the rules of the house.
 
+mod agent;
 mod commands;
 mod cut;
 mod discard;
+mod faults;
 mod interop;
 mod kills;
+mod model;
+mod namespace;
 mod node;
 mod process;
 mod python_client;
 mod python_tuf;
 mod repository;
 mod sampling;
+mod returning;
 mod sabotage;
+mod source;
 mod tools;
 mod tuf;
+mod upgrade;

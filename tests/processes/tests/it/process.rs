@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -19,14 +19,24 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts one of our programs, `hub` or `agent`; its output goes into a log of this folder.
-    pub fn start(name: &'static str, folder: &Path, arguments: &[&str]) -> Self {
-        let log = folder.join(format!("{name}.log"));
-        let output = File::create(&log).unwrap();
+    /// Starts one of our programs, `hub` or `agent`, in an environment; its output goes to the end of this log.
+    pub fn logging(name: &'static str, log: &Path, arguments: &[&str], environment: &[(String, String)]) -> Self {
+        let output = File::options().create(true).append(true).open(log).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_programs"));
-        command.arg(name).args(arguments).stdin(Stdio::null());
+        command.arg(name).args(arguments).envs(environment.iter().cloned()).stdin(Stdio::null());
         let child = command.stdout(output.try_clone().unwrap()).stderr(output).spawn().unwrap();
-        Self { name, child, log }
+        Self { name, child, log: log.to_owned() }
+    }
+
+    /// Its number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Stops it with SIGKILL.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 
     /// The end of its log.
@@ -51,17 +61,21 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
     }
 }
 
 /// Runs one of our programs to its end; what it printed.
 pub fn run(name: &str, arguments: &[&str]) -> String {
-    let done = Command::new(env!("CARGO_BIN_EXE_programs")).arg(name).args(arguments).output().unwrap();
+    let done = finish(name, arguments);
     let (told, errors) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
     assert!(done.status.success(), "{name} {arguments:?}: {}\n{told}{errors}", done.status);
     told.into_owned()
+}
+
+/// Runs one of our programs to its end, good or bad.
+pub fn finish(name: &str, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_programs")).arg(name).args(arguments).output().unwrap()
 }
 
 /// A hub that nobody gets into without a certificate or a token.
@@ -72,27 +86,75 @@ pub struct Hub {
     pub data: PathBuf,
     /// `addresses.json`.
     pub addresses: Value,
+    environment: Vec<(String, String)>,
 }
 
 impl Hub {
     /// Starts one on free ports of this machine and waits until it says where it listens.
     pub async fn start(folder: &Path) -> Self {
-        let data = folder.join("data");
-        let config = folder.join("hub.toml");
+        Self::start_with(folder, folder.join("data"), "", &[]).await
+    }
+
+    /// Starts one with its data there, with more settings, in an environment.
+    pub async fn start_with(folder: &Path, data: PathBuf, more: &str, environment: &[(String, String)]) -> Self {
         let text = format!(
             "data_dir = {data:?}\n[gateway]\ntls = \"127.0.0.1:0\"\nquic = \"127.0.0.1:0\"\n\
-             [api]\nlisten = \"127.0.0.1:0\"\n"
+             insecure_plain_on_loopback = \"127.0.0.1:0\"\n[api]\nlisten = \"127.0.0.1:0\"\n{more}\n"
         );
-        std::fs::write(&config, text).unwrap();
-        let mut process = Process::start("hub", folder, &["serve", "--config", &config.display().to_string()]);
+        std::fs::write(folder.join("hub.toml"), text).unwrap();
+        let hub = Self::begin(folder, data, environment).await;
+        // Whoever enrolled knows these ports, so it gets them again when it is started again.
+        let port = |of: &str| hub.address(of).to_owned();
+        let text = format!(
+            "data_dir = {:?}\n[gateway]\ntls = {:?}\nquic = {:?}\n\
+             insecure_plain_on_loopback = {:?}\n[api]\nlisten = {:?}\n{more}\n",
+            hub.data,
+            port("mqtt_tls"),
+            port("mqtt_quic"),
+            port("mqtt"),
+            port("https"),
+        );
+        std::fs::write(folder.join("hub.toml"), text).unwrap();
+        hub
+    }
+
+    /// Starts one whose settings and data are there already.
+    pub async fn found(folder: &Path, data: PathBuf) -> Self {
+        Self::begin(folder, data, &[]).await
+    }
+
+    async fn begin(folder: &Path, data: PathBuf, environment: &[(String, String)]) -> Self {
         let path = data.join("addresses.json");
+        let _ = std::fs::remove_file(&path);
+        let config = folder.join("hub.toml").display().to_string();
+        let log = folder.join("hub.log");
+        let mut process = Process::logging("hub", &log, &["serve", "--config", &config], environment);
         let addresses = process
             .until("the hub says where it listens", async || {
                 let text = std::fs::read(&path).map_err(|error| error.to_string())?;
                 serde_json::from_slice::<Value>(&text).map_err(|error| error.to_string())
             })
             .await;
-        Self { process, folder: folder.to_owned(), data, addresses }
+        Self { process, folder: folder.to_owned(), data, addresses, environment: environment.to_vec() }
+    }
+
+    /// Starts it again, by the same settings on the same ports, after it was killed.
+    pub async fn again(self) -> Self {
+        let Self { process, folder, data, environment, .. } = self;
+        drop(process);
+        Self::begin(&folder, data, &environment).await
+    }
+
+    /// Runs it to its end, which is to come at once because something is wrong: all that it said.
+    pub fn refused(&self) -> String {
+        let done = finish("hub", &["serve", "--config", &self.folder.join("hub.toml").display().to_string()]);
+        assert!(!done.status.success(), "the hub works");
+        format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr))
+    }
+
+    /// Whatever it wrote.
+    pub fn whole_log(&self) -> String {
+        std::fs::read_to_string(self.folder.join("hub.log")).unwrap_or_default()
     }
 
     /// Where it listens: `https`, `mqtt_tls`, `mqtt_quic`.

@@ -1,0 +1,74 @@
+//! A small library that is loaded before a program's own: it shifts the wall clock and refuses writes, while the
+//! program runs. Made from C, which a stock machine with a Rust toolchain has a compiler for.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+const SOURCE: &str = include_str!("shim.c");
+/// Read-only file system, input/output error.
+pub const READ_ONLY: i64 = 30;
+
+fn library() -> &'static Path {
+    static MADE: OnceLock<PathBuf> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let folder = tempfile::tempdir().unwrap().keep();
+        let (source, library) = (folder.join("shim.c"), folder.join("shim.so"));
+        std::fs::write(&source, SOURCE).unwrap();
+        let compiler = std::env::var_os("CC").unwrap_or("cc".into());
+        let mut command = Command::new(compiler);
+        command.args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o"]).arg(&library).arg(&source);
+        let done = command.output().expect("a C compiler, as the README asks for");
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        library
+    })
+}
+
+/// What is done to one program.
+pub struct Shim {
+    control: File,
+    environment: Vec<(String, String)>,
+}
+
+impl Shim {
+    /// Nothing yet. Writes below `folder` can be refused.
+    pub fn new(beside: &Path, folder: &Path) -> Self {
+        let path = beside.join("shim.control");
+        let control = File::options().create(true).truncate(true).read(true).write(true).open(&path).unwrap();
+        control.set_len(16).unwrap();
+        let set = |name: &str, value: &Path| (name.to_owned(), value.display().to_string());
+        let environment = vec![
+            set("LD_PRELOAD", library()),
+            set("TRIBUTARY_SHIM_CONTROL", &path),
+            set("TRIBUTARY_SHIM_FOLDER", folder),
+        ];
+        Self { control, environment }
+    }
+
+    /// Variables that load it.
+    pub fn environment(&self) -> &[(String, String)] {
+        &self.environment
+    }
+
+    /// The wall clock is so far ahead of the true one.
+    pub fn ahead(&self, by: Duration) {
+        self.shift(by.as_micros() as i64);
+    }
+
+    /// Behind it.
+    pub fn behind(&self, by: Duration) {
+        self.shift(-(by.as_micros() as i64));
+    }
+
+    fn shift(&self, micros: i64) {
+        self.control.write_all_at(&micros.to_ne_bytes(), 0).unwrap();
+    }
+
+    /// Every write fails with this number; 0: none does.
+    pub fn refuse(&self, error: i64) {
+        self.control.write_all_at(&error.to_ne_bytes(), 8).unwrap();
+    }
+}

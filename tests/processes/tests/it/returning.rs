@@ -1,0 +1,136 @@
+//! A hub that was away for a week, and a thousand devices that come back to it at once, each with a week's backlog.
+//!
+//! The devices are light: the agent's own outbox and waits, real batches over the hub's own door, and nothing else. The
+//! benchmark `tributary-bench returning` tells the same story in any size and says how long it took.
+
+use std::collections::HashSet;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use edge_agent_core::outbox::OutboxSettings;
+use tokio::sync::{mpsc, watch};
+use tributary_demo::recount;
+use tributary_process::resources::memory_of_process;
+use tributary_wire::DeviceId;
+
+#[path = "../../../bench/src/returning/device.rs"]
+mod device;
+
+use device::{Device, Figures, Plan, STREAMS, event_id};
+
+use crate::process::{Hub, PATIENCE};
+use crate::tools;
+
+const DEVICES: usize = 1_000;
+/// Devices that only report what happens now.
+const LIVE: usize = 10;
+/// Batches of each stream, and records in each: a small week, because this is a debug build on a shared machine.
+const BATCHES: u64 = 15;
+const ROWS: u64 = 4;
+/// Resident memory that the hub must do with, whatever comes at once: 64 MiB for messages, the same again for what is
+/// made of them, a thousand connections, and a debug build.
+const MEMORY: u64 = 400 << 20;
+
+/// A thousand sockets need more files than a shell usually allows; those who are started here inherit the limit.
+fn may_open_enough_files() -> bool {
+    let test = "the return of a thousand devices";
+    let Some(program) = tools::program(test, "prlimit") else { return false };
+    let own = std::process::id().to_string();
+    let done = Command::new(program).args(["--pid", &own, "--nofile=8192:"]).output().unwrap();
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap();
+    let open = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap_or_default();
+    let open: u64 = open.split_whitespace().next().and_then(|soft| soft.parse().ok()).unwrap_or(u64::MAX);
+    if open < 4096 {
+        tools::skipped(test, &format!("only {open} files may be open: {}", String::from_utf8_lossy(&done.stderr)));
+    }
+    open >= 4096
+}
+
+fn peak(hub: &Hub) -> u64 {
+    memory_of_process(hub.process.id()).peak
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_devices_that_come_back_after_a_week_lose_and_double_nothing() {
+    if !may_open_enough_files() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mut hub = Hub::start(folder.path()).await;
+    let plan = Arc::new(Plan {
+        address: hub.address("mqtt").to_owned(),
+        batches: BATCHES,
+        rows: ROWS,
+        waits: (Duration::from_millis(200), Duration::from_secs(2)),
+        outbox: OutboxSettings::default(),
+    });
+    hub.process.kill();
+
+    let (figures, (end, ended), (done, mut back)) =
+        (Arc::new(Figures::default()), watch::channel(false), mpsc::channel(DEVICES));
+    let mut returning = Vec::new();
+    for number in 0..DEVICES {
+        let device = Device::returning(number, &plan, &figures).unwrap();
+        returning.push(tokio::spawn(device.run(done.clone(), ended.clone())));
+    }
+    let mut live = Vec::new();
+    for number in 0..LIVE {
+        let device = Device::live(number, Duration::from_millis(200), &plan, &figures).unwrap();
+        live.push(tokio::spawn(device.run(done.clone(), ended.clone())));
+    }
+    let all = DEVICES as u64 * STREAMS.len() as u64 * BATCHES;
+    hub = hub.again().await;
+    // In the middle of it, the hub is killed once more.
+    let acknowledged = || figures.acknowledged.load(Ordering::Relaxed);
+    let third = async || if acknowledged() > all / 3 { Ok(()) } else { Err(format!("{} of {all}", acknowledged())) };
+    hub.process.until("a third of the week is there", third).await;
+    let mut most = peak(&hub);
+    hub = hub.again().await;
+    let (live_before, mut devices) = (figures.live.load(Ordering::Relaxed), 0);
+    while devices < DEVICES {
+        hub.process
+            .until("devices are done with their week", async || {
+                while back.try_recv().is_ok() {
+                    devices += 1;
+                }
+                if devices >= DEVICES { Ok(()) } else { Err(format!("{devices} of {DEVICES}: {figures:?}")) }
+            })
+            .await;
+    }
+    let live_meanwhile = figures.live.load(Ordering::Relaxed) - live_before;
+    assert!(live_meanwhile >= LIVE as u64, "devices without a backlog wait for those with one: {figures:?}");
+    most = most.max(peak(&hub));
+    end.send(true).unwrap();
+    let mut reported = Vec::new();
+    for device in live {
+        reported.push(tokio::time::timeout(PATIENCE, device).await.unwrap().unwrap());
+    }
+    for device in returning {
+        device.await.unwrap();
+    }
+
+    for (place, stream) in STREAMS.into_iter().enumerate() {
+        let mut expected = HashSet::new();
+        let mut expect = |name: String, batches: u64| {
+            let device = DeviceId::new(&name).unwrap();
+            expected.extend(
+                (1..=batches)
+                    .flat_map(|batch| (0..ROWS).map(move |row| (batch, row)))
+                    .map(|(batch, row)| event_id(&device, batch, row)),
+            );
+        };
+        (0..DEVICES).for_each(|number| expect(format!("back-{number}"), BATCHES));
+        if place == 0 {
+            reported.iter().enumerate().for_each(|(number, batches)| expect(format!("live-{number}"), *batches));
+        }
+        let counts = recount::event_ids(&hub.lake(), stream).unwrap();
+        let lost: Vec<_> = expected.iter().filter(|id| !counts.contains_key(*id)).take(3).collect();
+        let doubled: Vec<_> = counts.iter().filter(|(_, count)| **count != 1).take(3).collect();
+        assert!(lost.is_empty() && doubled.is_empty(), "{stream}: lost {lost:?}, more than once {doubled:?}");
+        assert_eq!(counts.len(), expected.len(), "{stream}: something came that nobody sent");
+    }
+    eprintln!("{figures:?}; the hub's highest resident memory {} MiB", most >> 20);
+    assert!(most < MEMORY, "the hub took {} MiB, expected less than {} MiB", most >> 20, MEMORY >> 20);
+}
