@@ -18,8 +18,6 @@ pub mod schedule;
 pub mod standing;
 pub mod status;
 mod trees;
-#[cfg(test)]
-mod tests;
 
 pub use config::Config;
 pub use create::{Made, Wish as CreateWish, create, name};

@@ -110,3 +110,106 @@ async fn waits(
     alerts::raise(write, alerts::Raise { kind, subject: device.as_str(), severity: "critical", detail }, now).await?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::Path;
+
+    use tributary_identity::{EnrolRequest, Key as _, KeyFile};
+
+    use super::*;
+    use crate::catalog::{Catalog, now};
+    use crate::identity::{IdentityConfig, Wanted};
+
+    async fn open(folder: &Path) -> (Catalog, Arc<Identity>) {
+        let catalog = Catalog::open(&folder.join("catalog.db")).await.unwrap();
+        let opened = Identity::open(IdentityConfig::default(), folder, catalog.clone(), now()).await;
+        (catalog, opened.unwrap())
+    }
+
+    /// As after a restore of a backup that knows only some of the certificates.
+    async fn set_back(folder: &Path, forget: &[&Certificate], backup: Micros) -> (Catalog, Arc<Identity>) {
+        let (catalog, _) = open(folder).await;
+        let mut write = catalog.write().await.unwrap();
+        for certificate in forget {
+            let query = sqlx::query("delete from certificates where serial = $1").bind(certificate.serial().as_str());
+            query.execute(&mut *write).await.unwrap();
+        }
+        sqlx::query(
+            "insert into restores (epoch, restored, backup_time, audit_number, audit_hash, last_rollout, state)
+             values (1, $1, $2, 0, '', 0, 'done')",
+        )
+        .bind(now().0)
+        .bind(backup.0)
+        .execute(&mut *write)
+        .await
+        .unwrap();
+        write.commit().await.unwrap();
+        catalog.close().await;
+        open(folder).await
+    }
+
+    async fn enrolled(identity: &Arc<Identity>, name: &str) -> Certificate {
+        let expires = Micros(now().0 + Micros::DAY);
+        let wanted = Wanted { group: None, labels: BTreeMap::new(), uses: 1, expires };
+        let token = identity.create_token(wanted, now()).await.unwrap().1.to_string();
+        let (key, device) = (KeyFile::generate().unwrap(), DeviceId::new(name).unwrap());
+        let request = EnrolRequest { token, device: device.clone(), request: key.request(&device).unwrap() };
+        identity.enrol(&request, None, now()).await.unwrap().certificate
+    }
+
+    #[tokio::test]
+    async fn a_renewed_certificate_counts_again_and_any_other_waits_for_an_operator() {
+        let folder = tempfile::tempdir().unwrap();
+        let (catalog, identity) = open(folder.path()).await;
+        let first = enrolled(&identity, "edge-1").await;
+        let device = DeviceId::new("edge-1").unwrap();
+        let request = KeyFile::generate().unwrap().request(&device).unwrap();
+        let renewed = identity.renew(&first, &request, now()).await.unwrap().certificate;
+        let newcomer = enrolled(&identity, "edge-2").await;
+        assert!(!identity.take_in_again(&newcomer, now()).await.unwrap(), "this hub was never restored");
+        catalog.close().await;
+
+        let (catalog, identity) = set_back(folder.path(), &[&renewed, &newcomer], now()).await;
+        assert!(identity.device(&renewed, now()).is_err() && identity.device(&newcomer, now()).is_err());
+        assert!(identity.take_in_again(&renewed, now()).await.unwrap());
+        assert_eq!(identity.device(&renewed, now()), Ok(device.clone()));
+        let second = DeviceId::new("edge-2").unwrap();
+        assert!(!identity.accept_again(&second, "mine", now()).await.unwrap(), "it has shown nothing yet");
+        for _ in 0..2 {
+            assert!(!identity.take_in_again(&newcomer, now()).await.unwrap());
+        }
+        let alerts: i64 = sqlx::query_scalar("select sum(times) from alerts where kind = $1")
+            .bind(WAITS)
+            .fetch_one(catalog.reader())
+            .await
+            .unwrap();
+        assert_eq!(alerts, 1, "told once");
+        assert!(identity.accept_again(&second, "mine", now()).await.unwrap());
+        assert!(identity.take_in_again(&newcomer, now()).await.unwrap());
+        assert_eq!(identity.device(&newcomer, now()), Ok(second));
+        catalog.close().await;
+        let (_, identity) = open(folder.path()).await;
+        assert!(identity.device(&renewed, now()).is_ok() && identity.device(&newcomer, now()).is_ok());
+    }
+
+    #[tokio::test]
+    async fn one_that_is_older_than_the_backup_or_of_a_revoked_device_does_not_count_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let (catalog, identity) = open(folder.path()).await;
+        let first = enrolled(&identity, "edge-1").await;
+        let device = DeviceId::new("edge-1").unwrap();
+        let request = KeyFile::generate().unwrap().request(&device).unwrap();
+        let renewed = identity.renew(&first, &request, now()).await.unwrap().certificate;
+        identity.revoke(&device, "stolen", now()).await.unwrap();
+        catalog.close().await;
+        let (catalog, identity) = set_back(folder.path(), &[&renewed], Micros(now().0 + Micros::DAY)).await;
+        assert!(!identity.take_in_again(&renewed, now()).await.unwrap(), "the backup would know it");
+        let mut write = catalog.write().await.unwrap();
+        sqlx::query("update restores set backup_time = 0").execute(&mut *write).await.unwrap();
+        write.commit().await.unwrap();
+        assert!(!identity.take_in_again(&renewed, now()).await.unwrap(), "its device was shut out");
+        assert!(identity.device(&renewed, now()).is_err());
+    }
+}

@@ -114,11 +114,19 @@ fn batches_count_from_one_and_are_freed_only_by_receipts_for_what_was_given_out(
     assert_eq!(store.outbox_free(&events, SequenceNumber(1), &[SequenceNumber(3)]).unwrap(), 2);
     assert_eq!(store.outbox_next_number(&events, SequenceNumber(0)).unwrap(), Some(SequenceNumber(2)));
     assert_eq!(store.outbox_next_number(&events, SequenceNumber(2)).unwrap(), Some(SequenceNumber(4)));
+    let held = |store: &Store| {
+        let all = store.outbox_held();
+        all.into_iter().find(|held| held.stream.as_str() == "events").map(|held| held.first.0)
+    };
+    assert_eq!(held(&store), Some(2), "what lies beyond a number that is held says nothing");
     // Numbers go on, also when all were freed and the process began anew.
     drop(store);
     let store = rig.store().unwrap();
     commit_batches(&store, 6..7);
     assert_eq!(all(&store, "events").last().unwrap().0.sequence, SequenceNumber(6));
+    assert_eq!(held(&store), Some(2));
+    assert_eq!(store.outbox_free(&events, SequenceNumber(6), &[]).unwrap(), 4);
+    assert_eq!(held(&store), Some(7), "all are gone: the next one that will be");
 }
 
 #[test]

@@ -49,3 +49,26 @@ impl Restored {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tributary_wire::VersionNumber;
+
+    use super::*;
+
+    #[test]
+    fn nothing_is_signed_while_everything_waits_before_a_report_or_over_an_unknown_package() {
+        let (device, line) = (DeviceId::new("edge-1").unwrap(), LineName::new("card-fraud").unwrap());
+        let package = |hash: u8| PackageRef { version: VersionNumber(2), sha256: Sha256([hash; 32]) };
+        let mut restored = Restored { waits: true, ..Restored::default() };
+        restored.unknown.insert((line.clone(), Sha256([9; 32])));
+        let may = |restored: &Restored, hash| restored.may_assign(&device, &line, Some(&package(hash)));
+        assert!(!may(&restored, 1));
+        restored.waits = false;
+        assert!(!may(&restored, 1), "it has not reported");
+        restored.reported.insert(device.clone());
+        assert!(may(&restored, 1) && restored.may_assign(&device, &line, None));
+        assert!(!may(&restored, 9), "nobody here knows what it runs");
+        assert!(restored.may_assign(&device, &LineName::new("other").unwrap(), Some(&package(9))));
+    }
+}

@@ -2,6 +2,7 @@
 //! restored from them.
 
 mod broken;
+mod guide;
 mod restored;
 mod signing;
 

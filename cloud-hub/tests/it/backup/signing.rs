@@ -21,8 +21,7 @@ async fn release(hub: &TestHub, version: u32) {
 }
 
 async fn roll_out(hub: &TestHub, version: u32) -> String {
-    let body =
-        json!({"line": "card-fraud", "version": version, "reason": "a test", "policy": {"strategy": "all"}});
+    let body = json!({"line": "card-fraud", "version": version, "reason": "a test", "policy": {"strategy": "all"}});
     format!("/rollouts/{}", hub.ok(Method::POST, "/rollouts", body).await["id"])
 }
 

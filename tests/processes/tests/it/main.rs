@@ -1,6 +1,7 @@
 //! Whole programs, as a user has them: killed, refused, recounted. And the rules of the house.
 
 mod agent;
+mod backup;
 mod commands;
 mod cut;
 mod discard;

@@ -1,0 +1,290 @@
+//! A hub is killed and made again from an older backup; its agents, which nobody touches, go on with it.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use hyper::Method;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tributary_demo::fleet::{Fleet, LINE, Wish};
+use tributary_demo::{recount, wait};
+use tributary_fraud::{Generator, GeneratorConfig, Transaction};
+use tributary_inference::onnx::{Graph, Op, Tensor};
+use tributary_release::{
+    DecisionRule, GoldenCase, GraphEntry, Lineage, MANIFEST_FORMAT, Manifest, OUTPUT_REFERENCE, OutputBounds, Package,
+    Precision, Probation, Requirements, ViewRef,
+};
+use tributary_stats::Reference;
+use tributary_wire::{LineName, Micros, VersionNumber};
+
+use crate::process::{PATIENCE, run};
+
+const AGENTS: usize = 2;
+
+/// A package that a real agent runs: the sigmoid of a weighted amount.
+fn package(version: u32) -> Vec<u8> {
+    let view = tributary_features::View::from_toml(tributary_fraud::VIEW_TOML).unwrap();
+    let features = view.feature_names();
+    let width = features.len();
+    let mut graph = Graph::new("graph", width);
+    let mut weights = vec![0.0; width];
+    weights[0] = version as f32 * 0.000_1;
+    let weights = graph.constant("w", Tensor::f32(&[1, width], weights));
+    let bias = graph.constant("b", Tensor::f32(&[1], vec![-1.0]));
+    let input = graph.input.clone();
+    let sum = graph.node(Op::Gemm { alpha: 1.0, beta: 1.0, trans_b: true }, &[&input, &weights, &bias]);
+    let output = graph.node(Op::Sigmoid, &[&sum]);
+    graph.set_output(&output, 1);
+    let rows: Vec<f32> = (0..2 * width).map(|place| place as f32).collect();
+    let decision = DecisionRule { threshold: 0.5, margin: 0.01 };
+    let outputs = graph.evaluate(&rows, 2).unwrap();
+    let golden = rows.chunks(width).zip(&outputs).map(|(features, &output)| GoldenCase {
+        features: features.to_vec(),
+        output,
+        decision: decision.decide(output),
+    });
+    let names = features.iter().map(String::as_str).chain([OUTPUT_REFERENCE]);
+    let package = Package {
+        reference: names.map(|name| Reference::build(name, &rows, &[], 4)).collect(),
+        graphs: vec![tributary_release::Graph { name: "f32".into(), onnx: graph.to_bytes().unwrap() }],
+        view_toml: view.source().into(),
+        golden: golden.collect(),
+        manifest: Manifest {
+            format: MANIFEST_FORMAT,
+            line: LineName::new(LINE).unwrap(),
+            version: VersionNumber(version),
+            created: Micros(0),
+            serve: "f32".into(),
+            graphs: vec![GraphEntry { name: "f32".into(), precision: Precision::F32, metrics: BTreeMap::new() }],
+            features: features.clone(),
+            view: ViewRef { name: view.name().into(), version: view.version() },
+            decision,
+            tolerance: 1e-4,
+            output: OutputBounds { low: 0.0, high: 1.0 },
+            probation: Probation {
+                min_predictions: 10,
+                max_error_share: 0.0,
+                max_latency_p99_us: 60_000_000,
+                output_mean_low: 0.0,
+                output_mean_high: 1.0,
+                timeout_s: 600,
+            },
+            requires: Requirements { operators: graph.operators(), ..Requirements::default() },
+            lineage: Lineage { dataset: String::new(), run: String::new(), seed: 0 },
+            quantization: None,
+            members: BTreeMap::new(),
+        },
+    };
+    package.write().unwrap()
+}
+
+struct Story {
+    fleet: Fleet,
+    payments: Box<dyn Iterator<Item = Transaction>>,
+    accepted: HashSet<String>,
+    backups: TempDir,
+}
+
+impl Story {
+    async fn begin(folder: &TempDir) -> Self {
+        let executable = PathBuf::from(env!("CARGO_BIN_EXE_programs"));
+        let wish = Wish { executable, agents: AGENTS, view: tributary_fraud::VIEW_TOML, misled: None };
+        let fleet = Fleet::start(folder.path(), &wish).await.unwrap();
+        let config = GeneratorConfig { seed: 5, customers: 120, terminals: 40, days: 90, ..Default::default() };
+        let payments = Box::new(Generator::new(config));
+        let story = Self { fleet, payments, accepted: HashSet::new(), backups: tempfile::tempdir().unwrap() };
+        story.send("/views", "application/toml", tributary_fraud::VIEW_TOML.into()).await;
+        let settings = json!({"view": "card-risk", "rollout": {"strategy": "all"}});
+        let put = story.fleet.api.call::<Value>(Method::PUT, &format!("/api/v1/lines/{LINE}"), &settings);
+        put.await.unwrap();
+        story
+    }
+
+    async fn send(&self, path: &str, kind: &str, body: Vec<u8>) -> Value {
+        let sent = self.fleet.api.send(Method::POST, &format!("/api/v1{path}"), kind, body.into()).await.unwrap();
+        sent.accepted().unwrap().json().unwrap()
+    }
+
+    /// So many payments to every agent, until each is durable there.
+    async fn feed(&mut self, count: usize) {
+        for local in &self.fleet.locals {
+            let payments: Vec<Transaction> = self.payments.by_ref().take(count).collect();
+            assert_eq!(payments.len(), count, "the generator made too few");
+            let events: Vec<Value> = payments
+                .iter()
+                .map(|payment| {
+                    json!({"id": format!("tx-{}", payment.id), "time": payment.time.0,
+                           "entities": {"customer_id": payment.customer_id, "terminal_id": payment.terminal_id},
+                           "values": {"amount": payment.amount}})
+                })
+                .collect();
+            let answer: Value = local.call(Method::POST, "/v1/events?durable=true", &events).await.unwrap();
+            for result in answer["results"].as_array().unwrap() {
+                assert_eq!((&result["status"], &result["durable"]), (&json!("accepted"), &json!(true)), "{result}");
+                self.accepted.insert(result["id"].as_str().unwrap().to_owned());
+            }
+        }
+    }
+
+    /// Publishes a version and brings it to all agents, which try it on payments.
+    async fn roll_out(&mut self, version: u32) {
+        self.send(&format!("/lines/{LINE}/versions"), "application/octet-stream", package(version)).await;
+        self.send(&format!("/lines/{LINE}/versions/{version}/publish"), "application/json", Vec::new()).await;
+        let order = json!({"line": LINE, "version": version, "reason": "a test"}).to_string();
+        let rollout = self.send("/rollouts", "application/json", order.into()).await;
+        let path = format!("/api/v1/rollouts/{}", rollout["id"]);
+        let deadline = std::time::Instant::now() + PATIENCE;
+        loop {
+            self.fleet.check().unwrap();
+            let found: Value = self.fleet.api.get(&path).await.unwrap();
+            if found["state"] == "completed" {
+                break;
+            }
+            assert!(std::time::Instant::now() < deadline, "version {version} stays {found:#}");
+            self.feed(4).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        for status in self.statuses().await {
+            assert_eq!(status["lines"][0]["committed"], version, "{status:#}");
+        }
+    }
+
+    async fn statuses(&self) -> Vec<Value> {
+        let mut all = Vec::new();
+        for local in &self.fleet.locals {
+            all.push(local.get("/v1/status").await.unwrap());
+        }
+        all
+    }
+
+    /// Waits until no agent holds anything that the hub lacks; the batches of events that the hub has then.
+    async fn quiet(&mut self) -> i64 {
+        wait::until("the outboxes are empty", PATIENCE, async || {
+            self.fleet.check()?;
+            for local in &self.fleet.locals {
+                let status: Value = local.get("/v1/status").await?;
+                if status["outbox"]["batches"] != 0 {
+                    return Ok(Err(status["outbox"].to_string()));
+                }
+            }
+            Ok(Ok(()))
+        })
+        .await
+        .unwrap();
+        let streams: Vec<Value> = self.fleet.api.get("/api/v1/lake/streams").await.unwrap();
+        streams.iter().find(|stream| stream["stream"] == "events").unwrap()["batches"].as_i64().unwrap()
+    }
+
+    fn data(&self) -> PathBuf {
+        self.fleet.folder.join("hub")
+    }
+
+    fn backup(&self, more: &[&str]) -> String {
+        let (to, data) = (self.backups.path().display().to_string(), self.data().display().to_string());
+        let told = run("hub", &[&["--json", "backup", &to, "--data-dir", &data], more].concat());
+        let made: Value = serde_json::from_str(&told).unwrap();
+        made["file"].as_str().unwrap().to_owned()
+    }
+
+    /// Kills the hub, moves its folder away, and starts one from the backup in its place.
+    async fn restore(&mut self, backup: &str, more: &[&str]) -> Value {
+        self.fleet.hub.kill();
+        let data = self.data();
+        std::fs::rename(&data, data.with_file_name("lost")).unwrap();
+        // The same token, so that the test needs no other.
+        let data = data.display().to_string();
+        let told = run("hub", &[&["--json", "restore", backup, "--data", &data, "--keep-tokens"], more].concat());
+        self.fleet.hub.start().unwrap();
+        self.fleet.hub_answers(PATIENCE).await.unwrap();
+        serde_json::from_str(&told).unwrap()
+    }
+
+    async fn restored(&mut self, what: &str, done: impl Fn(&Value) -> bool) -> Value {
+        wait::until(what, PATIENCE, async || {
+            self.fleet.check()?;
+            let status: Value = self.fleet.api.get("/api/v1/restore").await?;
+            Ok(if done(&status) { Ok(status) } else { Err(status.to_string()) })
+        })
+        .await
+        .unwrap()
+    }
+}
+
+/// Generation and versions of metadata only ever grow on a device.
+fn grew(before: &[Value], after: &[Value]) {
+    for (before, after) in before.iter().zip(after) {
+        let number = |status: &Value, path: &str| status.pointer(path).and_then(Value::as_u64).unwrap_or(0);
+        for path in ["/hub/generation", "/hub/repository/timestamp", "/hub/repository/snapshot"] {
+            let (old, new) = (number(before, path), number(after, path));
+            assert!(old > 0 && new > old, "{path}: {old}, then {new}: {after:#}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn agents_go_on_with_a_hub_from_an_older_backup_and_nothing_is_lost_or_doubled() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut story = Story::begin(&folder).await;
+    story.roll_out(1).await;
+    story.feed(50).await;
+    let backup = story.backup(&[]);
+    story.feed(50).await;
+    story.roll_out(2).await;
+    story.quiet().await;
+    let before = story.statuses().await;
+    story.fleet.hub.kill();
+    // Accepted while there is no hub at all.
+    story.feed(50).await;
+    let lost = story.fleet.folder.join("lost").display().to_string();
+    let said = story.restore(&backup, &["--old-data", &lost]).await;
+    assert!(said["newer_lake_files"].as_u64() > Some(0) && said["lost_lake_files"] == 0, "{said:#}");
+    let status = story.restored("rollouts go on", |status| status["state"] == "done").await;
+    assert!(status["taken_in"]["batches"].as_u64() > Some(0), "{status:#}");
+    story.feed(50).await;
+    story.roll_out(3).await;
+    grew(&before, &story.statuses().await);
+    story.quiet().await;
+    let status = story.restored("the package is known", |status| status["audit_entries_lost"] != 0).await;
+    assert_eq!((&status["lost"], &status["packages"]), (&json!([]), &json!([])), "{status:#}");
+    for stream in ["events", "observations"] {
+        let counts = recount::event_ids(&story.fleet.lake(), stream).unwrap();
+        assert!(counts.values().all(|count| *count == 1), "{stream}: some are doubled");
+        if stream == "events" {
+            assert_eq!(counts.keys().cloned().collect::<HashSet<_>>(), story.accepted);
+        }
+    }
+    let verdict: Value = story.fleet.api.get("/api/v1/audit/verify").await.unwrap();
+    assert_eq!(verdict["whole"], true, "{verdict:#}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_the_lake_lost_as_well_the_hub_says_how_much_is_gone_and_the_rest_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut story = Story::begin(&folder).await;
+    story.roll_out(1).await;
+    story.feed(50).await;
+    let then = story.quiet().await;
+    let backup = story.backup(&["--with-lake"]);
+    let kept = story.accepted.clone();
+    story.feed(50).await;
+    let now = story.quiet().await;
+    assert!(now > then);
+    let gone: HashSet<String> = story.accepted.difference(&kept).cloned().collect();
+    story.fleet.hub.kill();
+    story.feed(50).await;
+    let lake = story.backups.path().join("lake").display().to_string();
+    story.restore(&backup, &["--lake", &lake]).await;
+    let lost_events = |status: &Value| -> i64 {
+        let all = status["lost"].as_array().into_iter().flatten();
+        all.filter(|lost| lost["stream"] == "events").map(|lost| lost["batches"].as_i64().unwrap()).sum()
+    };
+    let status = story.restored("all losses are told", |status| lost_events(status) >= now - then).await;
+    assert_eq!(lost_events(&status), now - then, "{status:#}");
+    story.roll_out(2).await;
+    story.quiet().await;
+    let counts = recount::event_ids(&story.fleet.lake(), "events").unwrap();
+    assert!(counts.values().all(|count| *count == 1), "some are doubled");
+    let expected: HashSet<String> = story.accepted.difference(&gone).cloned().collect();
+    assert_eq!(counts.keys().cloned().collect::<HashSet<_>>(), expected);
+}
