@@ -96,8 +96,8 @@ impl Story {
         let story = Self { fleet, payments, accepted: HashSet::new(), backups: tempfile::tempdir().unwrap() };
         story.send("/views", "application/toml", tributary_fraud::VIEW_TOML.into()).await;
         let settings = json!({"view": "card-risk", "rollout": {"strategy": "all"}});
-        let put = story.fleet.api.call::<Value>(Method::PUT, &format!("/api/v1/lines/{LINE}"), &settings);
-        put.await.unwrap();
+        let path = format!("/api/v1/lines/{LINE}");
+        story.fleet.api.call::<Value>(Method::PUT, &path, &settings).await.unwrap();
         story
     }
 
