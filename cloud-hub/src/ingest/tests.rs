@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tributary_process::clock::SystemClock;
 use tributary_process::config::{ByteSize, HumanDuration};
-use tributary_process::disk::{SimDisk, create_folder_durably};
+use tributary_process::disk::{SimDisk, create_folder_durably, walk};
 use tributary_wire::{
     Batch, BatchBody, BatchHeaderV1, BodyEncoding, ClockState, DropReason, Dropped, FieldType, Incarnation, LossReason,
     Lost, Micros, Sensitivity, SequenceNumber, Stamp, StreamAck,
@@ -425,6 +425,61 @@ async fn a_lost_catalog_is_made_again_from_the_files() {
     bench.until_through(1).await;
     assert_eq!((bench.ids("events").len(), bench.ingest.status().duplicates), (61, 1));
     bench.stop().await;
+}
+
+#[tokio::test]
+async fn beside_damage_a_catalog_made_again_deletes_nothing_and_says_what_is_missing() {
+    let (folder, storage) = (tempfile::tempdir().unwrap(), SimDisk::new());
+    let bench = Bench::open(folder.path(), &storage).await;
+    bench.send("edge-1", batch(1, &[1, 2])).await;
+    bench.until_through(1).await;
+    bench.send("edge-2", batch(1, &[3])).await;
+    bench.until("edge-2 is answered", |acks| acks.iter().any(|(d, _)| d.as_str() == "edge-2")).await;
+    let files = bench.parts.lake.files_after(&StreamName::new("events").unwrap(), 0);
+    bench.crash().await;
+    let rotten = Path::new("/data/lake").join(&files[0].path);
+    storage.rot(&rotten, files[0].bytes as usize - 20).unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let bench = Bench::open(elsewhere.path(), &storage).await;
+    assert_eq!(bench.ids("events"), [3]);
+    let aside = walk(&storage, Path::new("/data/lake-set-aside")).unwrap();
+    assert_eq!(aside, [Path::new("/data/lake-set-aside").join(&files[0].path)]);
+    assert_eq!(bench.count("select count(*) from alerts where kind = 'lake-files-set-aside'").await, 1);
+    bench.stop().await;
+}
+
+/// The lake took the file, the catalog had no room for the commit; what came then is committed with other files.
+#[tokio::test]
+async fn the_files_of_a_commit_that_failed_are_gone_when_work_goes_on() {
+    let (disk, catalog) = (SimDisk::new(), SimDisk::new());
+    create_folder_durably(&disk, Path::new("/data")).unwrap();
+    let inbox = Arc::<Inbox>::default();
+    let parts = Parts {
+        queue_bytes: 64 << 20,
+        catalog: MemoryLedger::create(Arc::new(catalog.clone()), "/ledger").unwrap(),
+        lake: Arc::new(Lake::open(Arc::new(disk.clone()), "/data/lake").unwrap()),
+        quarantine: "/data/quarantine".into(),
+        bus: Bus::default(),
+        answers: inbox.clone(),
+        results: mpsc::channel(1).0,
+        config: IngestConfig::default(),
+        clock: Arc::new(SystemClock::start()),
+    };
+    let mut committer = commit::Committer::new(parts.clone(), Arc::default());
+    let item = |ids: &[i64]| collect::Item::of(DeviceId::new("edge-1").unwrap(), batch(1, ids), Micros(1));
+    catalog.set_capacity(Some(catalog.used()));
+    committer.group(vec![item(&[1])]).await;
+    assert!(committer.holding.is_some() && inbox.acks.lock().unwrap().iter().all(|(_, ack)| ack.window == 0));
+    assert_eq!(parts.lake.compare().unwrap().unregistered.len(), 1);
+    committer.probe().await;
+    assert!(committer.holding.is_some(), "there is still no room");
+    catalog.set_capacity(None);
+    committer.probe().await;
+    assert!(committer.holding.is_none());
+    committer.group(vec![item(&[1])]).await;
+    assert_eq!(inbox.acks.lock().unwrap().last().unwrap().1.through, SequenceNumber(1));
+    assert_eq!(parts.lake.compare().unwrap(), cloud_hub_lake::Differences::default());
+    assert_eq!(parts.catalog.files().await.unwrap().len(), 1);
 }
 
 /// A test of the tests: were a sync left out, the crash below would be seen to lose what was acknowledged.
