@@ -88,7 +88,8 @@ async fn a_run_ends_in_a_promoted_published_version_and_the_story_says_why() {
         further["training"]["model"] = model;
         hub.line(further).await;
         hub.ok(Method::POST, "/runs", json!({"line": "card-fraud", "dataset": 1, "seed": 3})).await;
-        let run = hub.until(&format!("/runs/{number}"), |run| is_final(run) && run["step"] == "done").await;
+        // Nobody runs version 1 yet, so that whether a better one is rolled out stays undecided.
+        let run = hub.until(&format!("/runs/{number}"), is_final).await;
         assert_eq!(run["state"], "succeeded", "{run:#}");
         let left = run["progress"].as_array().unwrap().iter().filter(|step| step["step"] == "from_scratch").count();
         (left, run["result"]["package"].clone())
