@@ -46,12 +46,16 @@ impl Doctor {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(anyhow::Error::from)?;
         let options = Options { patience: self.timeout.0, deep: self.deep };
-        let mut report = runtime.block_on(examine(&self.settings.sources(), options));
+        let sources = self.settings.sources();
+        let mut report = runtime.block_on(examine(&sources, options));
         if self.repair {
             if !json {
                 out!("{}", report.announcement());
             }
-            report.mend();
+            if report.mend() {
+                // What hung on it is well now too, or is not.
+                report = report.again(runtime.block_on(examine(&sources, options)));
+            }
         }
         match json {
             true => outln!("{:#}", report.json()),

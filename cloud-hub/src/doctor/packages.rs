@@ -68,7 +68,7 @@ fn by_hash(folder: &Path, at: &str) -> Vec<Finding> {
         }
     }
     if findings.is_empty() {
-        let words = format!("{}, {}", count(number, "package", "packages"), bytes(total));
+        let words = format!("{}, {}", count(number, "file", "files"), bytes(total));
         findings.push(Finding::ok(SECTION, "files", format!("{words}; every one has its hash")));
     }
     findings

@@ -26,4 +26,5 @@ mod orders;
 mod audit;
 mod backup;
 mod devices;
+mod doctor;
 mod identity;

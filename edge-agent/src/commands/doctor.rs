@@ -47,13 +47,16 @@ pub(super) fn doctor(settings: &Settings, doctor: &Doctor) -> Result<ExitCode, F
     std::panic::set_hook(Box::new(|_| {}));
     let options = Options { patience: doctor.timeout.0, offline: doctor.offline };
     let mut report = runtime.block_on(examine(&settings.sources(), options));
-    drop(std::panic::take_hook());
     if doctor.repair {
         if !settings.json {
             out!("{}", report.announcement());
         }
-        report.mend();
+        if report.mend() {
+            // What hung on it is well now too, or is not.
+            report = report.again(runtime.block_on(examine(&settings.sources(), options)));
+        }
     }
+    drop(std::panic::take_hook());
     if settings.json {
         outln!("{:#}", report.json());
     } else {

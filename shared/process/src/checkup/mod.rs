@@ -269,6 +269,22 @@ impl Report {
         any
     }
 
+    /// A later look, with what was mended before it in the place of the same checks: what is well because it was mended
+    /// says so, and what hung on it shows as it is now.
+    #[must_use]
+    pub fn again(self, mut later: Self) -> Self {
+        let tried = self.findings.into_iter().filter(|finding| matches!(finding.mending, Some(Mending::Tried { .. })));
+        for earlier in tried {
+            let same = |finding: &Finding| finding.key() == earlier.key();
+            let place = later.findings.iter().position(same);
+            // A check that failed again says more than that mending was tried.
+            later.findings.retain(|finding| !same(finding) || finding.mark > Mark::Skipped && earlier.is_mended());
+            let end = later.findings.len();
+            later.findings.insert(place.unwrap_or(end).min(end), earlier);
+        }
+        later
+    }
+
     /// The worst that is left after what was mended.
     pub fn worst(&self) -> Mark {
         let left = self.findings.iter().filter(|finding| !finding.is_mended()).map(Finding::mark);

@@ -139,3 +139,20 @@ fn figures_are_short() {
         ["3.2 ms", "45 ms", "1.5 s"].map(str::to_owned)
     );
 }
+
+#[test]
+fn a_later_look_keeps_what_was_mended_and_shows_what_hung_on_it() {
+    let mut first = report(vec![
+        Finding::fail("A", "key", "mode 644").mended_by(Mend::new("chmod", || Ok("mode 600".into()))),
+        Finding::fail("B", "identity", "the key is refused"),
+        Finding::fail("C", "file", "broken").mended_by(Mend::new("rename", || Err("no room".into()))),
+    ]);
+    first.mend();
+    assert!(!first.is_well());
+    let later =
+        |file: Finding| report(vec![Finding::ok("A", "key", "private"), Finding::ok("B", "identity", "fine"), file]);
+    let both = first.again(later(Finding::fail("C", "file", "broken")));
+    let keys: Vec<_> = both.findings.iter().map(|finding| (finding.key().1, finding.mark())).collect();
+    assert_eq!(keys, [("key", Mark::Fail), ("identity", Mark::Ok), ("file", Mark::Fail)]);
+    assert!(!both.is_well() && both.text(Style::Plain).contains("fixed"));
+}
