@@ -40,7 +40,7 @@ pub struct Damage {
     /// What is wrong with it.
     pub error: StoreError,
     /// What it holds, as far as that could still be counted.
-    pub contents: Option<Contents>,
+    pub contents: Option<Box<Contents>>,
 }
 
 /// Opens a state file over changes that stay in memory, as an agent would open it, and reads all of it: redb's own
@@ -60,7 +60,7 @@ pub fn inspect(path: &Path) -> Result<(Store, Contents), Damage> {
     let counted = guarded(&store.location, || store.count());
     match (guarded(&store.location, || store.check()), counted) {
         (Ok(()), Ok(contents)) => Ok((store, contents)),
-        (Err(error), counted) => Err(Damage { error, contents: counted.ok() }),
+        (Err(error), counted) => Err(Damage { error, contents: counted.ok().map(Box::new) }),
         (Ok(()), Err(error)) => Err(Damage { error, contents: None }),
     }
 }
