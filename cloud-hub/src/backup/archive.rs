@@ -154,7 +154,6 @@ pub(super) fn read(path: &Path, take: &mut Take<'_>) -> Result<Manifest, BackupE
         }
         Some(Err(error)) => return Err(wrong(path, "its end", error)),
     }
-    drop(entries);
     // The checksum of the frame stands at its end.
     io::copy(&mut tar.into_inner(), &mut io::sink()).map_err(|error| wrong(path, "its end", error))?;
     Ok(manifest)

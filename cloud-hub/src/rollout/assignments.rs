@@ -6,9 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cloud_hub_core::rollout::Rollout;
-use cloud_hub_core::rollout::assignments::{
-    self, Answer, Desired, Said, Signed, Wish, answer, form, next_generation,
-};
+use cloud_hub_core::rollout::assignments::{self, Answer, Desired, Said, Signed, Wish, answer, form, next_generation};
 use serde_json::json;
 use sqlx::SqliteConnection;
 use tributary_release::{SigningKey, sign_assignment};

@@ -50,15 +50,15 @@ fn rows_whose_observation_was_sampled_out_have_the_features_that_were_served() {
 #[test]
 fn where_only_what_was_served_is_trained_on_a_sample_of_events_gives_its_rows_with_their_probabilities() {
     let fleet = without_fleet_features(true);
-    let share = |served: &Served| if served.event % 3 == 0 { 0.8 } else { 0.25 };
+    let share = |served: &Served| if served.event.is_multiple_of(3) { 0.8 } else { 0.25 };
     let sent = |served: &Served| is_sent(served, share(served)).then_some(share(served));
     // Of some the observation is not here yet.
-    let lake = fleet.lake_of(|served| (sent(served), sent(served).filter(|_| served.event % 50 != 0)));
+    let lake = fleet.lake_of(|served| (sent(served), sent(served).filter(|_| !served.event.is_multiple_of(50))));
     let dataset = build(&fleet, &lake);
     let summary = dataset.summary();
     let spec = fleet.spec();
     let of_range = || fleet.served.iter().filter(|it| it.row.time >= spec.from && it.row.time < spec.to);
-    let is_row = |it: &&Served| sent(it).is_some() && it.event % 50 != 0;
+    let is_row = |it: &&Served| sent(it).is_some() && !it.event.is_multiple_of(50);
     assert_eq!(summary.rows as usize, of_range().filter(is_row).count());
     assert_eq!((summary.as_served, summary.sampled, summary.compared), (summary.rows, summary.rows, 0));
     assert_eq!(summary.unserved as usize, of_range().filter(|it| sent(it).is_some() && it.event % 50 == 0).count());
