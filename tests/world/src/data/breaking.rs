@@ -90,11 +90,13 @@ impl World {
                 self.wake_up(device);
             }
             Fault::DeviceDiskFailed => {
+                self.devices[device].doubtful = true;
                 self.devices[device].disk.fail_after(self.chance.random_range(0..200));
                 self.plan(lasts, Happening::Mend(machine));
             }
             Fault::DeviceDiskHiccup => {
                 let after = self.chance.random_range(0..100);
+                self.devices[device].doubtful = true;
                 self.devices[device].disk.fail_once(after, ErrorKind::Other);
             }
             Fault::DeviceDiskFull => {

@@ -49,6 +49,9 @@ pub struct Device {
     life: Option<Life>,
     chance: StdRng,
     backoff: Backoff,
+    /// Whether the disk failed, or may have, since the power last came back: a program that is started anew on what a
+    /// failed sync left cannot know that it must not be believed. So the machine is started anew instead.
+    pub doubtful: bool,
     /// Whether a connection to the hub stands.
     pub connected: bool,
 }
@@ -88,6 +91,7 @@ impl Device {
             life: None,
             chance,
             backoff,
+            doubtful: false,
             connected: false,
         };
         device.new_disk()?;
@@ -107,7 +111,7 @@ impl Device {
     }
 
     /// Begins a life, in which everything that was answered as durable must be known. Without one when the disk fails.
-    pub fn begin(&mut self) -> Result<()> {
+    fn begin(&mut self) -> Result<()> {
         self.connected = false;
         self.life = None;
         let Some(life) = Life::begin(self)? else { return Ok(()) };
@@ -233,6 +237,7 @@ impl Device {
         self.life = None;
         let seed = self.chance.random_bool(0.7).then(|| self.chance.random());
         self.disk.crash(seed);
+        self.doubtful = false;
         self.begin()
     }
 
@@ -248,6 +253,9 @@ impl Device {
 
     /// Stops in good order, which closes the batch that is open, and starts again.
     pub fn restart(&mut self) -> Result<()> {
+        if self.doubtful {
+            return self.lose_power();
+        }
         if let Some(life) = &mut self.life {
             life.serving.stop();
             ensure!(life.pipeline.step().is_none(), "the pipeline does not stop");

@@ -55,7 +55,7 @@ impl World {
             }
             Happening::DeviceStarts(device) => {
                 if !self.devices[device].is_up() {
-                    self.devices[device].begin().with_context(|| format!("edge-{device} starts"))?;
+                    self.devices[device].lose_power().with_context(|| format!("edge-{device} starts"))?;
                     self.wake_up(device);
                 }
             }
