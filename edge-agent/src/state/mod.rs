@@ -199,7 +199,7 @@ impl Store {
         let in_doubt = Arc::default();
         let (database, incarnation, book) = guarded(&location, || {
             let database = open_database(&location, options.cache_bytes, &in_doubt)?;
-            let incarnation = tables::prepare(&database, options.wall)?;
+            let incarnation = tables::prepare(&database, options.wall, options.boot)?;
             let book = Book::load(&database)?;
             Ok((database, incarnation, book))
         })?;

@@ -37,15 +37,21 @@ pub(super) const SAMPLING: &str = "sampling/memory";
 /// 2020-01-01 in seconds.
 const FIRST_SECOND: i64 = 1_577_836_800;
 
+/// Numbers for states that begin without a clock: four years of seconds.
+const WITHOUT_CLOCK: u64 = 4 * 365 * 86_400;
+
 /// Makes all tables, and the incarnation of a new state.
-pub(super) fn prepare(database: &Database, wall: Micros) -> Result<Incarnation, StoreError> {
+///
+/// A wiped device no longer knows how often it was wiped; seconds count up all the same. Without a clock they do not:
+/// then `chance` decides, below every second since 2024, so that whoever begins with a clock later comes behind.
+pub(super) fn prepare(database: &Database, wall: Micros, chance: u64) -> Result<Incarnation, StoreError> {
     let transaction = database.begin_write().map_err(StoreError::write)?;
-    let incarnation = create(&transaction, wall).map_err(StoreError::write)?;
+    let incarnation = create(&transaction, wall, chance).map_err(StoreError::write)?;
     transaction.commit().map_err(StoreError::write)?;
     Ok(incarnation)
 }
 
-fn create(transaction: &WriteTransaction, wall: Micros) -> Result<Incarnation, redb::Error> {
+fn create(transaction: &WriteTransaction, wall: Micros, chance: u64) -> Result<Incarnation, redb::Error> {
     transaction.open_table(BLOBS)?;
     transaction.open_table(ACCEPTED)?;
     transaction.open_table(SEEN)?;
@@ -59,9 +65,8 @@ fn create(transaction: &WriteTransaction, wall: Micros) -> Result<Incarnation, r
     let number = match stored {
         Some(number) => number,
         None => {
-            // A wiped device no longer knows how often it was wiped; seconds count up all the same.
-            let seconds = wall.0 / Micros::SECOND - FIRST_SECOND;
-            let number = u64::from(u32::try_from(seconds).unwrap_or(0).max(1));
+            let seconds = u32::try_from(wall.0 / Micros::SECOND - FIRST_SECOND).ok().filter(|seconds| *seconds > 0);
+            let number = seconds.map_or(1 + chance % WITHOUT_CLOCK, u64::from);
             meta.insert(INCARNATION, number)?;
             number
         }
