@@ -52,7 +52,7 @@ impl<E> Schedule<E> {
     }
 
     /// What happens next, and when.
-    pub fn next(&mut self) -> Option<(Duration, E)> {
+    pub fn pop(&mut self) -> Option<(Duration, E)> {
         self.waiting.pop().map(|Reverse(planned)| (planned.at, planned.what))
     }
 }
@@ -67,7 +67,7 @@ mod tests {
         for (at, what) in [(5, 'd'), (1, 'a'), (3, 'b'), (3, 'c')] {
             schedule.plan(Duration::from_secs(at), what);
         }
-        let order: String = std::iter::from_fn(|| schedule.next()).map(|(_, what)| what).collect();
+        let order: String = std::iter::from_fn(|| schedule.pop()).map(|(_, what)| what).collect();
         assert_eq!(order, "abcd");
     }
 }

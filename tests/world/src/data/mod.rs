@@ -91,7 +91,7 @@ pub fn run(seed: u64, options: Options) -> Result<Run> {
     let mut world = World::new(seed, options)?;
     let mut steps = 0;
     loop {
-        let (at, what) = world.schedule.next().context("nothing is left to happen")?;
+        let (at, what) = world.schedule.pop().context("nothing is left to happen")?;
         world.clock.set(at);
         steps += 1;
         world.step(what).with_context(|| format!("step {steps}, after {at:?}"))?;

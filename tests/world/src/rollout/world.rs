@@ -173,7 +173,7 @@ impl World {
 
     /// Carries out one event; `None`: nothing is left.
     pub(super) fn step(&mut self) -> Option<Result<(), String>> {
-        let (at, event) = self.schedule.next()?;
+        let (at, event) = self.schedule.pop()?;
         (self.at, self.now) = (at, Micros(START.0 + at.as_micros() as i64));
         self.trace.note(at, format_args!("{}", brief(&event)));
         self.figures.events += 1;
