@@ -29,7 +29,7 @@ fn observed(number: u64, remarkable: bool) -> Vec<(Accepted, Answer)> {
 /// One event and one observation per commit; every fourth observation is remarkable.
 fn fill(store: &Store, numbers: std::ops::Range<u64>) {
     for number in numbers {
-        let rows = observed(number, number % 4 == 0);
+        let rows = observed(number, number.is_multiple_of(4));
         let commit = Commit { accepted: &rows, batches: batch(&rows), ..Commit::default() };
         store.commit(&commit, Stamp { wall: Micros(number as i64), ..stamp() }).unwrap();
     }
@@ -79,7 +79,7 @@ fn ordinary_observations_go_first_then_remarkable_ones_then_events() {
     keep(&store, full - full / 8, None);
     let dropped = give_up(&store, 50);
     let (there, lost) = found(&store, "observations");
-    let first_ordinary = there.iter().copied().find(|number| number % 4 != 0).unwrap();
+    let first_ordinary = there.iter().copied().find(|number| !number.is_multiple_of(4)).unwrap();
     assert!(first_ordinary > 4 && there.contains(&4), "the oldest ordinary ones go: {there:?}");
     assert_eq!(found(&store, "events").0.len(), 40);
     assert_eq!(count(&store, "observations", LossReason::DiskBudget), dropped);

@@ -61,7 +61,10 @@ fn where_only_what_was_served_is_trained_on_a_sample_of_events_gives_its_rows_wi
     let is_row = |it: &&Served| sent(it).is_some() && !it.event.is_multiple_of(50);
     assert_eq!(summary.rows as usize, of_range().filter(is_row).count());
     assert_eq!((summary.as_served, summary.sampled, summary.compared), (summary.rows, summary.rows, 0));
-    assert_eq!(summary.unserved as usize, of_range().filter(|it| sent(it).is_some() && it.event % 50 == 0).count());
+    assert_eq!(
+        summary.unserved as usize,
+        of_range().filter(|it| sent(it).is_some() && it.event.is_multiple_of(50)).count()
+    );
     for row in 0..dataset.rows().len() {
         let served = fleet.row(&dataset, row);
         assert_eq!(dataset.features(row), served.features);
