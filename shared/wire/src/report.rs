@@ -13,7 +13,7 @@ use crate::{
 
 /// Versions of the report.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[expect(clippy::large_enum_variant, reason = "one is alive at a time, and the newest is the common one")]
+#[allow(clippy::large_enum_variant, reason = "one is alive at a time, and the newest is the common one")]
 pub enum Report {
     /// The first.
     V1(ReportV1),
