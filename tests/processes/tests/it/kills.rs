@@ -169,7 +169,11 @@ async fn killing_hub_and_agents_over_and_over_loses_and_doubles_nothing() {
             let status: Value = fleet.locals[index].get("/v1/status").await?;
             let line = &status["lines"][0];
             let undone = line["state"] == "Idle" && line["candidate"].is_null();
-            Ok(if line["committed"].is_u64() || line["state"] == "Trial" || undone { Ok(()) } else { Err(line.to_string()) })
+            Ok(if line["committed"].is_u64() || line["state"] == "Trial" || undone {
+                Ok(())
+            } else {
+                Err(line.to_string())
+            })
         })
         .await
         .unwrap();
