@@ -45,7 +45,6 @@ pub struct Damage {
 
 /// Opens a state file over changes that stay in memory, as an agent would open it, and reads all of it: redb's own
 /// structure with its checksums, then every record. Whoever calls holds the file's lock.
-#[expect(clippy::result_large_err, reason = "it is called once, by a person")]
 pub fn inspect(path: &Path) -> Result<(Store, Contents), Damage> {
     let alone = |error| Damage { error, contents: None };
     let open =
