@@ -2,46 +2,19 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use tributary_wire::{DeviceId, LossReason, StreamName};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::time::Instant;
 use super::{Json, Page, PageQuery, Problem, Query, State};
-use crate::catalog::gaps;
+use crate::catalog::gaps::{self, Gap};
 use crate::hub::Hub;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Hub>> {
     OpenApiRouter::new().routes(routes!(list))
-}
-
-/// Records that a device gave up.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema, sqlx::FromRow)]
-pub struct GapView {
-    /// Counts up in the order of arrival.
-    pub number: i64,
-    /// Which device.
-    pub device: String,
-    /// In which life of its state.
-    pub incarnation: i64,
-    /// Of which stream.
-    pub stream: String,
-    /// First batch that will not come.
-    pub first_sequence: i64,
-    /// Last batch that will not come.
-    pub last_sequence: i64,
-    /// `disk-budget`, `age` or `corrupt`.
-    pub reason: String,
-    /// How many records.
-    pub records: i64,
-    /// When the device said so, UTC microseconds.
-    pub received: i64,
-    /// Event time of the earliest of them; absent of an older agent.
-    pub from_time: Option<i64>,
-    /// Event time of the latest of them; absent of an older agent.
-    pub to_time: Option<i64>,
 }
 
 /// Which gaps.
@@ -69,8 +42,8 @@ struct GapQuery {
 
 /// What devices gave up, newest first.
 #[utoipa::path(get, path = "/lake/gaps", tag = "lake", security(("token" = ["viewer"])), params(GapQuery),
-    responses((status = 200, body = Page<GapView>), (status = "default", body = Problem)))]
-async fn list(hub: State, Query(query): Query<GapQuery>) -> Result<Json<Page<GapView>>, Problem> {
+    responses((status = 200, body = Page<Gap>), (status = "default", body = Problem)))]
+async fn list(hub: State, Query(query): Query<GapQuery>) -> Result<Json<Page<Gap>>, Problem> {
     let wrong = |name: &'static str| {
         move |problem: String| Problem::malformed("a parameter of the query is wrong").with(name, problem)
     };
@@ -92,23 +65,5 @@ async fn list(hub: State, Query(query): Query<GapQuery>) -> Result<Json<Page<Gap
     };
     let mut catalog = hub.catalog.reader().acquire().await?;
     let found = gaps::list(&mut catalog, &filter, before, limit + 1).await?;
-    Ok(Json(Page::cut(found.into_iter().map(GapView::from).collect(), limit, |gap| gap.number.to_string())))
-}
-
-impl From<gaps::Gap> for GapView {
-    fn from(gap: gaps::Gap) -> Self {
-        Self {
-            number: gap.number,
-            device: gap.device,
-            incarnation: gap.incarnation,
-            stream: gap.stream,
-            first_sequence: gap.first_sequence,
-            last_sequence: gap.last_sequence,
-            reason: gap.reason,
-            records: gap.records,
-            received: gap.received,
-            from_time: gap.from_time,
-            to_time: gap.to_time,
-        }
-    }
+    Ok(Json(Page::cut(found, limit, |gap| gap.number.to_string())))
 }

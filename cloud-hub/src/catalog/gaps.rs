@@ -1,10 +1,13 @@
 //! What devices gave up, as they said; [`super::batches::insert_gap`] writes it.
 
+use serde::{Deserialize, Serialize};
 use sqlx::SqliteConnection;
 use tributary_wire::{DeviceId, Micros, StreamName};
+use utoipa::ToSchema;
 
 /// Records that a device gave up.
-#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema, sqlx::FromRow)]
+#[schema(as = GapView)]
 pub struct Gap {
     /// Counts up in the order of arrival.
     pub number: i64,
@@ -18,15 +21,15 @@ pub struct Gap {
     pub first_sequence: i64,
     /// Last batch that will not come.
     pub last_sequence: i64,
-    /// Why.
+    /// `disk-budget`, `age` or `corrupt`.
     pub reason: String,
     /// How many records.
     pub records: i64,
     /// When the device said so, UTC microseconds.
     pub received: i64,
-    /// Event time of the earliest of them.
+    /// Event time of the earliest of them; absent of an older agent.
     pub from_time: Option<i64>,
-    /// Event time of the latest of them.
+    /// Event time of the latest of them; absent of an older agent.
     pub to_time: Option<i64>,
 }
 

@@ -159,14 +159,19 @@ mod tests {
         identity.enrol(&request, None, now()).await.unwrap().certificate
     }
 
+    async fn renewed(identity: &Arc<Identity>) -> (DeviceId, Certificate) {
+        let first = enrolled(identity, "edge-1").await;
+        let device = DeviceId::new("edge-1").unwrap();
+        let request = KeyFile::generate().unwrap().request(&device).unwrap();
+        let renewed = identity.renew(&first, &request, now()).await.unwrap().certificate;
+        (device, renewed)
+    }
+
     #[tokio::test]
     async fn a_renewed_certificate_counts_again_and_any_other_waits_for_an_operator() {
         let folder = tempfile::tempdir().unwrap();
         let (catalog, identity) = open(folder.path()).await;
-        let first = enrolled(&identity, "edge-1").await;
-        let device = DeviceId::new("edge-1").unwrap();
-        let request = KeyFile::generate().unwrap().request(&device).unwrap();
-        let renewed = identity.renew(&first, &request, now()).await.unwrap().certificate;
+        let (device, renewed) = renewed(&identity).await;
         let newcomer = enrolled(&identity, "edge-2").await;
         assert!(!identity.take_in_again(&newcomer, now()).await.unwrap(), "this hub was never restored");
         catalog.close().await;
@@ -198,10 +203,7 @@ mod tests {
     async fn one_that_is_older_than_the_backup_or_of_a_revoked_device_does_not_count_again() {
         let folder = tempfile::tempdir().unwrap();
         let (catalog, identity) = open(folder.path()).await;
-        let first = enrolled(&identity, "edge-1").await;
-        let device = DeviceId::new("edge-1").unwrap();
-        let request = KeyFile::generate().unwrap().request(&device).unwrap();
-        let renewed = identity.renew(&first, &request, now()).await.unwrap().certificate;
+        let (device, renewed) = renewed(&identity).await;
         identity.revoke(&device, "stolen", now()).await.unwrap();
         catalog.close().await;
         let (catalog, identity) = set_back(folder.path(), &[&renewed], Micros(now().0 + Micros::DAY)).await;

@@ -1,6 +1,6 @@
 //! A hub is killed and made again from an older backup; its agents, which nobody touches, go on with it.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,74 +10,11 @@ use tempfile::TempDir;
 use tributary_demo::fleet::{Fleet, LINE, Wish};
 use tributary_demo::{recount, wait};
 use tributary_fraud::{Generator, GeneratorConfig, Transaction};
-use tributary_inference::onnx::{Graph, Op, Tensor};
-use tributary_release::{
-    DecisionRule, GoldenCase, GraphEntry, Lineage, MANIFEST_FORMAT, Manifest, OUTPUT_REFERENCE, OutputBounds, Package,
-    Precision, Probation, Requirements, ViewRef,
-};
-use tributary_stats::Reference;
-use tributary_wire::{LineName, Micros, VersionNumber};
 
+use crate::model;
 use crate::process::{PATIENCE, run};
 
 const AGENTS: usize = 2;
-
-/// A package that a real agent runs: the sigmoid of a weighted amount.
-fn package(version: u32) -> Vec<u8> {
-    let view = tributary_features::View::from_toml(tributary_fraud::VIEW_TOML).unwrap();
-    let features = view.feature_names();
-    let width = features.len();
-    let mut graph = Graph::new("graph", width);
-    let mut weights = vec![0.0; width];
-    weights[0] = version as f32 * 0.000_1;
-    let weights = graph.constant("w", Tensor::f32(&[1, width], weights));
-    let bias = graph.constant("b", Tensor::f32(&[1], vec![-1.0]));
-    let input = graph.input.clone();
-    let sum = graph.node(Op::Gemm { alpha: 1.0, beta: 1.0, trans_b: true }, &[&input, &weights, &bias]);
-    let output = graph.node(Op::Sigmoid, &[&sum]);
-    graph.set_output(&output, 1);
-    let rows: Vec<f32> = (0..2 * width).map(|place| place as f32).collect();
-    let decision = DecisionRule { threshold: 0.5, margin: 0.01 };
-    let outputs = graph.evaluate(&rows, 2).unwrap();
-    let golden = rows.chunks(width).zip(&outputs).map(|(features, &output)| GoldenCase {
-        features: features.to_vec(),
-        output,
-        decision: decision.decide(output),
-    });
-    let names = features.iter().map(String::as_str).chain([OUTPUT_REFERENCE]);
-    let package = Package {
-        reference: names.map(|name| Reference::build(name, &rows, &[], 4)).collect(),
-        graphs: vec![tributary_release::Graph { name: "f32".into(), onnx: graph.to_bytes().unwrap() }],
-        view_toml: view.source().into(),
-        golden: golden.collect(),
-        manifest: Manifest {
-            format: MANIFEST_FORMAT,
-            line: LineName::new(LINE).unwrap(),
-            version: VersionNumber(version),
-            created: Micros(0),
-            serve: "f32".into(),
-            graphs: vec![GraphEntry { name: "f32".into(), precision: Precision::F32, metrics: BTreeMap::new() }],
-            features: features.clone(),
-            view: ViewRef { name: view.name().into(), version: view.version() },
-            decision,
-            tolerance: 1e-4,
-            output: OutputBounds { low: 0.0, high: 1.0 },
-            probation: Probation {
-                min_predictions: 10,
-                max_error_share: 0.0,
-                max_latency_p99_us: 60_000_000,
-                output_mean_low: 0.0,
-                output_mean_high: 1.0,
-                timeout_s: 600,
-            },
-            requires: Requirements { operators: graph.operators(), ..Requirements::default() },
-            lineage: Lineage { dataset: String::new(), run: String::new(), seed: 0 },
-            quantization: None,
-            members: BTreeMap::new(),
-        },
-    };
-    package.write().unwrap()
-}
 
 struct Story {
     fleet: Fleet,
@@ -129,7 +66,7 @@ impl Story {
 
     /// Publishes a version and brings it to all agents, which try it on payments.
     async fn roll_out(&mut self, version: u32) {
-        self.send(&format!("/lines/{LINE}/versions"), "application/octet-stream", package(version)).await;
+        self.send(&format!("/lines/{LINE}/versions"), "application/octet-stream", model::package(version)).await;
         self.send(&format!("/lines/{LINE}/versions/{version}/publish"), "application/json", Vec::new()).await;
         let order = json!({"line": LINE, "version": version, "reason": "a test"}).to_string();
         let rollout = self.send("/rollouts", "application/json", order.into()).await;

@@ -14,6 +14,7 @@ mod faults;
 mod operator;
 mod figures;
 mod world;
+mod shell;
 #[cfg(test)]
 mod tests;
 

@@ -5,10 +5,9 @@ use std::time::Duration;
 use hyper::Method;
 use serde_json::Value;
 
-use super::shim::Shim;
+use super::shim::Shimmed;
 use crate::agent::Agent;
-use crate::process::Hub;
-use crate::source::{Source, payment, reconcile};
+use crate::source::{payment, reconcile};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -23,19 +22,7 @@ async fn again(agent: &Agent, number: usize) -> Value {
 async fn clocks_that_jump_forward_and_back_lose_and_double_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
-    let (data, state) = (path.join("data"), path.join("state"));
-    let beside = |name: &str| {
-        let path = path.join(name);
-        std::fs::create_dir_all(&path).unwrap();
-        path
-    };
-    let (hubs, agents) = (Shim::new(&beside("hub-shim"), &data), Shim::new(&beside("agent-shim"), &state));
-    let mut hub = Hub::start_with(path, data, "", hubs.environment()).await;
-    let mut agent = Agent::enrol(&hub, "edge-1", state, "").with(agents.environment());
-    agent.start();
-    agent.connected().await;
-    let source = Source::start("e", &agent.local);
-    source.goes_on(&mut hub, 20).await;
+    let Shimmed { hubs, agents, mut hub, mut agent, source } = Shimmed::begin(path).await;
 
     // The device, while it works: an hour, a month, two years ahead and behind, and back to the truth.
     for by in [Duration::from_secs(3600), 30 * DAY, 730 * DAY] {

@@ -2,10 +2,8 @@
 
 use serde_json::Value;
 
-use super::shim::{READ_ONLY, Shim};
-use crate::agent::Agent;
-use crate::process::Hub;
-use crate::source::{Source, reconcile};
+use super::shim::{READ_ONLY, Shimmed};
+use crate::source::reconcile;
 
 fn is_refused(status: &Value) -> bool {
     status["health"]["problems"].to_string().contains("Read-only file system")
@@ -15,19 +13,7 @@ fn is_refused(status: &Value) -> bool {
 async fn a_file_system_that_becomes_read_only_stops_agent_or_hub_without_loss_until_it_can_be_written_again() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
-    let (data, state) = (path.join("data"), path.join("state"));
-    let beside = |name: &str| {
-        let path = path.join(name);
-        std::fs::create_dir_all(&path).unwrap();
-        path
-    };
-    let (hubs, agents) = (Shim::new(&beside("hub-shim"), &data), Shim::new(&beside("agent-shim"), &state));
-    let mut hub = Hub::start_with(path, data, "", hubs.environment()).await;
-    let mut agent = Agent::enrol(&hub, "edge-1", state, "").with(agents.environment());
-    agent.start();
-    agent.connected().await;
-    let source = Source::start("e", &agent.local);
-    source.goes_on(&mut hub, 20).await;
+    let Shimmed { hubs, agents, mut hub, mut agent, source } = Shimmed::begin(path).await;
 
     agents.refuse(READ_ONLY);
     agent.until("the agent says what is wrong", is_refused).await;

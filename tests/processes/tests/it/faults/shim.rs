@@ -8,6 +8,10 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use crate::agent::Agent;
+use crate::process::Hub;
+use crate::source::Source;
+
 const SOURCE: &str = include_str!("shim.c");
 /// Read-only file system, input/output error.
 pub const READ_ONLY: i64 = 30;
@@ -27,6 +31,30 @@ fn library() -> &'static Path {
     })
 }
 
+/// A hub and a device under a shim each, and a source that has been at work for a while.
+pub struct Shimmed {
+    pub hubs: Shim,
+    pub agents: Shim,
+    pub hub: Hub,
+    pub agent: Agent,
+    pub source: Source,
+}
+
+impl Shimmed {
+    /// In this folder.
+    pub async fn begin(path: &Path) -> Self {
+        let (data, state) = (path.join("data"), path.join("state"));
+        let (hubs, agents) = (Shim::new(&path.join("hub-shim"), &data), Shim::new(&path.join("agent-shim"), &state));
+        let mut hub = Hub::start_with(path, data, "", hubs.environment()).await;
+        let mut agent = Agent::enrol(&hub, "edge-1", state, "").with(agents.environment());
+        agent.start();
+        agent.connected().await;
+        let source = Source::start("e", &agent.local);
+        source.goes_on(&mut hub, 20).await;
+        Self { hubs, agents, hub, agent, source }
+    }
+}
+
 /// What is done to one program.
 pub struct Shim {
     control: File,
@@ -34,9 +62,10 @@ pub struct Shim {
 }
 
 impl Shim {
-    /// Nothing yet. Writes below `folder` can be refused.
-    pub fn new(beside: &Path, folder: &Path) -> Self {
-        let path = beside.join("shim.control");
+    /// Nothing yet; it is told what to do by a file in the folder `own`. Writes below `folder` can be refused.
+    fn new(own: &Path, folder: &Path) -> Self {
+        std::fs::create_dir_all(own).unwrap();
+        let path = own.join("shim.control");
         let control = File::options().create(true).truncate(true).read(true).write(true).open(&path).unwrap();
         control.set_len(16).unwrap();
         let set = |name: &str, value: &Path| (name.to_owned(), value.display().to_string());
@@ -49,7 +78,7 @@ impl Shim {
     }
 
     /// Variables that load it.
-    pub fn environment(&self) -> &[(String, String)] {
+    fn environment(&self) -> &[(String, String)] {
         &self.environment
     }
 

@@ -4,7 +4,7 @@
 # there, and run
 #     tests/processes/tests/it/upgrade/make.sh PROGRAMS PACKAGE tests/processes/tests/it/upgrade/COMMIT.tar.zst
 # PACKAGE is any package file that the earlier hub takes, such as
-#     TRIBUTARY_PACKAGE=/tmp/package.tpk cargo test -p tributary-processes recipe -- --ignored
+#     TRIBUTARY_PACKAGE=$PWD/package.tpk cargo test -p tributary-processes recipe -- --ignored
 set -euo pipefail
 programs=$(realpath "$1") package=$(realpath "$2") out=$(realpath "$3")
 view=$(realpath "$(dirname "$0")/../../../../../deploy/systems/fraud/view.toml")
