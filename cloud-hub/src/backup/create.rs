@@ -67,12 +67,12 @@ impl Made {
     }
 }
 
-/// Name of a backup made then; they sort by time.
+/// Name of a backup made then; they sort by time. With milliseconds, so that two that were asked for at once do not meet.
 pub fn name(made: Micros) -> String {
-    // 2026-01-31T10:20:30.123456Z → 20260131T102030Z
-    let text: String = made.to_string().chars().filter(|c| !matches!(c, '-' | ':')).collect();
-    let text = text.split('.').next().unwrap_or_default().trim_end_matches('Z');
-    format!("{PREFIX}{text}Z{SUFFIX}")
+    // 2026-01-31T10:20:30.123456Z → 20260131T102030.123Z
+    let text: String = made.to_string().chars().filter(|c| !matches!(c, '-' | ':' | 'Z')).collect();
+    let (seconds, fraction) = text.split_once('.').unwrap_or((&text, ""));
+    format!("{PREFIX}{seconds}.{fraction:0<3.3}Z{SUFFIX}")
 }
 
 /// How names of backups begin
@@ -323,7 +323,9 @@ mod tests {
 
     #[test]
     fn names_of_backups_sort_by_their_time() {
-        assert_eq!(name(Micros(0)), "hub-19700101T000000Z.backup.tar.zst");
+        assert_eq!(name(Micros(0)), "hub-19700101T000000.000Z.backup.tar.zst");
+        assert_eq!(name(Micros(1_123_456)), "hub-19700101T000001.123Z.backup.tar.zst");
+        assert!(name(Micros(1_700_000_000_123_456)) < name(Micros(1_700_000_000_124_000)));
         assert!(name(Micros(1_700_000_000_123_456)) < name(Micros(1_700_000_001_000_000)));
     }
 }

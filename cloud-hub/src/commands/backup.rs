@@ -25,7 +25,7 @@ use crate::catalog;
 Examples:
   cloud-hub backup /mnt/backups --data-dir /var/lib/tributary
   cloud-hub backup hub.backup.tar.zst --config hub.toml --with-lake
-  cloud-hub backup verify /mnt/backups/hub-20260131T102030Z.backup.tar.zst
+  cloud-hub backup verify /mnt/backups/hub-20260131T102030.123Z.backup.tar.zst
   cloud-hub backup list /mnt/backups
   cloud-hub backup start                  ask a running hub to make one where it is
 

@@ -45,7 +45,6 @@ async fn every_command_of_the_guide_works() {
     device.acknowledged(1).await;
     // The hub makes its first one by itself, in the same folder.
     hub.until("/backups", |page| page["items"].as_array().is_some_and(|items| !items.is_empty())).await;
-    tokio::time::sleep(std::time::Duration::from_millis(1_100)).await;
     let mut commands = 0;
     for script in scripts(made) {
         tokio::task::block_in_place(|| run(script, &place, Some(&hub)));
