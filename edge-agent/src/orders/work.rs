@@ -27,6 +27,8 @@ pub async fn run(mut worker: Worker, shutdown: Shutdown) {
     let mut arrived = tokio::time::Instant::now();
     loop {
         let worked = tokio::select! {
+            // A new connection comes before its commands: answered first, they would be offered again at once.
+            biased;
             () = shutdown.given() => return,
             changed = worker.link.changed() => match changed {
                 Ok(()) if *worker.link.borrow_and_update() => {
@@ -40,6 +42,7 @@ pub async fn run(mut worker: Worker, shutdown: Shutdown) {
                 }
                 Err(_) => return,
             },
+            () = tokio::time::sleep_until(arrived), if !given.is_empty() => worker.sure(std::mem::take(&mut given)).await,
             Some(command) = worker.heard.recv() => {
                 let id = command.id.clone();
                 let Some(worked) = shutdown.unless_given(worker.command(command)).await else { return };
@@ -49,7 +52,6 @@ pub async fn run(mut worker: Worker, shutdown: Shutdown) {
                 }
                 worked
             }
-            () = tokio::time::sleep_until(arrived), if !given.is_empty() => worker.sure(std::mem::take(&mut given)).await,
         };
         if let Err(error) = worked {
             tracing::error!(error = in_words(&error), "a command's state could not be stored");

@@ -30,14 +30,21 @@ pub async fn start(display: &mut Display, options: &Options, folder: &Path) -> R
         fleet.check()?;
         let devices: Page<Value> = fleet.api.get("/api/v1/devices").await?;
         let connected = devices.items.iter().filter(|device| device["connected"] == true).count();
-        Ok(if connected == AGENTS { Ok(()) } else { Err(format!("{connected} of {AGENTS} are")) })
+        if connected != AGENTS {
+            return Ok(Err(format!("{connected} of {AGENTS} are")));
+        }
+        // The hub knows of a connection a moment before the agent does.
+        for local in &fleet.locals {
+            let status: Value = local.get("/v1/status").await?;
+            match status["hub"]["transport"].as_str() {
+                None => return Ok(Err("an agent has not heard the hub's answer yet".to_owned())),
+                Some("quic") => {}
+                Some(other) => bail!("an agent speaks over {other} with its hub on this machine, expected quic"),
+            }
+        }
+        Ok(Ok(()))
     })
     .await?;
-    for local in &fleet.locals {
-        let status: Value = local.get("/v1/status").await?;
-        let transport = &status["hub"]["transport"];
-        ensure!(transport == "quic", "an agent speaks over {transport} with its hub on this machine, expected quic");
-    }
     display.fact(format!("a hub with its own certificate authority; web API at {}", fleet.api.endpoint()));
     display.fact("a signed repository: root keys, 2 of 3, made offline; they say who signs which model line");
     display.fact(format!("{AGENTS} agents, enrolled with one token, certified, connected by MQTT 5 over QUIC"));
