@@ -78,7 +78,7 @@ enum Kept {
 
 impl Node {
     fn new(name: &'static str) -> Self {
-        let timing = Timing { resend: 100_000, slowest: 500_000 };
+        let timing = Timing { resend: 100_000, ..Timing::default() };
         let (sender, line) = (Sender::new(timing), Deframer::default());
         let (records, orders) = (Vec::new(), Vec::new());
         let mut node = Self { name, sender, records, session: 0, line, begun: Instant::now(), orders, refused: false };
@@ -175,7 +175,7 @@ impl Node {
                     }
                     Down::Refused(_) => self.refused = true,
                     Down::V1(DownV1::Ack { session, through, scattered }) if session == self.session => {
-                        self.sender.stored(through, scattered);
+                        self.sender.stored(now, through, scattered);
                     }
                     Down::V1(DownV1::Time { asked }) => {
                         let uptime = self.begun.elapsed().as_micros() as u64;

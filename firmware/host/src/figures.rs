@@ -38,6 +38,14 @@ pub fn print() -> Result<(), Box<dyn Error>> {
             println!("{:<24}  estimate: {share:.1} % of the time between two windows at {clock} MHz", "");
         }
     }
+    print_link()?;
+    println!();
+    train::print_parity(&train::learnt()?)?;
+    Ok(())
+}
+
+/// Prints what the link adds and carries: this needs neither the board nor an emulator.
+pub fn print_link() -> Result<(), Box<dyn Error>> {
     let (record, frame) = line::sizes();
     println!(
         "\nlink: a window of one axis is a record of {record} bytes in a frame of {frame}: {} added",
@@ -50,7 +58,5 @@ pub fn print() -> Result<(), Box<dyn Error>> {
         let shown = format!("{percent} %");
         println!("{shown:<24}{:>12.1}{:>14.0}{share:>10.1} %{:>18.2}", goodput.windows, goodput.bytes, goodput.tries);
     }
-    println!();
-    train::print_parity(&train::learnt()?)?;
     Ok(())
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo run -p tributary-node-host -- train boards/mps2/model.bin
-//! cargo run -p tributary-node-host -- figures
+//! cargo run -p tributary-node-host -- figures [link]
 //! cargo run -p tributary-node-host -- image firmware mps2 1 1 PROGRAM emulator mps2.img
 //! ```
 //!
@@ -24,10 +24,11 @@ fn main() -> ExitCode {
     let done = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["train", path] => train::write(path),
         ["figures"] => figures::print(),
+        ["figures", "link"] => figures::print_link(),
         ["image", kind, node, version, rollback, file, key, out] => {
             image::write(kind, node, (version, rollback), file, key, out)
         }
-        _ => Err("usage: train FILE | figures | image KIND NODE VERSION ROLLBACK FILE KEY OUT".into()),
+        _ => Err("usage: train FILE | figures [link] | image KIND NODE VERSION ROLLBACK FILE KEY OUT".into()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -37,8 +37,8 @@ impl<'a> Records<'a> {
     }
 
     /// The agent has stored these.
-    pub(crate) fn stored(&mut self, through: u32, scattered: u32) {
-        self.sender.stored(through, scattered);
+    pub(crate) fn stored(&mut self, now: u64, through: u32, scattered: u32) {
+        self.sender.stored(now, through, scattered);
         self.store.release(self.sender.oldest());
     }
 

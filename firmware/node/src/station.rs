@@ -97,7 +97,7 @@ impl<'a, const AXES: usize, const N: usize, const B: usize> Station<'a, AXES, N,
     fn obey(&mut self, now: u64, message: DownV1<'_>) {
         match message {
             DownV1::Ack { session, through, scattered } if session == self.session => {
-                self.measure.records.stored(through, scattered);
+                self.measure.records.stored(now, through, scattered);
                 self.care.heard_of(through);
             }
             DownV1::Time { asked } => self.time = Some(asked),

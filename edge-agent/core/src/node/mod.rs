@@ -29,6 +29,8 @@ const TIME_EVERY: Duration = Duration::from_secs(2);
 const TIME_AT_FIRST: Duration = Duration::from_millis(200);
 /// An unknown node is asked who it is at most so often.
 const WHO_EVERY: Duration = Duration::from_secs(1);
+/// Damage is answered at most so often.
+const DAMAGE_EVERY: Duration = Duration::from_millis(5);
 /// A node that says nothing for so long is away: it sends records of health every ten seconds.
 const AWAY: Duration = Duration::from_secs(25);
 
@@ -51,6 +53,7 @@ pub struct Station {
     heard: Option<Duration>,
     who_due: Duration,
     acknowledge: bool,
+    damage_due: Duration,
     orders: Orders,
     delivery: Delivery,
     counts: Counts,
@@ -66,6 +69,7 @@ impl Station {
             heard: None,
             who_due: Duration::ZERO,
             acknowledge: false,
+            damage_due: Duration::ZERO,
             orders: Orders::new(orders_from),
             delivery: Delivery::default(),
             counts: Counts::default(),
@@ -184,6 +188,15 @@ impl Station {
                 self.counts.strange += 1;
                 Vec::new()
             }
+        }
+    }
+
+    /// A frame came that was damaged: whoever sent it is told what is here, and so what is missing. At most once in the
+    /// time that a frame takes, or noise would fill the line.
+    pub fn damaged(&mut self, now: Now) {
+        if now.monotonic >= self.damage_due {
+            self.damage_due = now.monotonic + DAMAGE_EVERY;
+            self.acknowledge |= self.session.is_some();
         }
     }
 

@@ -47,6 +47,24 @@ fn a_record_is_taken_at_its_time_and_acknowledged_only_when_stored() {
 }
 
 #[test]
+fn damage_is_answered_with_what_is_here_but_noise_does_not_fill_the_line() {
+    let mut station = Station::new(Some("pump-1".into()), 100);
+    station.damaged(at(990));
+    assert_eq!(station.due(at(990)), [], "nobody is there");
+    let mut station = linked();
+    station.heard(at(1020), record(7, 2, 1), 0);
+    station.stored(7, 2);
+    station.due(at(1021));
+    let told = [Down::V1(DownV1::Ack { session: 7, through: 0, scattered: 1 })];
+    station.damaged(at(1030));
+    assert_eq!(station.due(at(1030)), told);
+    station.damaged(at(1031));
+    assert_eq!(station.due(at(1031)), []);
+    station.damaged(at(1035));
+    assert_eq!(station.due(at(1035)), told);
+}
+
+#[test]
 fn without_a_clock_nothing_is_taken() {
     let mut station = Station::new(None, 1);
     station.heard(at(0), hello(0, "any"), 7);

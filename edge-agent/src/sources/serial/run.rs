@@ -144,6 +144,7 @@ impl Loop {
             };
             let Ok(message) = message else {
                 self.serial.status_mut().damaged += 1;
+                self.station.damaged(self.now());
                 continue;
             };
             let fresh = rand::random_range(1..=u32::MAX);

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use tributary_wire::Micros;
 use tributary_wire::link::*;
 
-const TIMING: Timing = Timing { resend: 100, slowest: 400 };
+const TIMING: Timing = Timing { resend: 100, slowest: 400, idle: 20 };
 
 fn all_due(sender: &mut Sender, now: u64) -> Vec<u32> {
     std::iter::from_fn(|| sender.due(now)).collect()
@@ -22,9 +22,9 @@ fn with_records(count: u32) -> Sender {
 fn a_sender_sends_a_window_and_no_more() {
     let mut sender = with_records(40);
     assert_eq!(all_due(&mut sender, 0), (1..=16).collect::<Vec<_>>());
-    sender.stored(3, 0);
+    sender.stored(0, 3, 0);
     assert_eq!(all_due(&mut sender, 0), [17, 18, 19]);
-    assert_eq!(sender.next_wake(), Some(100));
+    assert_eq!(sender.next_wake(0), Some(100));
 }
 
 #[test]
@@ -37,8 +37,8 @@ fn waits_double_up_to_the_slowest() {
         }
     }
     assert_eq!(times, [0, 100, 300, 700, 1100]);
-    sender.stored(1, 0);
-    assert_eq!(sender.next_wake(), None);
+    sender.stored(1500, 1, 0);
+    assert_eq!(sender.next_wake(1500), None);
 }
 
 #[test]
@@ -46,13 +46,38 @@ fn a_record_sent_before_one_that_arrived_is_sent_again_at_once() {
     let mut sender = with_records(4);
     assert_eq!(all_due(&mut sender, 0), [1, 2, 3, 4]);
     // 3 arrived: 1 and 2 are lost, of 4 nothing is known yet.
-    sender.stored(0, 0b10);
+    sender.stored(1, 0, 0b10);
     assert_eq!(all_due(&mut sender, 1), [1, 2]);
     // That 3 arrived says nothing about the second try.
-    sender.stored(0, 0b10);
+    sender.stored(2, 0, 0b10);
     assert_eq!(all_due(&mut sender, 2), []);
-    sender.stored(4, 0);
+    sender.stored(3, 4, 0);
     assert_eq!((sender.oldest(), sender.next()), (5, 5));
+}
+
+#[test]
+fn a_line_that_loses_does_not_idle_and_one_that_is_only_slow_is_not_filled() {
+    let mut sender = with_records(4);
+    assert_eq!(all_due(&mut sender, 0), [1, 2, 3, 4]);
+    // An answer took 30; 1 and 2 are lost, of 4 nothing is known.
+    sender.stored(30, 0, 0b10);
+    assert_eq!(all_due(&mut sender, 30), [1, 2, 4]);
+    assert_eq!(sender.next_wake(30), Some(50));
+    assert_eq!(all_due(&mut sender, 49), []);
+    assert_eq!(sender.due(50), Some(1), "nothing else is due");
+    sender.number();
+    assert_eq!(all_due(&mut sender, 50), [5, 2, 4], "a new one goes before what only fills the line");
+    // For a while nothing says that it loses: then waits are long again.
+    let late = (51..1000).filter(|now| !all_due(&mut sender, *now).is_empty()).filter(|now| *now > 430);
+    assert!(late.count() < 12);
+
+    // On a slow line without gaps a record goes again only after the long wait, however fast the answer before was.
+    let mut sender = with_records(2);
+    sender.due(0);
+    sender.stored(5, 1, 0);
+    sender.due(5);
+    sender.stored(6, 1, 0);
+    assert_eq!((sender.due(104), sender.next_wake(104), sender.due(105)), (None, Some(105), Some(2)));
 }
 
 #[test]
@@ -73,8 +98,8 @@ fn overwritten_records_are_never_sent_and_the_receiver_counts_them() {
 #[test]
 fn an_acknowledgement_of_what_was_never_sent_changes_nothing() {
     let mut sender = with_records(2);
-    sender.stored(9, u32::MAX);
-    sender.stored(u32::MAX, u32::MAX);
+    sender.stored(0, 9, u32::MAX);
+    sender.stored(0, u32::MAX, u32::MAX);
     assert_eq!((sender.oldest(), all_due(&mut sender, 0)), (1, vec![1, 2]));
 }
 

@@ -96,7 +96,7 @@ fn run(seed: u64, bad: u64, count: u32, agent_resets: &[u64]) -> (Vec<u32>, usiz
         for byte in downward.bytes.drain(..downward.bytes.len().min(11)) {
             let Some(Ok(message)) = node.push(byte) else { continue };
             if let Ok(Down::V1(DownV1::Ack { session: 5, through, scattered })) = Down::decode(message) {
-                sender.stored(through, scattered);
+                sender.stored(now, through, scattered);
             }
         }
         if sender.oldest() == sender.next() {
