@@ -24,6 +24,9 @@ struct Arguments {
     /// So many devices in every world, instead of as many as its seed says.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     devices: Option<u16>,
+    /// How many minutes faults go on in the story of rollouts, instead of an hour.
+    #[arg(long, value_name = "MINUTES", value_parser = clap::value_parser!(u16).range(1..=600))]
+    minutes: Option<u16>,
     /// Runs this seed alone.
     #[arg(long, value_name = "SEED", conflicts_with_all = ["seeds", "from", "hours"])]
     replay: Option<u64>,
@@ -61,7 +64,8 @@ fn main() -> ExitCode {
     let (from, seeds) = arguments.replay.map_or((arguments.from, arguments.seeds), |seed| (seed, 1));
     let devices = arguments.devices.map(usize::from);
     let options = Options { shown: arguments.trace, devices, breakage: None };
-    let settings = rollout::Settings { trace: arguments.trace, devices, ..rollout::Settings::default() };
+    let minutes = arguments.minutes.map(u64::from);
+    let settings = rollout::Settings { trace: arguments.trace, devices, minutes, breakage: None };
     let story = arguments.story;
     let (begun, mut shown) = (Instant::now(), Instant::now());
     let until = arguments.hours.map(|hours| Duration::from_secs_f64(hours * 3600.0));
@@ -69,9 +73,12 @@ fn main() -> ExitCode {
     let mut seed = from;
     let failed = |seed: u64, story: Story, error: &dyn std::fmt::Display| {
         let devices = arguments.devices.map_or(String::new(), |devices| format!(" --devices {devices}"));
+        let minutes = arguments.minutes.map_or(String::new(), |minutes| format!(" --minutes {minutes}"));
         let story = story.name();
         eprintln!("\n!!! seed {seed} of {story} fails at commit {}: {error}\n", commit());
-        eprintln!("run it again: cargo run -p tributary-world -- --story {story} --replay {seed}{devices} --trace");
+        eprintln!(
+            "run it again: cargo run -p tributary-world -- --story {story} --replay {seed}{devices}{minutes} --trace"
+        );
         ExitCode::FAILURE
     };
     while until.map_or(seed < from + seeds, |until| begun.elapsed() < until) {

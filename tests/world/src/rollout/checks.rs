@@ -19,6 +19,8 @@ pub(super) struct Ledger {
     published: BTreeMap<Sha256, Kind>,
     /// Every assignment that was ever signed for a device, by generation.
     words: BTreeMap<DeviceId, BTreeMap<u64, Vec<Assignment>>>,
+    /// Who ever said that it cannot run a release. With a newer assignment it says so only when it has looked again.
+    unfit: BTreeSet<(DeviceId, Sha256)>,
     pub(super) broken: Vec<String>,
 }
 
@@ -67,12 +69,15 @@ impl Ledger {
 
     /// No wave has more devices than its share of the fleet.
     fn shares(&mut self, record: &Record) {
+        self.unfit.extend(record.unfit());
         for (id, course) in &record.rollouts {
             let rollout = &course.rollout;
             let RolloutState::Running { wave, .. } = rollout.state else { continue };
             let percent = usize::from(rollout.policy.waves()[wave]);
             let most = (record.known() * percent).div_ceil(100).max(1);
-            let fit = rollout.taken.keys().filter(|device| !record.is_unfit(device, &rollout.target.sha256)).count();
+            let fit =
+                rollout.taken.keys().filter(|device| !self.unfit.contains(&((*device).clone(), rollout.target.sha256)));
+            let fit = fit.count();
             if fit > most {
                 self.broken.push(format!(
                     "promise 6: wave {wave} of rollout {id} has {fit} devices, {percent} % of {} are {most}",
@@ -270,7 +275,10 @@ impl Watch {
         for (of, place) in &life.places {
             let ordered = life.lines.updater(of).and_then(|updater| updater.ordered()).map(|release| release.sha256);
             let serving = place.serving.as_ref().map(|package| package.reference.sha256);
-            if place.slot.is_settled() && serving != ordered && life.lines.updater(of).is_some() {
+            if place.slot.is_settled()
+                && serving != ordered
+                && life.lines.updater(of).is_some_and(|updater| self.is_stored(of, updater.record()))
+            {
                 return Err(format!("promise 4: {id} serves {serving:?} as {}, ordered is {ordered:?}", of.1));
             }
             let committed = self.decided.get(of).and_then(|record| record.committed.as_ref());
@@ -279,6 +287,11 @@ impl Watch {
             }
         }
         Ok(())
+    }
+
+    /// Whether a record is certainly on the disk. Until then orders that depend on it wait.
+    fn is_stored(&self, of: &Of, record: &Updated) -> bool {
+        self.stored.get(of).map_or(*record == Updated::default(), |stored| stored.iter().eq([record]))
     }
 
     /// A process has begun and carried out its first orders: what works on its disk serves.

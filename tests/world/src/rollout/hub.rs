@@ -394,9 +394,12 @@ impl Record {
         self.heard.len()
     }
 
-    /// Whether a device said that it cannot run a release.
-    pub(super) fn is_unfit(&self, device: &DeviceId, sha256: &Sha256) -> bool {
-        let heard = self.heard.get(device);
-        heard.is_some_and(|heard| heard.report.unfit().iter().any(|unfit| unfit.package.sha256 == *sha256))
+    /// Who says now that it cannot run a release.
+    pub(super) fn unfit(&self) -> impl Iterator<Item = (DeviceId, Sha256)> {
+        let of = |(device, heard): (&DeviceId, &Heard)| {
+            let unfit = heard.report.unfit().iter();
+            unfit.map(|unfit| (device.clone(), unfit.package.sha256)).collect::<Vec<_>>()
+        };
+        self.heard.iter().flat_map(of)
     }
 }

@@ -7,7 +7,7 @@ use edge_agent_core::lines::{Input, Of};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tributary_release::SigningKey;
-use tributary_wire::{Micros, ReleaseRef, Role, Sha256, SignedAssignment};
+use tributary_wire::{Assignment, Micros, ReleaseRef, Role, Sha256, SignedAssignment};
 
 use super::checks::{Ledger, Watch};
 use super::device::{Device, at_once};
@@ -363,8 +363,22 @@ impl World {
 fn brief(event: &Event) -> String {
     match event {
         Event::Up(device, bytes) => format!("Up({device}, {} bytes)", bytes.len()),
-        Event::Down(device, bytes) => format!("Down({device}, {} bytes)", bytes.len()),
+        Event::Down(device, bytes) => format!("Down({device}, {})", said(bytes)),
         Event::Refreshed(device, life, _) => format!("Refreshed({device}, {life})"),
         other => format!("{other:?}"),
     }
+}
+
+/// An assignment in short.
+fn said(bytes: &[u8]) -> String {
+    let signed = SignedAssignment::decode(bytes).ok();
+    let Some(assignment) = signed.and_then(|signed| Assignment::decode(&signed.payload).ok()) else {
+        return format!("{} bytes", bytes.len());
+    };
+    let mut words = format!("generation {}", assignment.desired().generation);
+    for wish in &assignment.desired().lines {
+        let lower = if wish.allow_lower { " or lower" } else { "" };
+        words.push_str(&format!(", {} {}{lower}", wish.role, wish.release.version));
+    }
+    words
 }
