@@ -25,7 +25,7 @@ const STREAMS: [&str; 2] = ["events", "observations"];
 const PATIENCE: Duration = Duration::from_secs(180);
 
 fn kills() -> u32 {
-    std::env::var("TRIBUTARY_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(25)
+    std::env::var("TRIBUTARY_KILLS").map_or(25, |kills| kills.parse().expect("TRIBUTARY_KILLS is a number"))
 }
 
 fn payments() -> Vec<Transaction> {
@@ -154,9 +154,13 @@ async fn killing_hub_and_agents_over_and_over_loses_and_doubles_nothing() {
         .await
         .unwrap();
     }
-    let Some(python) = tools::python("the recount after kills") else { return };
+    // By a reader that is not ours, where there is one.
+    let python = tools::python("the recount after kills");
     for stream in STREAMS {
-        let counts = tools::recount(&python, &lake, stream);
+        let counts = match &python {
+            Some(python) => tools::recount(python, &lake, stream),
+            None => recount::event_ids(&lake, stream).unwrap(),
+        };
         let lost: Vec<_> = accepted.iter().filter(|id| !counts.contains_key(*id)).take(5).collect();
         let doubled: Vec<_> = counts.iter().filter(|(_, count)| **count != 1).take(5).collect();
         let foreign: Vec<_> = counts.keys().filter(|id| !accepted.contains(*id)).take(5).collect();

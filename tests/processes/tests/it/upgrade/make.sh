@@ -18,6 +18,11 @@ tls = "127.0.0.1:18883"
 quic = "127.0.0.1:14568"
 [api]
 listen = "127.0.0.1:18443"
+# A fixture is opened for years.
+[identity]
+device_lifetime = "3650d"
+hub_lifetime = "3650d"
+grace = "3650d"
 END
 cat >agent.toml <<END
 device = "edge-1"
@@ -47,6 +52,8 @@ tell() {
 "$programs" hub serve --config hub.toml >hub.log 2>&1 & hub=$!
 until_ test -s hub/addresses.json
 until_ "$programs" hub device list
+# Before anybody enrols: enrolment brings the root of trust.
+"$programs" hub keys init --line card-fraud --out offline-keys --life 3650d
 token=$("$programs" hub token create --uses 1 --expires 1h | tr ' ' '\n' | grep '^tributary-enrol')
 "$programs" agent enroll --config agent.toml --hub "$CLOUD_HUB_URL" --token "$token"
 "$programs" agent run --config agent.toml >agent.log 2>&1 & agent=$!
