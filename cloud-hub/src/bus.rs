@@ -30,6 +30,12 @@ pub enum HubEvent {
     Connected(DeviceId),
     /// A device is gone.
     Disconnected(DeviceId),
+    /// A rollout began: patches to its release are waited for.
+    RolloutBegan,
+    /// People signed other keys, or took releases back: devices should hear of it.
+    TakenBack,
+    /// A patch was made, or found not worth it.
+    Patched,
 }
 
 /// A file of the lake with its records.

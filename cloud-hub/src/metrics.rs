@@ -28,6 +28,11 @@ struct Alerts {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Signed {
+    role: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Served {
     line: String,
     role: String,
@@ -111,6 +116,16 @@ pub async fn text(hub: &Hub) -> Result<String, sqlx::Error> {
         refusals.get_or_create(&Reason { reason }).inc_by(hub.access.of(refusal));
     }
     registry.register("access_refusals", "Calls of the web API that were not let through", refusals);
+
+    let left: Family<Signed, Gauge> = Family::default();
+    let ends = crate::publish::status::left(&mut *hub.catalog.reader().acquire().await?, hub.now()).await;
+    // Targets that cannot be read are told of elsewhere.
+    for (role, seconds) in ends.unwrap_or_default() {
+        left.get_or_create(&Signed { role }).set(seconds);
+    }
+    let help = "Seconds until what is signed for a role ends, below 0 once it has; of assignments the shortest one that a \
+                device which is there has not taken";
+    registry.register("signed_left_seconds", help, left);
 
     let rows: Family<Stream, Gauge> = Family::default();
     let sums: Vec<(String, i64)> =

@@ -27,6 +27,7 @@ pub enum Strategy {
 #[command(after_help = "\
 Examples:
   cloud-hub rollout start card-fraud 2 --percent 10,50,100 --wait
+  cloud-hub rollout start card-fraud 2 --strategy all --patch-wait 0s
   cloud-hub rollout start card-fraud 3 --role challenger-b --share 500 --selector site=lyon
   cloud-hub rollout share 2 1000
   cloud-hub rollout end 2
@@ -57,6 +58,9 @@ pub enum Rollout {
         /// Predictions that a wave must make before the next begins
         #[arg(long)]
         min_predictions: Option<u64>,
+        /// How long a wave waits for patches to the release, such as 10m; 0s: not at all
+        #[arg(long, value_name = "DURATION")]
+        patch_wait: Option<HumanDuration>,
         /// Policy file (TOML); flags win over it
         #[arg(long, value_name = "FILE")]
         policy: Option<PathBuf>,
@@ -122,7 +126,19 @@ pub enum Rollout {
 impl Rollout {
     pub(super) async fn run(self, remote: &Remote) -> Result<(), Failure> {
         match self {
-            Self::Start { line, version, role, share, selector, strategy, percent, min_predictions, policy, wait } => {
+            Self::Start {
+                line,
+                version,
+                role,
+                share,
+                selector,
+                strategy,
+                percent,
+                min_predictions,
+                patch_wait,
+                policy,
+                wait,
+            } => {
                 let mut rules = match &policy {
                     None => json!({}),
                     Some(path) => {
@@ -142,6 +158,9 @@ impl Rollout {
                 }
                 if let Some(count) = min_predictions {
                     rules["min_predictions"] = count.into();
+                }
+                if let Some(HumanDuration(wait)) = patch_wait {
+                    rules["patch_wait_s"] = wait.as_secs().into();
                 }
                 let mut body = json!({
                     "line": line, "version": version, "role": role, "share": share, "selector": selector,

@@ -15,8 +15,13 @@ pub use work::run;
 
 use std::time::Duration;
 
+use cloud_hub_core::rollout::{Rollout, RolloutState};
 use serde::{Deserialize, Serialize};
+use sqlx::SqliteConnection;
 use tributary_process::config::{ByteSize, HumanDuration};
+use tributary_wire::Micros;
+
+use crate::rollout::{Member, RolloutError};
 
 /// What patches may cost the hub.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -44,4 +49,22 @@ impl Default for Config {
             disk: ByteSize(1 << 30),
         }
     }
+}
+
+/// How many patches to a rollout's release are still to be made; 0 when the rollout would not wait for them.
+pub async fn awaited(
+    catalog: &mut SqliteConnection,
+    config: &Config,
+    rollout: &Rollout,
+    members: &[Member],
+    now: Micros,
+) -> Result<usize, RolloutError> {
+    let running = matches!(rollout.state, RolloutState::Running { .. });
+    if !running || !config.enabled || rollout.policy.patch_wait_s == 0 {
+        return Ok(0);
+    }
+    let (sha256, length) = (rollout.target.sha256, rollout.target.length);
+    let held = field::held(catalog, members, rollout.line.as_str(), &sha256).await?;
+    let known = store::of_target(catalog, &sha256).await?;
+    Ok(plan::open(&plan::Target { sha256, length, held }, &known, config, now))
 }

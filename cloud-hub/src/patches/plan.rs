@@ -44,14 +44,23 @@ impl Target {
     }
 }
 
+/// How many patches to a release are still to be made: what [`next`] would give one after the other.
+pub(super) fn open(target: &Target, known: &[Stored], config: &Config, now: Micros) -> usize {
+    if !config.enabled || target.length > config.largest_package.0 {
+        return 0;
+    }
+    target.jobs(config).iter().filter(|job| !settled(job, known, now)).count()
+}
+
+fn settled(job: &Job, known: &[Stored], now: Micros) -> bool {
+    let found = known.iter().find(|stored| stored.is(job));
+    found.is_some_and(|stored| stored.state != State::Failed || now.0 < stored.made + AGAIN)
+}
+
 /// The next patch to make.
 pub(super) fn next(targets: &[Target], known: &[Stored], config: &Config, now: Micros) -> Option<Job> {
-    let settled = |job: &Job| {
-        let found = known.iter().find(|stored| stored.is(job));
-        found.is_some_and(|stored| stored.state != State::Failed || now.0 < stored.made + AGAIN)
-    };
     let fits = |target: &&Target| target.length <= config.largest_package.0;
-    targets.iter().filter(fits).flat_map(|target| target.jobs(config)).find(|job| !settled(job))
+    targets.iter().filter(fits).flat_map(|target| target.jobs(config)).find(|job| !settled(job, known, now))
 }
 
 /// What nobody needs any more.
@@ -141,6 +150,10 @@ mod tests {
         assert_eq!(next(&targets, &known, &config, Micros(AGAIN)), Some(job));
         let small = Config { largest_package: tributary_process::config::ByteSize(999), ..Config::default() };
         assert_eq!(next(&targets, &[], &small, Micros(0)), None);
+        assert_eq!((open(&targets[0], &[], &config, Micros(0)), open(&targets[0], &[], &small, Micros(0))), (1, 0));
+        assert_eq!(open(&targets[0], &known, &config, Micros(AGAIN - 1)), 0, "what failed is not waited for");
+        let off = Config { enabled: false, ..Config::default() };
+        assert_eq!(open(&targets[0], &[], &off, Micros(0)), 0);
     }
 
     #[test]

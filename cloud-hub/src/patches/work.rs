@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
 use tributary_process::durable;
 use tributary_process::shutdown::Shutdown;
 use tributary_release::delta::{DeltaError, Format, PatchEntry, make_while};
@@ -16,7 +18,7 @@ use super::plan::{Job, next, refused, unneeded};
 use super::serve::folder;
 use super::store::{self, State, Stored};
 use super::{Config, field};
-use crate::hub::Hub;
+use crate::hub::{Hub, HubEvent};
 
 /// The longest rest in one go, so that an end is noticed soon.
 const REST: Duration = Duration::from_millis(200);
@@ -28,6 +30,7 @@ pub async fn run(hub: Arc<Hub>, shutdown: Shutdown) -> anyhow::Result<()> {
         shutdown.given().await;
         return Ok(());
     }
+    let mut news = hub.bus.subscribe();
     loop {
         // Without patches devices fetch whole packages: nothing here may end the hub.
         if let Err(error) = pass(&hub, &config, &shutdown).await {
@@ -36,6 +39,18 @@ pub async fn run(hub: Arc<Hub>, shutdown: Shutdown) -> anyhow::Result<()> {
         tokio::select! {
             () = shutdown.given() => return Ok(()),
             () = tokio::time::sleep(config.interval.0) => {}
+            () = rollout_begins(&mut news) => {}
+        }
+    }
+}
+
+/// Ends when somebody waits for patches. News that was missed is made up for by the interval.
+async fn rollout_begins(news: &mut Receiver<HubEvent>) {
+    loop {
+        match news.recv().await {
+            Ok(HubEvent::RolloutBegan) => return,
+            Ok(_) | Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Closed) => return std::future::pending().await,
         }
     }
 }
@@ -48,7 +63,10 @@ async fn pass(hub: &Arc<Hub>, config: &Config, shutdown: &Shutdown) -> anyhow::R
         for gone in unneeded(&targets, &known, config) {
             forget(hub, gone).await?;
         }
-        let lost = sweep(hub, &store::all(hub.catalog.reader()).await?).context("the folder of patches")?;
+        let rows = store::all(hub.catalog.reader()).await?;
+        let sweeper = hub.clone();
+        let swept = tokio::task::spawn_blocking(move || sweep(&sweeper, &rows)).await?;
+        let lost = swept.context("the folder of patches")?;
         for row in &lost {
             forget(hub, row).await?;
         }
@@ -82,6 +100,7 @@ async fn pass(hub: &Arc<Hub>, config: &Config, shutdown: &Shutdown) -> anyhow::R
         let mut transaction = hub.catalog.write().await?;
         store::put(&mut transaction, &row).await?;
         transaction.commit().await?;
+        hub.bus.publish(HubEvent::Patched);
     }
 }
 
@@ -145,7 +164,8 @@ async fn forget(hub: &Hub, row: &Stored) -> anyhow::Result<()> {
     store::remove(&mut transaction, row).await?;
     transaction.commit().await?;
     let (Some(entry), Ok(to)) = (row.entry(), row.target.parse()) else { return Ok(()) };
-    match fs::remove_file(folder(hub, &to).join(entry.file_name())) {
+    let path = folder(hub, &to).join(entry.file_name());
+    match tokio::task::spawn_blocking(move || fs::remove_file(path)).await? {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).context("remove a patch"),
         _ => Ok(()),
     }

@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 use super::roles::{self, Header, RoleError, RoleName, Target, TargetsContent};
 use super::{PublishError, line_targets, sign, store};
 use crate::audit::{self, Change};
-use crate::hub::Hub;
+use crate::hub::{Hub, HubEvent};
 
 /// What the caller knows and says.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -155,6 +155,11 @@ pub async fn apply(hub: &Hub, files: &[Vec<u8>], applying: Applying) -> Result<A
     let announced = announced(&targets.bytes)?;
     catalog.commit().await?;
     hub.keys.announce(&announced);
+    if read.iter().any(|(header, _)| matches!(header.role, RoleName::Root | RoleName::Targets))
+        || !applied.withdrawn.is_empty()
+    {
+        hub.bus.publish(HubEvent::TakenBack);
+    }
     // A run that waits for its release goes on.
     hub.training.ring();
     Ok(applied)

@@ -94,6 +94,14 @@ pub async fn publish(
     Ok((release, true))
 }
 
+/// When people last changed whom devices believe, or took releases back; 0: never.
+pub async fn taken_back(catalog: &mut SqliteConnection) -> Result<Micros, sqlx::Error> {
+    let query = "select coalesce(max(at), 0) from (
+                     select max(stored) as at from metadata where role in ('root', 'targets')
+                     union all select max(time) from line_events where kind = 'withdrawn') changes";
+    Ok(Micros(sqlx::query_scalar(query).fetch_one(catalog).await?))
+}
+
 /// The next version of a line's role, unsigned: what is signed there now, and the releases that wait.
 pub async fn draft_line(
     catalog: &mut SqliteConnection,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use sqlx::SqliteConnection;
-use tributary_wire::Micros;
+use tributary_wire::{Micros, Report};
 use utoipa::ToSchema;
 
 use super::lifetimes::{Standing, standing};
@@ -34,7 +34,8 @@ pub struct RoleStatus {
     pub role: String,
     /// Its newest version; nothing while nobody has signed one.
     pub version: Option<u64>,
-    /// Until when that is good, UTC microseconds.
+    /// Until when that is good, UTC microseconds; of `assignments` the first end of one that a device which is there has
+    /// not taken.
     pub expires: Option<i64>,
     /// How near that is.
     pub standing: Standing,
@@ -73,6 +74,7 @@ pub async fn status(catalog: &mut SqliteConnection, keys: &Keys, now: Micros) ->
         waiting.into_iter().map(|(line, count)| (format!("models/{line}"), count as u64)).collect();
     let held = keys.all();
     let trusted = reported(&mut *catalog).await?;
+    let open = open_assignments(&mut *catalog, now).await?;
     let row = |(role, signers): (String, Signers)| {
         let here = |key: &PublicKey| held.iter().any(|own| own.verifying_key() == key.key);
         let key = |key: &PublicKey| KeyStatus {
@@ -96,6 +98,9 @@ pub async fn status(catalog: &mut SqliteConnection, keys: &Keys, now: Micros) ->
             role,
         };
         advise(&mut row);
+        if row.role == ASSIGNMENTS {
+            ending(&mut row, &open, now);
+        }
         let trusted = match row.role.as_str() {
             "root" => trusted.root,
             "targets" => trusted.targets,
@@ -106,6 +111,64 @@ pub async fn status(catalog: &mut SqliteConnection, keys: &Keys, now: Micros) ->
         row
     };
     Ok(listed.into_iter().map(row).collect())
+}
+
+/// A device that is heard and has not taken its newest assignment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Open {
+    device: String,
+    issued: i64,
+    expires: i64,
+}
+
+/// Who was not heard for so long gets a fresh assignment when it wakes.
+const HEARD: i64 = Micros::DAY;
+
+/// The assignments that are still to be taken by devices that are there, the first to end first.
+async fn open_assignments(catalog: &mut SqliteConnection, now: Micros) -> Result<Vec<Open>, sqlx::Error> {
+    let query = "select a.device, a.generation, a.issued, a.expires, d.report from assignments a
+                 join devices d on d.id = a.device where coalesce(d.report_at, d.last_seen) >= $1
+                 order by a.expires, a.device";
+    type Row = (String, i64, i64, i64, Option<Vec<u8>>);
+    let rows: Vec<Row> = sqlx::query_as(query).bind(now.0.saturating_sub(HEARD)).fetch_all(catalog).await?;
+    let open = rows.into_iter().filter_map(|(device, generation, issued, expires, report)| {
+        let report = report.and_then(|bytes| Report::decode(&bytes).ok());
+        let has = report.is_some_and(|report| report.base().generation.0 >= generation as u64);
+        (!has).then_some(Open { device, issued, expires })
+    });
+    Ok(open.collect())
+}
+
+/// Says how long the assignments of devices that have not taken theirs are still good. The hub signs one anew when its
+/// device reports; it does not where a rollout is paused.
+fn ending(row: &mut RoleStatus, open: &[Open], now: Micros) {
+    let Some(first) = open.first() else { return };
+    row.expires = Some(first.expires);
+    let of = standing(Micros(first.issued), Micros(first.expires), now);
+    row.standing = row.standing.max(of);
+    if of != Standing::Fine && row.next.is_empty() {
+        let (device, count) = (&first.device, open.len());
+        row.next = format!(
+            "{count} device(s) have not taken their assignment, {device} among them: cloud-hub device show {device}, and \
+             resume or abort the rollout that is paused"
+        );
+    }
+}
+
+/// Seconds until every role in force ends; below 0: since when it has.
+pub async fn left(catalog: &mut SqliteConnection, now: Micros) -> Result<Vec<(String, i64)>, PublishError> {
+    let all = store::all(&mut *catalog).await?;
+    let Some(targets) = all.iter().find(|stored| stored.role == "targets") else { return Ok(Vec::new()) };
+    let delegations = roles::read_targets(&targets.bytes)?.delegations;
+    let in_force = |role: &str| {
+        ["root", "targets", "snapshot", "timestamp"].contains(&role)
+            || delegations.iter().any(|delegation| delegation.role == role)
+    };
+    let ends = all.iter().filter(|stored| in_force(&stored.role)).map(|stored| (stored.role.clone(), stored.expires));
+    let mut ends: Vec<(String, i64)> = ends.collect();
+    let open = open_assignments(catalog, now).await?;
+    ends.extend(open.first().map(|first| (ASSIGNMENTS.to_owned(), first.expires)));
+    Ok(ends.into_iter().map(|(role, expires)| (role, Micros(expires).since(now) / Micros::SECOND)).collect())
 }
 
 /// Roles that nobody but the hub signs.
@@ -174,6 +237,22 @@ mod tests {
         assert_eq!(lost.standing, Standing::Urgent);
         assert!(lost.next.contains("keys draft targets --renew assignments"));
         assert!(row("timestamp", false, Standing::Expired, 0).next.contains("draft root --renew timestamp"));
+    }
+
+    #[test]
+    fn assignments_that_nobody_takes_are_told_of_before_they_end() {
+        let day = |number: i64| Micros(number * Micros::DAY);
+        let open = [Open { device: "edge-7".to_owned(), issued: 0, expires: day(30).0 }];
+        let looked = |open: &[Open], now| {
+            let mut found = RoleStatus { expires: None, ..row("assignments", true, Standing::Fine, 0) };
+            ending(&mut found, open, now);
+            (found.expires, found.standing, found.next)
+        };
+        assert_eq!(looked(&[], day(99)), (None, Standing::Fine, String::new()));
+        assert_eq!(looked(&open, day(19)), (Some(day(30).0), Standing::Fine, String::new()));
+        let (_, soon, next) = looked(&open, day(20));
+        assert!(soon == Standing::Soon && next.contains("device show edge-7"), "{next}");
+        assert_eq!((looked(&open, day(28)).1, looked(&open, day(31)).1), (Standing::Urgent, Standing::Expired));
     }
 
     #[test]

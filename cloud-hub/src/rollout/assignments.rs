@@ -119,7 +119,8 @@ async fn desired(catalog: &mut SqliteConnection, device: &DeviceId) -> Result<De
     }
     let flags = flags::of(catalog, device).await?;
     let sampling = sampling_of(catalog, device).await?;
-    Ok(Desired { reads: reads(catalog, device).await?, wishes, flags, sampling })
+    let taken_back = publish::taken_back(catalog).await?;
+    Ok(Desired { reads: reads(catalog, device).await?, wishes, flags, sampling, taken_back })
 }
 
 /// Signs everything that is wished for a device, under a new generation.

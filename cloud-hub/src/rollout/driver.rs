@@ -24,6 +24,8 @@ use crate::lines::{closed_loop, story};
 
 /// The alert of a rollout that stopped by itself; subject: line and role.
 const STOPPED: &str = "rollout-stopped";
+/// Devices whose assignments are signed in one transaction when the whole fleet is gone through.
+const AT_ONCE: usize = 32;
 
 /// How often rollouts are looked at.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -61,6 +63,7 @@ pub async fn start(hub: &Arc<Hub>, order: Order, now: Micros) -> Result<i64, Rol
     let changed = step(&mut catalog, hub, id, now).await?;
     catalog.commit().await?;
     act(hub, changed, now).await;
+    hub.bus.publish(HubEvent::RolloutBegan);
     Ok(id)
 }
 
@@ -151,6 +154,15 @@ pub async fn run(hub: Arc<Hub>, shutdown: Shutdown) -> anyhow::Result<()> {
                 }
                 due = due.min(tokio::time::Instant::now() + soon);
             }
+            Some(Ok(HubEvent::TakenBack)) => {
+                if let Err(error) = refresh(&hub, hub.now()).await {
+                    tracing::error!(
+                        error = format!("{error:#}"),
+                        "devices hear of what was taken back when they report"
+                    );
+                }
+            }
+            Some(Ok(HubEvent::Patched)) => due = due.min(tokio::time::Instant::now() + soon),
             Some(Ok(_)) => {}
             // Reports that were missed are in the catalog; devices repeat what they need to know.
             Some(Err(RecvError::Lagged(_))) => due = due.min(tokio::time::Instant::now() + soon),
@@ -169,7 +181,7 @@ async fn drive(hub: &Arc<Hub>, now: Micros) -> anyhow::Result<()> {
         // Planned outside a write first: most looks change nothing and should not wait for the writer.
         let mut reader = hub.catalog.reader().acquire().await?;
         let stored = store::get(&mut reader, id).await?;
-        let (plan, ..) = engine::outlook(&mut reader, &stored, now).await?;
+        let (plan, ..) = engine::outlook(&mut reader, &hub.config.patches, &stored, now).await?;
         drop(reader);
         if plan.next == stored.rollout.state && plan.assign.is_empty() {
             continue;
@@ -184,7 +196,7 @@ async fn drive(hub: &Arc<Hub>, now: Micros) -> anyhow::Result<()> {
 
 /// The engine's step, told in the line's story within the same transaction.
 async fn step(catalog: &mut sqlx::SqliteConnection, hub: &Hub, id: i64, now: Micros) -> Result<Changed, RolloutError> {
-    let changed = engine::advance(catalog, &hub.keys.assignment(), id, now).await?;
+    let changed = engine::advance(catalog, (&hub.keys.assignment(), &hub.config.patches), id, now).await?;
     if let Some(rollout) = &changed.rollout {
         if let (true, RolloutState::Stopping { reason, .. }) = (changed.stopped, &rollout.state) {
             let subject = format!("{}/{}", rollout.line, rollout.role);
@@ -245,17 +257,20 @@ async fn answer(hub: &Arc<Hub>, device: &DeviceId, report: (Generation, bool)) -
     Ok(())
 }
 
-/// Answers every device's last report once more: what has changed for it meanwhile is signed and sent.
+/// Answers every device's last report once more: what has changed for it meanwhile is signed and sent. In pieces, so
+/// that others come to write in between; a device whose turn an error took gets it with its next report.
 pub async fn refresh(hub: &Arc<Hub>, now: Micros) -> Result<(), RolloutError> {
-    let mut catalog = hub.catalog.write().await.map_err(RolloutError::from)?;
-    let mut outgoing = Vec::new();
-    for member in fleet::members(&mut catalog).await? {
-        let Some(report) = &member.report else { continue };
-        let said = (report.generation, report.asks);
-        let answer = assignments::respond(&mut catalog, &hub.keys.assignment(), &member.device, said, now).await?;
-        outgoing.extend(answer);
+    let members = fleet::members(&mut *hub.catalog.reader().acquire().await?).await?;
+    let reported = members.iter().filter_map(|member| Some((&member.device, member.report.as_ref()?)));
+    let reported: Vec<_> = reported.map(|(device, report)| (device, (report.generation, report.asks))).collect();
+    for piece in reported.chunks(AT_ONCE) {
+        let mut catalog = hub.catalog.write().await.map_err(RolloutError::from)?;
+        let mut outgoing = Vec::new();
+        for &(device, said) in piece {
+            outgoing.extend(assignments::respond(&mut catalog, &hub.keys.assignment(), device, said, now).await?);
+        }
+        catalog.commit().await?;
+        send(hub, outgoing);
     }
-    catalog.commit().await?;
-    send(hub, outgoing);
     Ok(())
 }

@@ -18,6 +18,7 @@ use super::store::{self, Stored};
 use super::{RolloutError, assignments};
 use crate::audit::{self, Change};
 use crate::backup::Standing;
+use crate::patches;
 
 /// What an operator wants of a rollout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,12 +91,13 @@ pub async fn begin(
 /// What the planner would do now, and on which evidence; changes nothing.
 pub async fn outlook(
     catalog: &mut SqliteConnection,
+    patches: &patches::Config,
     stored: &Stored,
     now: Micros,
 ) -> Result<(Plan, Vec<Member>, Evidence), RolloutError> {
     let rollout = &stored.rollout;
     let members = members(catalog).await?;
-    let beside = Beside::read(catalog, rollout).await?;
+    let beside = Beside::read(catalog, patches, (rollout, &members), now).await?;
     let (plan, evidence) = outlook_of(rollout, &stored.baseline, &members, beside.known(), now);
     Ok((plan, members, evidence))
 }
@@ -106,32 +108,41 @@ struct Beside {
     generations: BTreeMap<DeviceId, Generation>,
     releases: Vec<ReleaseRef>,
     standing: Option<Standing>,
+    patches: usize,
 }
 
 impl Beside {
-    async fn read(catalog: &mut SqliteConnection, rollout: &Rollout) -> Result<Self, RolloutError> {
+    async fn read(
+        catalog: &mut SqliteConnection,
+        config: &patches::Config,
+        (rollout, members): (&Rollout, &[Member]),
+        now: Micros,
+    ) -> Result<Self, RolloutError> {
         let wishes = assignments::wishes(catalog, &rollout.line, &rollout.role).await?;
         let generations = assignments::generations(catalog).await?;
         let standing = Standing::read(catalog).await?;
-        Ok(Self { wishes, generations, releases: releases(catalog, &rollout.line).await?, standing })
+        let releases = releases(catalog, &rollout.line).await?;
+        let patches = patches::awaited(catalog, config, rollout, members, now).await?;
+        Ok(Self { wishes, generations, releases, standing, patches })
     }
 
     fn known(&self) -> Known<'_> {
         let restored = self.standing.as_ref().map(|standing| &standing.restored);
-        Known { wishes: &self.wishes, generations: &self.generations, releases: &self.releases, restored }
+        let Self { wishes, generations, releases, patches, .. } = self;
+        Known { wishes, generations, releases, restored, patches: *patches }
     }
 }
 
 /// Asks the planner and carries out its plan up to the signatures.
 pub async fn advance(
     catalog: &mut SqliteConnection,
-    key: &SigningKey,
+    (key, patches): (&SigningKey, &patches::Config),
     id: i64,
     now: Micros,
 ) -> Result<Changed, RolloutError> {
     let mut stored = store::get(catalog, id).await?;
     let members = members(catalog).await?;
-    let beside = Beside::read(catalog, &stored.rollout).await?;
+    let beside = Beside::read(catalog, patches, (&stored.rollout, &members), now).await?;
     let before = json!({"state": stored.rollout.state});
     let stepped = step(&mut stored.rollout, &mut stored.baseline, &members, beside.known(), now);
     let Some(Step { plan, stopped }) = stepped else { return Ok(Changed::default()) };

@@ -15,7 +15,7 @@ use super::assignments::Outgoing;
 use super::engine::{Command, advance, begin, carry_out, outlook};
 use super::roles::{self, Order};
 use super::{RolloutError, assignments, flags, store};
-use crate::audit;
+use crate::{audit, patches};
 
 struct Fleet {
     pool: SqlitePool,
@@ -27,6 +27,7 @@ struct Fleet {
     reads: u8,
     accepted: BTreeMap<DeviceId, AssignmentV1>,
     reports: BTreeMap<DeviceId, LineReport>,
+    patches: patches::Config,
 }
 
 fn sha256(version: u32) -> Sha256 {
@@ -49,8 +50,10 @@ impl Fleet {
         let key = SigningKey::generate([7; 32]);
         let keys = VerifyingKeys::new([key.verifying_key()]);
         let (line, now) = (LineName::new("card-fraud").unwrap(), Micros(1_000 * Micros::SECOND));
+        // Nobody makes any here.
+        let patches = patches::Config { enabled: false, ..patches::Config::default() };
         let mut fleet =
-            Self { pool, key, keys, line, now, reads: 1, accepted: BTreeMap::new(), reports: BTreeMap::new() };
+            Self { pool, key, keys, line, now, reads: 1, accepted: BTreeMap::new(), reports: BTreeMap::new(), patches };
         fleet.publish(1).await;
         fleet.publish(2).await;
         for number in 0..size {
@@ -144,7 +147,7 @@ impl Fleet {
     async fn advance(&mut self, id: i64) -> Vec<Outgoing> {
         self.now = Micros(self.now.0 + Micros::SECOND);
         let mut tx = self.pool.begin().await.unwrap();
-        let changed = advance(&mut tx, &self.key, id, self.now).await.unwrap();
+        let changed = advance(&mut tx, (&self.key, &self.patches), id, self.now).await.unwrap();
         tx.commit().await.unwrap();
         changed.outgoing
     }
@@ -305,7 +308,7 @@ async fn evidence_counts_from_the_beginning_of_the_wave_with_and_without_the_rel
     }
     let mut connection = fleet.connection().await;
     let stored = store::get(&mut connection, second).await.unwrap();
-    let (plan, _, evidence) = outlook(&mut connection, &stored, fleet.now).await.unwrap();
+    let (plan, _, evidence) = outlook(&mut connection, &fleet.patches, &stored, fleet.now).await.unwrap();
     assert_eq!((evidence.canary.trials, evidence.canary.failures), (120, 3));
     assert_eq!((evidence.control.trials, evidence.control.failures), (500, 7));
     assert!(plan.reasons.iter().any(|reason| reason.contains("120 of 500")), "{:?}", plan.reasons);

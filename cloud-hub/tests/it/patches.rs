@@ -120,6 +120,47 @@ async fn a_release_gets_patches_from_what_is_in_the_field_and_they_lead_to_it() 
     hub.stop().await;
 }
 
+/// The interval of this hub never comes: a rollout makes it look.
+#[tokio::test]
+async fn a_rollout_assigns_nobody_before_its_patches_are_made_unless_it_is_told_to() {
+    let rare = |config: &mut cloud_hub::Config| config.patches.interval.0 = Duration::from_secs(86_400);
+    let hub = TestHub::start_in(tempfile::tempdir().unwrap(), rare).await;
+    hub.line(json!({})).await;
+    let old = upload(&hub, 1).await;
+    for version in [2, 3] {
+        upload(&hub, version).await;
+    }
+    for version in [1, 2, 3] {
+        assert_eq!(publish(&hub, version).await.0, StatusCode::CREATED);
+    }
+    runs(&hub, 1, old).await;
+    // Not even the newest version, so nobody has looked at it before.
+    let order = json!({"line": "card-fraud", "version": 2, "policy": {"strategy": "all", "patch_wait_s": 3600}});
+    let begun = hub.ok(Method::POST, "/rollouts", order).await;
+    assert_eq!(begun["devices"], 0, "{begun}");
+    let start = Instant::now();
+    loop {
+        // In this order: who is assigned was assigned when the patches that are seen then were there.
+        let (_, rollout) = hub.get(&format!("/rollouts/{}", begun["id"])).await;
+        let (_, patches) = hub.get("/patches/card-fraud/2").await;
+        let made = patches.as_array().unwrap().len();
+        if rollout["devices"] == 1 {
+            assert_eq!(made, 2, "{patches}");
+            break;
+        }
+        let waiting = rollout["waiting"].to_string();
+        assert!(waiting == "[]" || waiting.contains("patch(es) to the release"), "{waiting}");
+        assert!(start.elapsed() < DEADLINE, "{rollout} {patches}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let abort = format!("/rollouts/{}/abort", begun["id"]);
+    hub.ok(Method::POST, &abort, json!({})).await;
+    let order = json!({"line": "card-fraud", "version": 3, "policy": {"strategy": "all", "patch_wait_s": 0}});
+    let begun = hub.ok(Method::POST, "/rollouts", order).await;
+    assert_eq!(begun["devices"], 1, "{begun}");
+    hub.stop().await;
+}
+
 #[tokio::test]
 async fn what_a_crash_left_is_cleared_away_and_what_is_lost_is_made_again() {
     let hub = hub().await;

@@ -14,7 +14,7 @@ pub struct DownloadConfig {
     /// Whether files come beside MQTT while that goes over QUIC.
     pub quic: bool,
     /// `host:port` of the web API of further hubs that serve the same repository to this device, in the order in which
-    /// they are asked when the first one fails.
+    /// they are asked when the first one fails. Only an enrolled device can ask them.
     pub hubs: Vec<String>,
     /// Addresses of web servers with a copy of the repository, such as `https://mirror.example/repository`. They are asked
     /// last, and believed in nothing: what they give is checked like everything else.

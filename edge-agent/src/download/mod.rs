@@ -92,12 +92,17 @@ impl Origins {
     pub fn new(parts: Parts, hours: Hours) -> Result<Self, MirrorError> {
         let Parts { config, web, streams, time, clock, metrics, seed } = parts;
         let origins = Origin::all(&config, &web, streams, &time)?;
+        let status = DownloadStatus::default();
+        for hub in origin::unusable(&config, &web) {
+            tracing::warn!(hub, "a hub of `download.hubs` is not asked: {}", origin::NOT_ENROLLED);
+            status.failed(format!("https://{hub}"), format!("it is not asked: {}", origin::NOT_ENROLLED));
+        }
         let ranking = Ranking::new(origins.len(), config.rest.0, config.rest_cap.0, seed);
         Ok(Self(Arc::new(Shared {
             ranking: Mutex::new(ranking),
             purse: Purse::new(hours, config.budget.bytes_per_second.0, time.over(clock.clone())),
             at_once: Semaphore::new(AT_ONCE),
-            status: DownloadStatus::default(),
+            status,
             config,
             origins,
             metrics,

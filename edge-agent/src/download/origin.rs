@@ -18,6 +18,15 @@ use crate::link::{FileStream, FileStreams};
 /// Where the hub's repository begins.
 const HUB_BASE: &str = "/api/v1/repository/";
 
+/// Why a further hub is not asked.
+pub(super) const NOT_ENROLLED: &str = "it gives files to enrolled devices alone, and this one shows no certificate; \
+                                       enrol it, or name a mirror in `download.mirrors`";
+
+/// The hubs of the settings that cannot be asked.
+pub(super) fn unusable<'a>(config: &'a DownloadConfig, web: &Web) -> &'a [String] {
+    if matches!(web, Web::Secure(_)) { &[] } else { &config.hubs }
+}
+
 /// A place that files come from.
 #[derive(Debug)]
 pub(super) enum Origin {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use arrow::array::{ArrayRef, BooleanArray, Float32Array, RecordBatch, TimestampMicrosecondArray};
-use cloud_hub_trainer::{ModelSpec, PACKAGE_FILE, RunSpec, SPEC_FILE, Split, Step, TrialLimits, run};
+use cloud_hub_trainer::{ModelSpec, PACKAGE_FILE, RunSpec, SPEC_FILE, Split, Step, TrialLimits, WarmStart, run};
 use parquet::arrow::ArrowWriter;
 use tributary_features::{Replay, View};
 use tributary_fraud::{Generator, GeneratorConfig, Transaction, VIEW_TOML};
@@ -39,6 +39,24 @@ pub fn train(folder: &Path) -> anyhow::Result<Trained> {
     run(folder, &mut |_: &Step| true).context("train a package")?;
     let package = std::fs::read(folder.join(PACKAGE_FILE)).context("read the package")?;
     Ok(Trained { package, later })
+}
+
+/// The next version as a nightly run makes it: trained further, in the folder of the first.
+pub fn retrain(folder: &Path, first: &[u8]) -> anyhow::Result<Vec<u8>> {
+    let start = folder.join("start.tpk");
+    std::fs::write(&start, first).context("write the package to start from")?;
+    let text = std::fs::read(folder.join(SPEC_FILE)).context("read the first run")?;
+    let spec: RunSpec = serde_json::from_slice(&text)?;
+    let spec = RunSpec {
+        version: VersionNumber(2),
+        seed: 2,
+        model: ModelSpec { epochs: 2, learning_rate: 1e-3, ..spec.model },
+        start: Some(WarmStart { package: start, trained: cloud_hub_trainer::Trained::All, optional: false }),
+        ..spec
+    };
+    std::fs::write(folder.join(SPEC_FILE), serde_json::to_vec(&spec)?).context("write the second run")?;
+    run(folder, &mut |_: &Step| true).context("train a package further")?;
+    std::fs::read(folder.join(PACKAGE_FILE)).context("read the second package")
 }
 
 /// A run over `dataset.parquet`; `end` is where its payments end.

@@ -7,6 +7,7 @@
 mod beside;
 mod client;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -15,10 +16,8 @@ use hyper::Method;
 use serde::Serialize;
 use serde_json::{Value, json};
 use tributary_fraud::VIEW_TOML;
-use tributary_release::Package;
-use tributary_wire::VersionNumber;
 
-use crate::figures::{Spread, megabytes, seconds};
+use crate::figures::{Spread, count, megabytes, seconds};
 use crate::package::{self, TRIAL};
 use crate::programs::{Agent, Hub, LINE, Programs};
 use crate::{machine, update};
@@ -46,6 +45,14 @@ pub struct Figure {
     pub dropped: u64,
     /// The longest that a client waited for an answer meanwhile, in seconds.
     pub longest: f64,
+    /// Whether the rollout waited until the hub had made the patches.
+    pub patches: bool,
+    /// How the package came, by way: `patch`, `compressed` or `plain`.
+    pub ways: BTreeMap<String, usize>,
+    /// Private memory of all agents together when all were updated.
+    pub memory: u64,
+    /// Bytes of packages and patches that all devices fetched.
+    pub fetched: u64,
     /// Bytes of the package.
     pub package: usize,
     /// Bytes that the hub sent on QUIC streams beside MQTT, repository metadata included.
@@ -66,11 +73,14 @@ pub async fn measure(programs: &Programs, devices: usize, scratch: &Path) -> any
     let beside = beside::measure().await.context("telemetry beside a file")?;
     eprintln!("training a package to ship");
     let trained = package::train(scratch)?;
+    let second = package::retrain(scratch, &trained.package)?;
     let mut updates = Vec::new();
-    for devices in [1, devices] {
-        let folder = scratch.join(format!("fleet-{devices}"));
+    for (devices, patches) in [(1, false), (1, true), (devices, true)] {
+        let folder = scratch.join(format!("fleet-{}", updates.len()));
         std::fs::create_dir(&folder)?;
-        updates.push(update::fleet(programs, devices, &trained, &folder).await?);
+        updates.push(update::fleet(programs, (devices, patches), &trained, &second, &folder).await?);
+        // Two hundred states are large, and the next fleet needs none of them.
+        std::fs::remove_dir_all(&folder)?;
     }
     Ok(Report { updates, beside })
 }
@@ -78,8 +88,9 @@ pub async fn measure(programs: &Programs, devices: usize, scratch: &Path) -> any
 /// Brings version 1 to all of a fleet, then measures the way of version 2.
 async fn fleet(
     programs: &Programs,
-    devices: usize,
+    (devices, patches): (usize, bool),
     trained: &package::Trained,
+    second: &[u8],
     folder: &Path,
 ) -> anyhow::Result<Figure> {
     eprintln!("starting {devices} agents");
@@ -103,23 +114,23 @@ async fn fleet(
     // One client of a lonely device asks without a pause; those of many share the machine with them.
     let pace = if devices == 1 { Duration::ZERO } else { Duration::from_millis(500) };
     let clients = Clients::start(&agents, trained, pace)?;
-    let first = roll_out(&hub, 1).await?;
+    let first = roll_out(&hub, 1, patches).await?;
     settled(&agents, 1).await?;
     until("the hub has seen the end of the first rollout", async || {
         let rollout: Value = hub.api.get(&format!("/api/v1/rollouts/{first}")).await?;
         Ok(rollout["state"] != "running")
     })
     .await?;
-    let second = renumbered(&trained.package, 2)?;
-    upload(&hub, &second).await?;
+    upload(&hub, second).await?;
     let (load, before) = (machine::load(), file_bytes(&hub).await?);
     clients.mark();
     let began = Instant::now();
     publish(&hub, 2).await?;
-    roll_out(&hub, 2).await?;
+    roll_out(&hub, 2, patches).await?;
     settled(&agents, 2).await?;
     let over_quic = file_bytes(&hub).await? - before;
     let seen = clients.stop()?;
+    let (ways, fetched) = arrivals(&agents).await?;
     let waits: Vec<f64> = seen
         .serving
         .iter()
@@ -129,7 +140,23 @@ async fn fleet(
     let last = waits.iter().copied().fold(0.0, f64::max);
     let serving = Spread::of(waits).context("no device")?;
     let (requests, dropped, longest) = (seen.requests, seen.dropped, seen.longest.as_secs_f64());
-    Ok(Figure { devices, load, serving, last, requests, dropped, longest, package: second.len(), over_quic })
+    let package = second.len();
+    let memory = agents.iter().map(|agent| agent.process.private()).sum();
+    Ok(Figure {
+        devices,
+        load,
+        serving,
+        last,
+        requests,
+        dropped,
+        longest,
+        patches,
+        ways,
+        memory,
+        fetched,
+        package,
+        over_quic,
+    })
 }
 
 async fn tell(hub: &Hub, method: Method, path: &str, body: Value) -> anyhow::Result<Value> {
@@ -148,8 +175,9 @@ async fn publish(hub: &Hub, version: u32) -> anyhow::Result<()> {
 }
 
 /// Number of the new rollout.
-async fn roll_out(hub: &Hub, version: u32) -> anyhow::Result<Value> {
-    let policy = json!({ "strategy": "all", "min_predictions": TRIAL });
+async fn roll_out(hub: &Hub, version: u32, patches: bool) -> anyhow::Result<Value> {
+    let wait = if patches { PATIENCE.as_secs() } else { 0 };
+    let policy = json!({ "strategy": "all", "min_predictions": TRIAL, "patch_wait_s": wait });
     let rollout = json!({ "line": LINE, "version": version, "policy": policy });
     Ok(tell(hub, Method::POST, "rollouts", rollout).await?["id"].take())
 }
@@ -164,11 +192,17 @@ async fn set_up(hub: &Hub, package: &[u8]) -> anyhow::Result<()> {
     publish(hub, 1).await
 }
 
-/// The same package under another number.
-fn renumbered(package: &[u8], version: u32) -> anyhow::Result<Vec<u8>> {
-    let mut package = Package::read(package).context("the trained package")?;
-    package.manifest.version = VersionNumber(version);
-    Ok(package.write()?)
+/// How version 2 came to the agents, by their own words, and what they fetched for it.
+async fn arrivals(agents: &[Agent]) -> anyhow::Result<(BTreeMap<String, usize>, u64)> {
+    let (mut ways, mut fetched) = (BTreeMap::<String, usize>::new(), 0);
+    for agent in agents {
+        let status: Value = agent.local.get("/v1/status").await?;
+        let arrived = status["download"]["arrived"].as_array().and_then(|all| all.iter().find(|it| it["version"] == 2));
+        let arrived = arrived.with_context(|| format!("version 2 did not arrive: {}", status["download"]))?;
+        *ways.entry(arrived["way"].as_str().unwrap_or_default().to_owned()).or_default() += 1;
+        fetched += arrived["bytes"].as_u64().unwrap_or(0);
+    }
+    Ok((ways, fetched))
 }
 
 /// Waits until every agent has committed a version.
@@ -208,15 +242,33 @@ async fn file_bytes(hub: &Hub) -> anyhow::Result<u64> {
 /// As tables.
 pub fn table(report: &Report) -> String {
     let mut text = format!(
-        "from publishing to serving, under load\n{:>8} {:>6} {:>10} {:>10} {:>10} {:>9} {:>8} {:>13} {:>10} {:>10}\n",
-        "devices", "load", "first", "p50", "last", "requests", "dropped", "longest wait", "package", "over QUIC"
+        "from publishing to serving, under load; every device is an agent process with a state of its own\n\
+         {:>8} {:>7} {:>6} {:>10} {:>10} {:>10} {:>9} {:>8} {:>13} {:>10} {:>13} {:>10} {:>9}  ways\n",
+        "devices",
+        "patches",
+        "load",
+        "first",
+        "p50",
+        "last",
+        "requests",
+        "dropped",
+        "longest wait",
+        "package",
+        "fetched each",
+        "over QUIC",
+        "memory"
     );
     for figure in &report.updates {
-        let Figure { devices, load, serving, last, requests, dropped, longest, package, over_quic } = figure;
+        let Figure { devices, load, serving, last, requests, dropped, longest, package, over_quic, .. } = figure;
+        let patches = if figure.patches { "made" } else { "none" };
+        let ways: Vec<String> = figure.ways.iter().map(|(way, count)| format!("{way} {count}")).collect();
+        let memory = megabytes(figure.memory);
+        let (ways, each) = (ways.join(", "), count(figure.fetched as f64 / (*devices).max(1) as f64));
         let [first, p50, last, longest] = [serving.min, serving.p50, *last, *longest].map(seconds);
-        let (package, over_quic) = (megabytes(*package as u64), megabytes(*over_quic));
+        let (package, over_quic) = (count(*package as f64), megabytes(*over_quic));
         text += &format!(
-            "{devices:>8} {load:>6.2} {first:>10} {p50:>10} {last:>10} {requests:>9} {dropped:>8} {longest:>13} {package:>10} {over_quic:>10}\n"
+            "{devices:>8} {patches:>7} {load:>6.2} {first:>10} {p50:>10} {last:>10} {requests:>9} {dropped:>8} \
+             {longest:>13} {package:>10} {each:>13} {over_quic:>10} {memory:>9}  {ways}\n"
         );
     }
     text + "\n" + &beside::table(&report.beside)

@@ -62,6 +62,9 @@ pub struct Desired {
     pub flags: Vec<(String, String)>,
     /// What it sends of its raw observations; without one its own configuration decides.
     pub sampling: Option<SamplingPolicy>,
+    /// When keys or releases were last taken back. What was signed before speaks of older metadata, and a device asks for
+    /// newer metadata only at long intervals, unless an assignment speaks of it.
+    pub taken_back: Micros,
 }
 
 impl Desired {
@@ -167,6 +170,9 @@ pub fn answer(
         Some("the device reports a higher generation")
     } else if lacks && expires <= now {
         Some("it had expired")
+    } else if lacks && expires <= now + LIFETIME / 3 {
+        // Nobody who is still on the way to what it says is to see it end.
+        Some("it ends soon")
     } else {
         stale(desired, signed)
     };
@@ -193,6 +199,10 @@ fn stale(desired: &Desired, signed: Signed<'_>) -> Option<&'static str> {
     if !signed.by_present_key {
         return Some("the key that signs assignments was changed");
     }
+    // Older forms have no place for the number of the metadata.
+    if found >= 3 && signed.assignment.desired().issued < desired.taken_back {
+        return Some("keys or releases were taken back");
+    }
     if signed.assignment.desired().flags != desired.flags {
         return Some("its flags were changed");
     }
@@ -207,63 +217,4 @@ fn stale(desired: &Desired, signed: Signed<'_>) -> Option<&'static str> {
 }
 
 #[cfg(test)]
-mod tests {
-    use tributary_wire::{Sha256, VersionNumber};
-
-    use super::*;
-
-    const NOW: Micros = Micros(1_000);
-
-    fn wish(role: &str, version: u32, rollout: i64) -> Wish {
-        Wish {
-            line: LineName::new("fraud").unwrap(),
-            role: Role::new(role).unwrap(),
-            release: ReleaseRef { version: VersionNumber(version), length: 1, sha256: Sha256([version as u8; 32]) },
-            allow_lower: false,
-            rollout,
-            share: 0,
-        }
-    }
-
-    fn desired(wishes: Vec<Wish>) -> Desired {
-        Desired { reads: 3, wishes, flags: Vec::new(), sampling: None }
-    }
-
-    fn answered(wanted: &Desired, before: &Desired, said: (u64, bool), may_install: fn(i64) -> bool) -> Answer {
-        let device = DeviceId::new("edge-1").unwrap();
-        let head = AuditHead { number: 1, hash: Sha256([0; 32]) };
-        let assignment = before.assignment(&device, Generation(4), (head, 1), NOW);
-        let signed = Signed { assignment: &assignment, by_present_key: true };
-        let said = Said { generation: Generation(said.0), asks: said.1 };
-        answer(wanted, signed, said, may_install, NOW)
-    }
-
-    #[test]
-    fn a_report_is_answered_by_what_it_lacks() {
-        let wanted = desired(vec![wish("primary", 1, 1)]);
-        assert_eq!(answered(&wanted, &wanted, (4, false), |_| true), Answer::Nothing);
-        assert_eq!(answered(&wanted, &wanted, (4, true), |_| true), Answer::Again, "it asks");
-        assert_eq!(answered(&wanted, &wanted, (3, false), |_| true), Answer::Again, "it lacks the newest");
-        assert!(matches!(answered(&wanted, &wanted, (9, false), |_| true), Answer::Renew(_)), "an old backup");
-        assert_eq!(answered(&wanted, &wanted, (3, true), |_| false), Answer::Nothing, "held");
-    }
-
-    #[test]
-    fn what_was_wished_while_another_role_was_held_is_signed_when_that_goes_on() {
-        let before = desired(vec![wish("primary", 2, 1)]);
-        let wanted = desired(vec![wish("challenger-b", 3, 2), wish("primary", 2, 1)]);
-        assert!(is_held(&wanted, |rollout| rollout == 2), "the primary's rollout is paused");
-        assert_eq!(answered(&wanted, &before, (4, false), |rollout| rollout == 2), Answer::Nothing);
-        assert!(matches!(answered(&wanted, &before, (4, false), |_| true), Answer::Renew(_)));
-        let mut back = wish("primary", 1, 1);
-        back.allow_lower = true;
-        assert!(!is_held(&desired(vec![back]), |_| false), "the way back is never held");
-    }
-
-    #[test]
-    fn generations_go_on_above_what_devices_report_as_far_as_that_can_be() {
-        assert_eq!(next_generation(Generation(4), Generation(2)), Generation(5));
-        assert_eq!(next_generation(Generation(4), Generation(90)), Generation(91));
-        assert_eq!(next_generation(Generation(4), Generation(u64::MAX)), Generation(5));
-    }
-}
+mod tests;

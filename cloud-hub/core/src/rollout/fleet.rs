@@ -9,7 +9,7 @@ use tributary_wire::{
     UpdaterState,
 };
 
-use super::{DeviceStatus, Evidence, Plan, Restored, Rollout, RolloutState, plan};
+use super::{DeviceStatus, Evidence, Plan, Restored, Rollout, RolloutState, patches, plan};
 
 /// A device and what it last said.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,6 +48,8 @@ pub struct Known<'a> {
     pub releases: &'a [ReleaseRef],
     /// Set on a hub that was restored from a backup.
     pub restored: Option<&'a Restored>,
+    /// How many patches to the rollout's release are still to be made.
+    pub patches: usize,
 }
 
 impl Member {
@@ -169,6 +171,7 @@ pub fn outlook(
     if let Some(restored) = known.restored {
         restored.hold_back(rollout, members, &mut plan);
     }
+    patches::hold_back(known.patches, rollout, &mut plan, now);
     (plan, evidence)
 }
 

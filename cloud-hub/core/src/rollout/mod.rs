@@ -9,6 +9,7 @@ mod gate;
 mod plan;
 mod fleet;
 mod restored;
+mod patches;
 pub mod assignments;
 
 pub use fleet::{Counters, Known, Member, Step, advance, baseline, evidence, labels, outlook, statuses};

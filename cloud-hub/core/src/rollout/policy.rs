@@ -35,6 +35,9 @@ pub struct Policy {
     pub reachable_within_s: u64,
     /// A wave that has not passed by then pauses the rollout.
     pub wave_timeout_s: u64,
+    /// A wave begins when the patches to the release are made, and at the latest after this; 0: at once, and devices
+    /// that ask before there is a patch fetch the whole package.
+    pub patch_wait_s: u64,
 }
 
 impl Default for Policy {
@@ -48,6 +51,7 @@ impl Default for Policy {
             alpha: 0.05,
             reachable_within_s: 300,
             wave_timeout_s: 24 * 3_600,
+            patch_wait_s: 300,
         }
     }
 }
@@ -68,7 +72,9 @@ impl Policy {
         let reachable = self.reachable_within_s;
         require((1..=31_536_000).contains(&reachable), "rollout.reachable_within_s", "1 s to a year", reachable)?;
         let timeout = self.wave_timeout_s;
-        require((1..=31_536_000).contains(&timeout), "rollout.wave_timeout_s", "1 s to a year", timeout)
+        require((1..=31_536_000).contains(&timeout), "rollout.wave_timeout_s", "1 s to a year", timeout)?;
+        let wait = self.patch_wait_s;
+        require(wait <= 86_400, "rollout.patch_wait_s", "at most a day", wait)
     }
 
     /// Share of the fleet after each wave.

@@ -150,7 +150,7 @@ pub(super) async fn view(hub: &Arc<Hub>, id: i64) -> Result<RolloutView, Problem
     let mut catalog = hub.catalog.reader().acquire().await?;
     let catalog: &mut SqliteConnection = &mut catalog;
     let stored = read::get(catalog, id).await?;
-    let (plan, fleet, evidence) = read::outlook(catalog, &stored, hub.now()).await?;
+    let (plan, fleet, evidence) = read::outlook(catalog, &hub.config.patches, &stored, hub.now()).await?;
     let steps = read::steps(catalog, id).await?;
     let rollout = &stored.rollout;
     let members = rollout.taken.iter().map(|(device, taken)| {

@@ -1,15 +1,17 @@
 //! What the hub says about the repository, and what another implementation says about the hub's files.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use cloud_hub::publish::roles::{self, RoleName};
 use cloud_hub::publish::{ceremony, warnings};
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
-use tributary_wire::{LineName, Micros};
+use tributary_wire::{Assignment, LineName, MetadataVersions, Micros, SignedAssignment};
 
 use super::with_a_version;
-use crate::support::TestHub;
+use crate::offline;
+use crate::support::{DEADLINE, TestHub};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tough_reads_and_accepts_what_the_hub_serves() {
@@ -86,6 +88,69 @@ async fn people_hear_before_anything_expires_and_no_more_once_it_is_signed_again
     assert_eq!(of_people().await, ["metadata-expires root critical"]);
     warnings::look(&hub.hub, now).await.unwrap();
     assert!(alerts().await.is_empty());
+    hub.stop().await;
+}
+
+/// Generation, number of the snapshot and end of the assignment that was signed last.
+async fn assigned(hub: &TestHub) -> (u64, u64, Micros) {
+    let query = "select signed from assignments where device = 'edge-1'";
+    let signed: Vec<u8> = sqlx::query_scalar(query).fetch_one(hub.hub.catalog.reader()).await.unwrap();
+    let assignment = Assignment::decode(&SignedAssignment::decode(&signed).unwrap().payload).unwrap();
+    let Assignment::V3(newest) = &assignment else { panic!("{assignment:?}") };
+    (newest.desired.generation.0, newest.snapshot, newest.desired.expires)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn devices_are_told_of_other_keys_without_a_rollout_and_the_end_of_everything_signed_is_counted_down() {
+    let hub = TestHub::without_repository().await;
+    let line = LineName::new("card-fraud").unwrap();
+    let custody = ceremony::simple(&hub.hub, [7; 32], &[line]).await.unwrap();
+    with_a_version(&hub).await;
+    hub.ok(Method::POST, "/lines/card-fraud/versions/1/publish", json!({})).await;
+    let mut catalog = hub.hub.catalog.write().await.unwrap();
+    let query = "insert into devices (id, first_seen, last_seen, report, report_at) values ('edge-1', 0, $1, $2, $1)";
+    let report = offline::report(MetadataVersions::default());
+    sqlx::query(query).bind(hub.hub.now().0).bind(report).execute(&mut *catalog).await.unwrap();
+    catalog.commit().await.unwrap();
+    let order = json!({"line": "card-fraud", "version": 1, "policy": {"strategy": "all", "patch_wait_s": 0}});
+    hub.ok(Method::POST, "/rollouts", order).await;
+    let (generation, snapshot, end) = assigned(&hub).await;
+
+    let left = async |role: &str| {
+        let text = hub.send(Method::GET, "/metrics", "", "").await;
+        let text = String::from_utf8(text.body.to_vec()).unwrap();
+        let found =
+            text.lines().find_map(|line| line.strip_prefix(&format!("hub_signed_left_seconds{{role=\"{role}\"}} ")));
+        found.unwrap_or_else(|| panic!("no {role} in {text}")).parse::<i64>().unwrap()
+    };
+    const DAY: i64 = 86_400;
+    for (role, days) in [
+        ("root", 365),
+        ("targets", 365),
+        ("models/card-fraud", 30),
+        ("snapshot", 7),
+        ("timestamp", 1),
+        ("assignments", 30),
+    ] {
+        let found = left(role).await;
+        assert!((days * DAY - 3_600..=days * DAY).contains(&found), "{role}: {found}");
+    }
+    let (_, standing) = hub.get("/signing").await;
+    let row = standing["roles"].as_array().unwrap().iter().find(|row| row["role"] == "assignments").unwrap();
+    assert_eq!(row["expires"], end.0, "{row:#}");
+
+    let targets = cloud_hub::publish::store::newest(hub.hub.catalog.reader(), "targets").await.unwrap().unwrap();
+    let mut next = roles::read_targets(&targets.bytes).unwrap();
+    next.version = 2;
+    let next = roles::build_targets(&RoleName::Targets, &next).unwrap();
+    let next = roles::sign(&next, std::slice::from_ref(&custody.targets.1)).unwrap();
+    hub.ok(Method::POST, "/signing/files", json!({"files": [String::from_utf8(next).unwrap()]})).await;
+    let start = Instant::now();
+    while assigned(&hub).await.0 == generation {
+        assert!(start.elapsed() < DEADLINE, "nobody was told");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(assigned(&hub).await.1 > snapshot, "the device has to look at the repository");
     hub.stop().await;
 }
 

@@ -61,6 +61,16 @@ async fn when_one_breaks_off_the_next_goes_on_and_is_asked_first_from_then_on() 
 }
 
 #[tokio::test]
+async fn a_further_hub_that_cannot_be_asked_is_named() {
+    let (device, authority) = (Device::new(), authority());
+    let config = || DownloadConfig { hubs: vec!["hub2:8443".into()], ..DownloadConfig::default() };
+    let failures = |web| device.origins(config(), web, FileStreams::default()).status().view().failures;
+    let said = failures(Web::Nowhere);
+    assert!(said["https://hub2:8443"].contains("not asked") && said["https://hub2:8443"].contains("enrol"), "{said:?}");
+    assert_eq!(failures(Web::Secure(device.identity(&authority, 1))), Default::default());
+}
+
+#[tokio::test]
 async fn quic_that_breaks_off_is_followed_by_https_and_that_by_a_mirror() {
     let (device, authority) = (Device::new(), authority());
     let quic = Server::quic(&device.file, &[Accident::Cut(90_000)], &authority).await;

@@ -6,6 +6,7 @@ mod commands;
 mod cut;
 mod discard;
 mod faults;
+mod fetching;
 mod interop;
 mod kills;
 mod model;

@@ -15,15 +15,19 @@ const HIDDEN: usize = 2048;
 
 /// Such a package of the line `card-fraud`.
 pub fn package(version: u32) -> Vec<u8> {
+    with(version, HIDDEN, &|at| ((at * 31 + version as usize * 7) % 97) as f32 * 1e-6)
+}
+
+/// One with a middle layer of this width and with these weights.
+pub fn with(version: u32, hidden: usize, weight: &dyn Fn(usize) -> f32) -> Vec<u8> {
     let view = tributary_features::View::from_toml(tributary_fraud::VIEW_TOML).unwrap();
     let features = view.feature_names();
     let width = features.len();
     let mut graph = Graph::new("graph", width);
-    let weight = |at: usize| ((at * 31 + version as usize * 7) % 97) as f32 * 1e-6;
-    let first = Tensor::f32(&[HIDDEN, width], (0..HIDDEN * width).map(weight).collect());
-    let second = Tensor::f32(&[1, HIDDEN], (0..HIDDEN).map(weight).collect());
+    let first = Tensor::f32(&[hidden, width], (0..hidden * width).map(weight).collect());
+    let second = Tensor::f32(&[1, hidden], (0..hidden).map(weight).collect());
     let mut value = graph.input.clone();
-    for (name, weights, outputs) in [("first", first, HIDDEN), ("second", second, 1)] {
+    for (name, weights, outputs) in [("first", first, hidden), ("second", second, 1)] {
         let weights = graph.constant(name, weights);
         let bias = graph.constant("bias", Tensor::f32(&[outputs], vec![0.0; outputs]));
         value = graph.node(Op::Gemm { alpha: 1.0, beta: 1.0, trans_b: true }, &[&value, &weights, &bias]);

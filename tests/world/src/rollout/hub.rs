@@ -253,8 +253,13 @@ impl Transaction<'_> {
         let (wishes, generations) = (self.record.wished(&rollout.role), self.record.generations());
         let releases: Vec<ReleaseRef> = self.record.releases.values().map(|(release, _)| release.clone()).collect();
         let restored = self.record.restored.clone();
-        let known =
-            Known { wishes: &wishes, generations: &generations, releases: &releases, restored: restored.as_ref() };
+        let known = Known {
+            wishes: &wishes,
+            generations: &generations,
+            releases: &releases,
+            restored: restored.as_ref(),
+            patches: 0,
+        };
         let stepped = advance(&mut rollout, &mut baseline, &members, known, now);
         let Some(Step { plan, .. }) = stepped else { return };
         let course = Course { rollout, baseline };
@@ -345,7 +350,13 @@ impl Record {
     pub(super) fn desired(&self, device: &DeviceId) -> Desired {
         let reads = self.heard.get(device).map_or(1, |heard| heard.report.base().reads);
         let own = self.wishes.iter().filter(|((it, ..), _)| it == device);
-        Desired { reads, wishes: own.map(|(_, wish)| wish.clone()).collect(), flags: Vec::new(), sampling: None }
+        Desired {
+            reads,
+            wishes: own.map(|(_, wish)| wish.clone()).collect(),
+            flags: Vec::new(),
+            sampling: None,
+            taken_back: Micros(0),
+        }
     }
 
     /// The newest generation signed for a device.

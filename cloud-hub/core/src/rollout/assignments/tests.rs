@@ -1,0 +1,93 @@
+//! When a device is told again.
+
+use tributary_wire::{Sha256, VersionNumber};
+
+use super::*;
+
+const NOW: Micros = Micros(1_000);
+
+fn wish(role: &str, version: u32, rollout: i64) -> Wish {
+    Wish {
+        line: LineName::new("fraud").unwrap(),
+        role: Role::new(role).unwrap(),
+        release: ReleaseRef { version: VersionNumber(version), length: 1, sha256: Sha256([version as u8; 32]) },
+        allow_lower: false,
+        rollout,
+        share: 0,
+    }
+}
+
+fn desired(wishes: Vec<Wish>) -> Desired {
+    Desired { reads: 3, wishes, flags: Vec::new(), sampling: None, taken_back: Micros(0) }
+}
+
+fn answered(wanted: &Desired, before: &Desired, said: (u64, bool), may_install: fn(i64) -> bool) -> Answer {
+    let device = DeviceId::new("edge-1").unwrap();
+    let head = AuditHead { number: 1, hash: Sha256([0; 32]) };
+    let assignment = before.assignment(&device, Generation(4), (head, 1), NOW);
+    let signed = Signed { assignment: &assignment, by_present_key: true };
+    let said = Said { generation: Generation(said.0), asks: said.1 };
+    answer(wanted, signed, said, may_install, NOW)
+}
+
+#[test]
+fn a_report_is_answered_by_what_it_lacks() {
+    let wanted = desired(vec![wish("primary", 1, 1)]);
+    assert_eq!(answered(&wanted, &wanted, (4, false), |_| true), Answer::Nothing);
+    assert_eq!(answered(&wanted, &wanted, (4, true), |_| true), Answer::Again, "it asks");
+    assert_eq!(answered(&wanted, &wanted, (3, false), |_| true), Answer::Again, "it lacks the newest");
+    assert!(matches!(answered(&wanted, &wanted, (9, false), |_| true), Answer::Renew(_)), "an old backup");
+    assert_eq!(answered(&wanted, &wanted, (3, true), |_| false), Answer::Nothing, "held");
+}
+
+#[test]
+fn what_was_wished_while_another_role_was_held_is_signed_when_that_goes_on() {
+    let before = desired(vec![wish("primary", 2, 1)]);
+    let wanted = desired(vec![wish("challenger-b", 3, 2), wish("primary", 2, 1)]);
+    assert!(is_held(&wanted, |rollout| rollout == 2), "the primary's rollout is paused");
+    assert_eq!(answered(&wanted, &before, (4, false), |rollout| rollout == 2), Answer::Nothing);
+    assert!(matches!(answered(&wanted, &before, (4, false), |_| true), Answer::Renew(_)));
+    let mut back = wish("primary", 1, 1);
+    back.allow_lower = true;
+    assert!(!is_held(&desired(vec![back]), |_| false), "the way back is never held");
+}
+
+#[test]
+fn whoever_has_an_assignment_from_before_keys_were_taken_back_gets_one_that_speaks_of_newer_metadata() {
+    let before = desired(vec![wish("primary", 1, 1)]);
+    let later = Desired { taken_back: Micros(NOW.0 + 1), ..before.clone() };
+    assert_eq!(
+        answered(&later, &before, (4, false), |_| true),
+        Answer::Renew("keys or releases were taken back"),
+        "though it has the newest"
+    );
+    assert_eq!(answered(&later, &before, (4, false), |_| false), Answer::Nothing, "held");
+    let earlier = Desired { taken_back: NOW, ..before.clone() };
+    assert_eq!(answered(&earlier, &before, (4, false), |_| true), Answer::Nothing);
+    let old = Desired { reads: 2, ..before };
+    let later = Desired { reads: 2, ..later };
+    assert_eq!(answered(&later, &old, (4, false), |_| true), Answer::Nothing, "its form has no number");
+}
+
+#[test]
+fn an_assignment_that_is_still_to_be_taken_does_not_run_out() {
+    let wanted = desired(vec![wish("primary", 1, 1)]);
+    let device = DeviceId::new("edge-1").unwrap();
+    let head = AuditHead { number: 1, hash: Sha256([0; 32]) };
+    let assignment = wanted.assignment(&device, Generation(4), (head, 1), NOW);
+    let signed = Signed { assignment: &assignment, by_present_key: true };
+    let after = |days: i64, generation| {
+        let said = Said { generation: Generation(generation), asks: false };
+        answer(&wanted, signed, said, |_| true, Micros(NOW.0 + days * Micros::DAY))
+    };
+    assert_eq!((after(19, 3), after(20, 3)), (Answer::Again, Answer::Renew("it ends soon")));
+    assert_eq!(after(30, 3), Answer::Renew("it had expired"));
+    assert_eq!(after(30, 4), Answer::Nothing, "what was taken needs no renewal");
+}
+
+#[test]
+fn generations_go_on_above_what_devices_report_as_far_as_that_can_be() {
+    assert_eq!(next_generation(Generation(4), Generation(2)), Generation(5));
+    assert_eq!(next_generation(Generation(4), Generation(90)), Generation(91));
+    assert_eq!(next_generation(Generation(4), Generation(u64::MAX)), Generation(5));
+}
