@@ -148,7 +148,8 @@ async fn answer(mut stream: TcpStream, folder: &Path) -> std::io::Result<()> {
         }
     }
     let head = String::from_utf8_lossy(&head);
-    let path = head.split_whitespace().nth(1).unwrap_or_default().trim_start_matches('/').to_owned();
+    // An address writes the percent sign of a file's name so.
+    let path = head.split_whitespace().nth(1).unwrap_or_default().trim_start_matches('/').replace("%25", "%");
     let (status, body) = match std::fs::read(folder.join(path)) {
         Ok(body) => ("200 OK", body),
         Err(_) => ("404 Not Found", Vec::new()),
