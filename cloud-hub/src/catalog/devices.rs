@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use cloud_hub_core::lives::{self, Verdict};
 use serde_json::{Value, json};
 use sqlx::{Row, SqliteConnection, SqlitePool};
-use tributary_wire::{DeviceId, GroupName, Micros, Report, ReportV1};
+use tributary_wire::{DeviceId, GroupName, Incarnation, Micros, Report, ReportV1};
 
+use super::alerts;
 use crate::audit::{self, Change};
 
 /// One device.
@@ -109,25 +111,70 @@ pub async fn put(
     audit::record(connection, Change { action: "device.set", subject: id.as_str(), from, to }, now).await
 }
 
-/// Stores a report unless a newer one is there: a higher incarnation, or a higher number of the same one.
-/// Whether it was stored.
+/// Lives that are over and remembered, per device; more only come from a device that is broken or lies.
+const FORMER: i64 = 256;
+
+/// Stores a report if it is news of the life that the device's state is in, and remembers the life that ends with it.
+/// One of a life that is over is not stored; when it says something new, people are told.
 pub async fn report(
     connection: &mut SqliteConnection,
     id: &DeviceId,
     report: &Report,
     now: Micros,
-) -> Result<bool, sqlx::Error> {
+) -> Result<Verdict, sqlx::Error> {
     let base = report.base();
+    let life = i64::from(base.incarnation.0);
+    let number = i64::try_from(base.number).unwrap_or(i64::MAX);
+    let query = "select report_incarnation, report_number from devices where id = $1 and report_at is not null";
+    let last: Option<(i64, i64)> = sqlx::query_as(query).bind(id.as_str()).fetch_optional(&mut *connection).await?;
+    let query = "select number from former_lives where device = $1 and incarnation = $2";
+    let over: Option<i64> =
+        sqlx::query_scalar(query).bind(id.as_str()).bind(life).fetch_optional(&mut *connection).await?;
+    let heard = |(life, number): (i64, i64)| (Incarnation(life as u32), number as u64);
+    let verdict = lives::judge(last.map(heard), over.map(|number| number as u64), heard((life, number)));
+    if verdict == Verdict::Returns {
+        let detail = json!({
+            "problem": "a life of the device's state that was over reports again: its state was copied or set back",
+            "incarnation": life, "last_heard": over, "number": number, "current": last.map(|(life, _)| life),
+            "next": "if this is the only device of this name, wipe its state, which begins a new life; else revoke the \
+                     certificate and enrol both anew",
+        });
+        let alert = alerts::Raise { kind: "cloned-state", subject: id.as_str(), severity: "critical", detail };
+        alerts::raise(connection, alert, now).await?;
+    }
+    if !verdict.is_news() {
+        return Ok(verdict);
+    }
     let done = sqlx::query(
         "update devices set report = $2, report_incarnation = $3, report_number = $4, report_at = $5, last_seen = $5
-         where id = $1 and (report_incarnation < $3 or (report_incarnation = $3 and report_number < $4))",
+         where id = $1",
     )
     .bind(id.as_str())
     .bind(report.encode())
-    .bind(i64::from(base.incarnation.0))
-    .bind(i64::try_from(base.number).unwrap_or(i64::MAX))
+    .bind(life)
+    .bind(number)
     .bind(now.0)
-    .execute(connection)
+    .execute(&mut *connection)
     .await?;
-    Ok(done.rows_affected() > 0)
+    if done.rows_affected() == 0 {
+        return Ok(Verdict::Late);
+    }
+    if let (Verdict::Begins, Some((before, number))) = (verdict, last) {
+        end_life(connection, id, (before, number), now).await?;
+    }
+    Ok(verdict)
+}
+
+async fn end_life(
+    connection: &mut SqliteConnection,
+    id: &DeviceId,
+    (life, number): (i64, i64),
+    now: Micros,
+) -> Result<(), sqlx::Error> {
+    let query = "insert into former_lives (device, incarnation, number, ended) values ($1, $2, $3, $4)";
+    sqlx::query(query).bind(id.as_str()).bind(life).bind(number).bind(now.0).execute(&mut *connection).await?;
+    let query = "delete from former_lives where device = $1 and incarnation not in
+                 (select incarnation from former_lives where device = $1 order by ended desc, incarnation limit $2)";
+    sqlx::query(query).bind(id.as_str()).bind(FORMER).execute(connection).await?;
+    Ok(())
 }

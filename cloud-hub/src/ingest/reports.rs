@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use cloud_hub_core::lives::Verdict;
 use cloud_hub_gateway::Upward;
 use tokio::sync::mpsc;
 use tributary_wire::{DeviceId, Report};
@@ -22,16 +23,20 @@ pub(super) async fn run(parts: Parts, counters: Arc<Counters>, mut queue: mpsc::
 async fn store(parts: &Parts, counters: &Counters, device: DeviceId, report: Report) {
     let stored = async {
         let mut transaction = parts.catalog.write().await?;
-        let newer = devices::report(&mut transaction, &device, &report, parts.now()).await?;
+        let verdict = devices::report(&mut transaction, &device, &report, parts.now()).await?;
         transaction.commit().await?;
-        Ok::<_, sqlx::Error>(newer)
+        Ok::<_, sqlx::Error>(verdict)
     };
     match stored.await {
-        Ok(true) => {
+        Ok(verdict) if verdict.is_news() => {
             counters.add(|c| &c.reports, 1);
             parts.bus.publish(HubEvent::Report { device, report: Arc::new(report.base().clone()) });
         }
-        Ok(false) => tracing::debug!(%device, number = report.base().number, "an old report came late"),
+        Ok(Verdict::Returns) => {
+            let life = report.base().incarnation;
+            tracing::warn!(%device, %life, "a life of the device's state that was over reports again");
+        }
+        Ok(_) => tracing::debug!(%device, number = report.base().number, "an old report came late"),
         // The device reports again at its interval, so nothing is lost but time.
         Err(error) => tracing::error!(%device, error = &error as &dyn std::error::Error, "a report was not stored"),
     }

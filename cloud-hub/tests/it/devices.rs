@@ -105,9 +105,13 @@ pub fn batch(sequence: u64, ids: &[i64]) -> Vec<u8> {
 }
 
 pub fn report(number: u64) -> Vec<u8> {
+    report_of(1, number)
+}
+
+fn report_of(life: u32, number: u64) -> Vec<u8> {
     Report::V1(ReportV1 {
         number,
-        incarnation: Incarnation(1),
+        incarnation: Incarnation(life),
         stamp: stamp(),
         reads: 1,
         agent: "0.1.0".into(),
@@ -154,6 +158,40 @@ async fn what_a_device_sends_is_acknowledged_stored_and_there_after_a_restart() 
     device.publish("batch", batch(20, &[40, 41])).await;
     device.acknowledged(20).await;
     assert_eq!((rows(&hub), hub.hub.ingest.status().duplicates), (40, 1));
+    hub.stop().await;
+}
+
+/// A wiped device with a clock that is behind begins a life with a lower number; its former life, from a copy of the old
+/// state, has the higher one and must not come in its place.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wiped_device_whose_clock_is_behind_is_heard_and_its_former_life_is_not() {
+    let hub = TestHub::start().await;
+    let mut device = Device::connected(&hub, "edge-1").await;
+    let runs =
+        |device: &serde_json::Value| (device["report"]["incarnation"].as_u64(), device["report"]["number"].as_u64());
+    device.publish("report", report_of(9, 5)).await;
+    device.publish("report", report_of(3, 1)).await;
+    tokio::select! {
+        () = device.idle() => {}
+        _ = hub.until("/devices/edge-1", |device| runs(device) == (Some(3), Some(1))) => {}
+    }
+    device.publish("report", report_of(9, 6)).await;
+    let alert = tokio::select! {
+        () = device.idle() => unreachable!(),
+        page = hub.until("/alerts", |page| page["items"][0]["kind"] == "cloned-state") => page["items"][0].clone(),
+    };
+    assert_eq!((&alert["subject"], &alert["detail"]["incarnation"]), (&"edge-1".into(), &9.into()), "{alert:#}");
+    hub.until("/devices/edge-1", |device| runs(device) == (Some(3), Some(1))).await;
+
+    // What was over is over for a hub that starts anew, too.
+    let hub = TestHub::start_in(hub.stop().await, |_| {}).await;
+    let mut device = Device::connected(&hub, "edge-1").await;
+    device.publish("report", report_of(9, 7)).await;
+    device.publish("report", report_of(3, 2)).await;
+    tokio::select! {
+        () = device.idle() => {}
+        _ = hub.until("/devices/edge-1", |device| runs(device) == (Some(3), Some(2))) => {}
+    }
     hub.stop().await;
 }
 

@@ -87,8 +87,6 @@ pub(super) struct Device {
     pub(super) capabilities: Capabilities,
     root: Vec<u8>,
     pub(super) life: Option<Life>,
-    /// It once lived under a clock that was ahead.
-    pub(super) was_ahead: bool,
     /// Counts processes, so that what an earlier one waits for means nothing to a later one.
     pub(super) lives: u64,
     seed: u64,
@@ -143,7 +141,6 @@ impl Device {
             capabilities,
             root,
             life: None,
-            was_ahead: false,
             lives: 0,
             seed,
         }
@@ -159,7 +156,6 @@ impl Device {
         self.lives += 1;
         let clocks = self.clocks.clone();
         clocks.began.store(clocks.now(), Ordering::Relaxed);
-        self.was_ahead |= clocks.skew() > 0;
         let disk = self.disk.until_crash();
         let backend = disk.clone();
         let options = StoreOptions { wall: Micros(clocks.wall()), ..StoreOptions::default() };

@@ -109,11 +109,6 @@ impl World {
     }
 
     fn wipe(&mut self, number: usize) {
-        // Incarnations count by the clock: a device that is wiped with a clock before its last life is not heard.
-        self.devices[number].clocks.jump_to(0);
-        if self.devices[number].was_ahead {
-            return;
-        }
         self.devices[number].life = None;
         self.devices[number].disk = Default::default();
         self.watches[number] = Default::default();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use cloud_hub_core::lives::{self, Verdict};
 use cloud_hub_core::rollout::assignments::{Answer, Desired, Said, Signed, Wish, answer, is_held, next_generation};
 use cloud_hub_core::rollout::{
     Counters, Known, Member, Policy, Restored, Rollout, RolloutState, Step, Target, advance,
@@ -38,6 +39,8 @@ pub(super) struct Record {
     wishes: BTreeMap<(DeviceId, LineName, Role), Wish>,
     signed: BTreeMap<DeviceId, SignedAssignment>,
     heard: BTreeMap<DeviceId, Heard>,
+    /// Lives of devices' states that are over, with the last number heard of each.
+    over: BTreeMap<(DeviceId, Incarnation), u64>,
     pub(super) releases: BTreeMap<u32, (ReleaseRef, Kind)>,
     pub(super) repository: Repository,
     /// Entries of the audit log, as far as assignments carry them.
@@ -77,6 +80,7 @@ impl Hub {
             wishes: BTreeMap::new(),
             signed: BTreeMap::new(),
             heard: BTreeMap::new(),
+            over: BTreeMap::new(),
             releases: BTreeMap::new(),
             repository,
             audit: 0,
@@ -116,10 +120,16 @@ impl Hub {
         let base = report.base();
         let number = (base.incarnation, base.number);
         let said = Said { generation: base.generation, asks: base.asks };
-        if self.record.heard.get(device).is_some_and(|heard| heard.number >= number) {
+        let last = self.record.heard.get(device).map(|heard| heard.number);
+        let over = self.record.over.get(&(device.clone(), base.incarnation)).copied();
+        let verdict = lives::judge(last, over, number);
+        if !verdict.is_news() {
             return Vec::new();
         }
         self.transaction(ledger, |it| {
+            if let (Verdict::Begins, Some((life, number))) = (verdict, last) {
+                it.record.over.insert((device.clone(), life), number);
+            }
             it.record.learn(device, &report);
             it.record.heard.insert(device.clone(), Heard { report, number, at: now });
             it.respond(device, said, now);
