@@ -2,8 +2,10 @@
 //! snapshots at the view's cadence in event time, kept for datasets, and sent down.
 //!
 //! A snapshot is durable before any device sees it, so that every number in an observation can be looked up. After a
-//! restart the windows are made again from the lake; numbers go on where they ended.
+//! restart the windows are made again from the lake; numbers go on where they ended, after a restore above all that
+//! devices report.
 
+mod floor;
 mod snapshots;
 mod view;
 
@@ -27,6 +29,7 @@ use tributary_wire::{DeviceId, FeatureSnapshot, FeatureSnapshotV1, Micros, Snaps
 
 use crate::hub::{Hub, HubEvent};
 use crate::registry::views;
+use floor::Floor;
 use view::FleetView;
 
 /// How snapshots are made.
@@ -89,7 +92,7 @@ impl Following {
     }
 
     /// Reads what is new in the lake, and takes a snapshot if one is due; whether one was taken.
-    fn step(&mut self, lake: &Lake, snapshots: &Snapshots, keep: Duration) -> anyhow::Result<bool> {
+    fn step(&mut self, lake: &Lake, snapshots: &Snapshots, keep: Duration, floor: Floor) -> anyhow::Result<bool> {
         // Labels first: one that is here must not miss the snapshot because its event came with the same look.
         for file in lake.files_after(&stream_name("labels"), self.labels) {
             if let Some(labels) = readable(&file, read_labels(&lake.read(&file)?))? {
@@ -104,7 +107,7 @@ impl Following {
             self.events = file.number;
         }
         let Some(due) = self.fleet.due() else { return Ok(false) };
-        let (number, parts) = self.fleet.snapshot(due);
+        let (number, parts) = self.fleet.snapshot(due, floor);
         let view = self.fleet.view();
         snapshots.keep(view, number, due, &parts)?;
         snapshots.forget(view, Micros(due.0.saturating_sub(keep.as_micros().min(i64::MAX as u128) as i64)))?;
@@ -149,6 +152,7 @@ pub async fn run(hub: Arc<Hub>, shutdown: Shutdown) -> anyhow::Result<()> {
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut followed: HashMap<ViewKey, Following> = HashMap::new();
     let mut sent: Sent = HashMap::new();
+    let mut floor = Floor::of(&hub.catalog).await.context("could not read which snapshots devices have")?;
     loop {
         tokio::select! {
             () = shutdown.given() => return Ok(()),
@@ -157,12 +161,16 @@ pub async fn run(hub: Arc<Hub>, shutdown: Shutdown) -> anyhow::Result<()> {
                 if let Err(error) = follow_new_views(&hub, &mut followed).await {
                     tracing::warn!(error = error.as_ref() as &dyn std::error::Error, "views were not looked up");
                 }
-                followed = step_all(&hub, followed, &mut sent).await;
+                if floor.holds(&hub.catalog).await {
+                    continue;
+                }
+                followed = step_all(&hub, followed, &mut sent, floor).await;
             }
             heard = news.recv() => match heard {
                 Ok(HubEvent::Connected(device) | HubEvent::Disconnected(device)) => { sent.remove(&device); }
                 Ok(HubEvent::Report { device, report }) => {
                     let has = report.snapshot.map(|(number, _)| number);
+                    floor.heard(has);
                     answer(&hub, &followed, &mut sent, device, has, config.resend.0);
                 }
                 // What was missed comes again: devices report at intervals.
@@ -204,12 +212,13 @@ async fn step_all(
     hub: &Arc<Hub>,
     followed: HashMap<ViewKey, Following>,
     sent: &mut Sent,
+    floor: Floor,
 ) -> HashMap<ViewKey, Following> {
     let mut after = HashMap::with_capacity(followed.len());
     for (key, mut following) in followed {
         let (lake, snapshots, keep) = (hub.lake.clone(), snapshots(hub), hub.config.materialize.keep.0);
         let step = tokio::task::spawn_blocking(move || {
-            let taken = following.step(&lake, &snapshots, keep);
+            let taken = following.step(&lake, &snapshots, keep, floor);
             (following, taken)
         });
         // A panic in there is our own; passing it on keeps its message.

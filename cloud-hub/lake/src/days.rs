@@ -8,7 +8,7 @@ use tributary_wire::{Micros, StreamName};
 
 use crate::LakeError;
 use crate::columns::event_times;
-use crate::file::{Footer, FooterBatch};
+use crate::file::{Footer, FooterBatch, Rowless};
 use crate::lake::Portion;
 use crate::schema::SchemaConflict;
 
@@ -61,7 +61,14 @@ pub(crate) fn split_by_day(stream: &StreamName, portions: &[Portion]) -> Result<
                 filter_record_batch(&portion.records, &mask)?
             };
             let slice = days.entry(day).or_insert_with(|| DaySlice {
-                footer: Footer { stream: stream.clone(), day, min_time, max_time, batches: Vec::new() },
+                footer: Footer {
+                    stream: stream.clone(),
+                    day,
+                    min_time,
+                    max_time,
+                    batches: Vec::new(),
+                    rowless: Vec::new(),
+                },
                 records: Vec::new(),
             });
             slice.footer.min_time = slice.footer.min_time.min(min_time);
@@ -78,6 +85,20 @@ pub(crate) fn split_by_day(stream: &StreamName, portions: &[Portion]) -> Result<
         }
     }
     Ok(days)
+}
+
+/// Writes numbers without rows into the footer of the first file; where there is none, into one without rows.
+pub(crate) fn add_rowless(days: &mut BTreeMap<i64, DaySlice>, stream: &StreamName, rowless: Vec<Rowless>) {
+    let Some(received) = rowless.iter().map(|it| it.received).min() else { return };
+    if days.is_empty() {
+        let (day, min_time, max_time) = (received.day(), received.0, received.0);
+        let (batches, rowless) = (Vec::new(), Vec::new());
+        let footer = Footer { stream: stream.clone(), day, min_time, max_time, batches, rowless };
+        days.insert(day, DaySlice { footer, records: Vec::new() });
+    }
+    if let Some(mut first) = days.first_entry() {
+        first.get_mut().footer.rowless = rowless;
+    }
 }
 
 /// `YYYY-MM-DD` of a UTC day (days since 1970-01-01, proleptic Gregorian calendar).

@@ -18,7 +18,7 @@ use parquet::file::reader::{ChunkReader, Length};
 use parquet::schema::types::ColumnPath;
 use serde::{Deserialize, Serialize};
 use tributary_process::disk::ReadAt;
-use tributary_wire::{DeviceId, Incarnation, SequenceNumber, Sha256, StreamName};
+use tributary_wire::{DeviceId, Incarnation, Lost, Micros, SequenceNumber, Sha256, StreamName};
 
 use crate::columns::fit;
 use crate::schema::{SYSTEM_COLUMNS, StreamColumn, StreamSchema, kind_of};
@@ -50,6 +50,31 @@ pub struct Footer {
     pub max_time: i64,
     /// The batches whose rows are here, wholly or in part.
     pub batches: Vec<FooterBatch>,
+    /// Numbers that were answered for in the same step and have no rows anywhere in the stream.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rowless: Vec<Rowless>,
+}
+
+/// Numbers of a stream that hold no rows: a gap, an empty batch, or one whose rows went to another stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rowless {
+    /// Whose.
+    pub device: DeviceId,
+    /// In which life of its state.
+    pub incarnation: Incarnation,
+    /// The first number.
+    pub sequence: SequenceNumber,
+    /// The last number; the same, except for a gap.
+    pub last: SequenceNumber,
+    /// Hash of the body as it travelled.
+    pub hash: Sha256,
+    /// Whether the device gave up what it had for these numbers.
+    pub gap: bool,
+    /// What it gave up.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lost: Vec<Lost>,
+    /// When the hub took it in.
+    pub received: Micros,
 }
 
 /// A batch in a footer.

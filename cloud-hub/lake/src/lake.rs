@@ -12,8 +12,8 @@ use tributary_process::disk::{self, Access, Disk, create_folder_below};
 use tributary_wire::{Micros, Sha256, StreamName};
 use ulid::Ulid;
 
-use crate::days::{DaySlice, day_name, split_by_day};
-use crate::file::{self, BatchKey, Footer, LakeFile};
+use crate::days::{DaySlice, add_rowless, day_name, split_by_day};
+use crate::file::{self, BatchKey, Footer, LakeFile, Rowless};
 use crate::schema::StreamSchema;
 use crate::{LakeError, Scan};
 
@@ -176,15 +176,21 @@ impl Lake {
 
     /// Writes batches of one stream, durably, one file per day, and reads each file's end back. What was written
     /// does not count until it is committed and registered. On an error nothing counts and nothing is left.
+    ///
+    /// `rowless` are numbers of the stream that are answered for with them; when there are no rows at all, a file
+    /// without any says so.
     pub fn write(
         &self,
         stream: &StreamName,
         schema: &StreamSchema,
         portions: &[Portion],
+        rowless: Vec<Rowless>,
     ) -> Result<Vec<Written>, LakeError> {
         let schema = schema.arrow();
         let mut written: Vec<Written> = Vec::new();
-        for (day, slice) in split_by_day(stream, portions)? {
+        let mut days = split_by_day(stream, portions)?;
+        add_rowless(&mut days, stream, rowless);
+        for (day, slice) in days {
             match self.write_file(stream, day, &schema, slice) {
                 Ok(file) => written.push(file),
                 Err(error) => {

@@ -15,7 +15,7 @@ mod reader;
 mod lake;
 pub mod dataset;
 
-pub use file::{BatchKey, Footer, FooterBatch};
+pub use file::{BatchKey, Footer, FooterBatch, Rowless};
 pub use lake::{Differences, FileEntry, Lake, Portion, Written};
 pub use reader::Scan;
 pub use schema::{SchemaConflict, StreamColumn, StreamSchema};

@@ -65,8 +65,8 @@ async fn streams(hub: State) -> Result<Json<Vec<StreamSummary>>, Problem> {
             (select coalesce(sum(rows), 0) from lake_files f where f.stream = names.stream) as rows,
             (select count(*) from lake_files f where f.stream = names.stream) as files,
             (select coalesce(sum(bytes), 0) from lake_files f where f.stream = names.stream) as bytes,
-            (select min(min_time) from lake_files f where f.stream = names.stream) as from_time,
-            (select max(max_time) from lake_files f where f.stream = names.stream) as to_time,
+            (select min(min_time) from lake_files f where f.stream = names.stream and f.rows > 0) as from_time,
+            (select max(max_time) from lake_files f where f.stream = names.stream and f.rows > 0) as to_time,
             (select count(*) from batches b where b.stream = names.stream and b.state = 'stored') as batches,
             (select count(*) from batches b where b.stream = names.stream and b.state = 'quarantined') as quarantined,
             (select coalesce(sum(records), 0) from gaps g where g.stream = names.stream) as dropped

@@ -13,6 +13,8 @@ use tributary_wire::{DeviceId, LineName, Micros, Report};
 
 use super::config::Config;
 use crate::audit::{self, Change};
+use crate::catalog::alerts;
+use crate::ingest::TakenIn;
 
 /// Where a restored hub stands, as the planner is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -150,6 +152,36 @@ pub async fn end(catalog: &mut SqliteConnection, epoch: i64, reason: &str, now: 
     audit::record(catalog, change, now).await?;
     tracing::info!(reason, "rollouts go on after the restore");
     Ok(true)
+}
+
+/// A catalog that was lost was made again from the lake's files: it stands as one restored from nothing, so devices say
+/// what it signed for them, which of their batches it had, and which certificates it gave them.
+pub async fn begin_anew(
+    catalog: &mut SqliteConnection,
+    taken: &TakenIn,
+    devices: i64,
+    now: Micros,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "insert into restores (epoch, restored, backup_time, audit_number, audit_hash, last_rollout, state, found_json,
+         waits_for, waiting_since)
+         values ((select coalesce(max(epoch), 0) + 1 from restores), $1, 0, 0, '', 0, 'waiting', $2, $3, $1)",
+    )
+    .bind(now.0)
+    .bind(json!(taken).to_string())
+    .bind(devices)
+    .execute(&mut *catalog)
+    .await?;
+    let detail = json!({
+        "problem": "the catalog was lost and was made again from the lake's files: devices' batches are known again; \
+                    accounts, labels of devices, models, releases, rollouts and the audit log are not",
+        "next": "if there is a backup, stop this hub and restore it (cloud-hub restore from); else publish again, accept \
+                 devices (cloud-hub restore status), and see cloud-hub doctor",
+        "taken_in": taken,
+    });
+    let alert = alerts::Raise { kind: super::RESTORED, subject: "hub", severity: "critical", detail };
+    alerts::raise(catalog, alert, now).await?;
+    Ok(())
 }
 
 /// How many of the devices that are waited for have reported.

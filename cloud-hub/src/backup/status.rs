@@ -15,7 +15,7 @@ pub struct RestoreStatus {
     pub epoch: i64,
     /// When it was restored, UTC microseconds.
     pub restored: i64,
-    /// When the backup was taken, UTC microseconds.
+    /// When the backup was taken, UTC microseconds; 0: there was none, the catalog was made again from the lake's files.
     pub backup_time: i64,
     /// `reading`: files are being taken in; `waiting`: rollouts wait for devices' reports; `done`: they go on.
     pub state: String,

@@ -17,8 +17,10 @@ use tributary_wire::{DeviceId, Micros, SequenceNumber, StreamName};
 
 use super::Parts;
 use super::decode::{Content, decode, digest};
+use super::ledger::Answer;
 use super::progress::Progress;
-use super::recover::{choose, resync};
+use super::rebuild::{answer, choose};
+use super::recover::resync;
 use crate::audit::{self, Change};
 use crate::catalog::batches::{self, Numbering, State};
 use crate::catalog::quarantine::Kept;
@@ -34,6 +36,8 @@ pub struct TakenIn {
     pub rows: u64,
     /// Batches in them.
     pub batches: u64,
+    /// Gaps and other numbers without rows.
+    pub rowless: u64,
     /// Quarantined messages.
     pub quarantined: u64,
     /// Files that cannot be used and were moved aside.
@@ -143,13 +147,16 @@ async fn judge(
     known: &mut HashMap<Numbering, Progress>,
     (_, footer, schema): &Described,
 ) -> Result<Verdict, sqlx::Error> {
-    for batch in &footer.batches {
-        let of = numbering(&footer.stream, batch);
+    let numbers = footer.batches.iter().map(|batch| (numbering(&footer.stream, batch), batch.sequence.0));
+    let rowless = footer.rowless.iter().map(|rowless| (answer(&footer.stream, rowless).of, rowless.sequence.0));
+    // Where there are rows, they say it: a gap may have been concluded by the hub itself.
+    let rowless = rowless.filter(|_| footer.batches.is_empty());
+    for (of, number) in numbers.chain(rowless) {
         if !known.contains_key(&of) {
             let (through, beyond) = batches::progress(catalog, &of).await?;
             known.insert(of.clone(), Progress::new(through, beyond));
         }
-        if known[&of].contains(batch.sequence.0) {
+        if known[&of].contains(number) {
             return Ok(Verdict::Leftover);
         }
     }
@@ -203,31 +210,67 @@ async fn write(
         }
         batches::set_through(catalog, &of, standing.through()).await?;
     }
+    for rowless in
+        counting.iter().rev().flat_map(|(_, footer, _)| footer.rowless.iter().map(|it| answer(&footer.stream, it)))
+    {
+        taken.rowless += u64::from(write_rowless(catalog, &rowless, now).await?);
+    }
     Ok(())
 }
 
-/// Messages in the quarantine's folder without a row: kept after the backup.
-async fn take_in_quarantine(catalog: &mut SqliteConnection, parts: &Parts, now: Micros) -> anyhow::Result<u64> {
+/// Answers for numbers without rows, unless one of them is known; whether it did.
+async fn write_rowless(catalog: &mut SqliteConnection, answer: &Answer, now: Micros) -> Result<bool, sqlx::Error> {
+    let Answer { of, sequence, last, hash, state, received, lost, .. } = answer;
+    let (through, beyond) = batches::progress(catalog, of).await?;
+    let mut standing = Progress::new(through, beyond);
+    if standing.overlaps(sequence.0, last.0) {
+        return Ok(false);
+    }
+    standing.add(sequence.0, last.0);
+    devices::seen(catalog, &of.device, now).await?;
+    batches::insert(catalog, of, *sequence, *last, hash, 0, *state, *received).await?;
+    batches::insert_gap(catalog, of, (*sequence, *last), lost, *received).await?;
+    batches::set_through(catalog, of, standing.through()).await?;
+    Ok(true)
+}
+
+/// A message in the quarantine's folder.
+pub(super) struct Aside {
+    pub(super) id: String,
+    pub(super) device: DeviceId,
+    /// Its file, below the folder.
+    pub(super) below: String,
+}
+
+impl Aside {
+    pub(super) async fn read<L>(&self, parts: &Parts<L>) -> anyhow::Result<bytes::Bytes> {
+        let (disk, path) = (parts.lake.disk().clone(), parts.quarantine.join(&self.below));
+        Ok(tokio::task::spawn_blocking(move || disk.read(&path, u64::MAX)).await??.into())
+    }
+}
+
+/// Messages in the quarantine's folder that are not among those known.
+pub(super) async fn unknown_messages<L>(parts: &Parts<L>, known: &BTreeSet<String>) -> anyhow::Result<Vec<Aside>> {
     let (disk, folder) = (parts.lake.disk().clone(), parts.quarantine.clone());
     let there = {
         let folder = folder.clone();
         tokio::task::spawn_blocking(move || walk(&*disk, &folder)).await??
     };
+    let below = there.iter().filter_map(|path| path.strip_prefix(&folder).ok()?.to_str());
+    let message = |below: &str| {
+        let (device, id) = below.strip_suffix(".batch")?.split_once('/')?;
+        Some(Aside { id: id.to_owned(), device: DeviceId::new(device).ok()?, below: below.to_owned() })
+    };
+    Ok(below.filter(|below| !known.contains(*below)).filter_map(message).collect())
+}
+
+/// Messages in the quarantine's folder without a row: kept after the backup.
+async fn take_in_quarantine(catalog: &mut SqliteConnection, parts: &Parts, now: Micros) -> anyhow::Result<u64> {
     let known: BTreeSet<String> = quarantine::paths(catalog).await?.into_iter().collect();
     let mut taken = 0;
-    for path in there {
-        let Some(below) = path.strip_prefix(&folder).ok().and_then(|path| path.to_str()).map(str::to_owned) else {
-            continue;
-        };
-        let Some((device, id)) = below.strip_suffix(".batch").and_then(|name| name.split_once('/')) else { continue };
-        let Ok(device) = DeviceId::new(device) else { continue };
-        let id = id.to_owned();
-        if known.contains(&below) {
-            continue;
-        }
-        let disk = parts.lake.disk().clone();
-        let message = tokio::task::spawn_blocking(move || disk.read(&path, u64::MAX)).await??;
-        let message = bytes::Bytes::from(message);
+    for aside in unknown_messages(parts, &known).await? {
+        let message = aside.read(parts).await?;
+        let Aside { id, device, below } = aside;
         let (named, hash, reason) = match decode(&device, &message, now) {
             Content::Unreadable { .. } => (None, None, "undecodable-header"),
             Content::Records { of, sequence, hash, .. }

@@ -149,7 +149,11 @@ impl<L: Ledger> Committer<L> {
 
     /// Makes files durable, without making them count.
     async fn write(&self, plan: &mut Plan) -> Result<Vec<Written>, Failure> {
-        let portions = std::mem::take(&mut plan.portions);
+        let mut rowless = plan.rowless();
+        let mut portions = std::mem::take(&mut plan.portions);
+        for stream in rowless.keys() {
+            portions.entry(stream.clone()).or_default();
+        }
         let schemas: BTreeMap<_, _> = portions
             .keys()
             .map(|stream| {
@@ -170,7 +174,8 @@ impl<L: Ledger> Committer<L> {
             }
             let mut written: Vec<Written> = Vec::new();
             for (stream, portions) in portions {
-                match lake.write(&stream, &schemas[&stream], &portions) {
+                let rowless = rowless.remove(&stream).unwrap_or_default();
+                match lake.write(&stream, &schemas[&stream], &portions, rowless) {
                     Ok(files) => written.extend(files),
                     Err(error) => {
                         written.iter().for_each(|file| lake.discard(&file.entry.path));

@@ -15,6 +15,7 @@ mod hold;
 mod load;
 mod reports;
 mod recover;
+mod rebuild;
 mod adopt;
 #[cfg(feature = "simulation")]
 mod stepped;

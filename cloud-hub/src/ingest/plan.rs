@@ -2,10 +2,10 @@
 //!
 //! Reads the catalog, changes nothing: a plan that cannot be carried out is thrown away and made again.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bytes::Bytes;
-use cloud_hub_lake::{Portion, SchemaConflict};
+use cloud_hub_lake::{BatchKey, Portion, Rowless, SchemaConflict};
 use tributary_wire::{DeviceId, Incarnation, Micros, SequenceNumber, Sha256, StreamName};
 
 use super::collect::{Item, Origin, Work};
@@ -35,6 +35,25 @@ pub(super) struct Plan {
     pub(super) duplicates: u64,
     taken: HashMap<(Numbering, SequenceNumber), (Sha256, State)>,
     keeping: HashMap<DeviceId, u64>,
+}
+
+impl Plan {
+    /// What is answered for without rows in its stream, for the footers of the lake's files: all that a lost catalog has
+    /// to know again. What is in quarantine has a file of its own.
+    pub(super) fn rowless(&self) -> BTreeMap<StreamName, Vec<Rowless>> {
+        let with_rows: BTreeSet<&BatchKey> = self.portions.values().flatten().map(|portion| &portion.key).collect();
+        let mut rowless: BTreeMap<StreamName, Vec<Rowless>> = BTreeMap::new();
+        for answer in self.entry.answers.iter().filter(|answer| answer.state != State::Quarantined) {
+            let Answer { of, sequence, last, hash, state, received, lost, .. } = answer.clone();
+            if !with_rows.contains(&key(&of, sequence)) {
+                let Numbering { device, incarnation, stream } = of;
+                let gap = state == State::Gap;
+                let found = Rowless { device, incarnation, sequence, last, hash, gap, lost, received };
+                rowless.entry(stream).or_default().push(found);
+            }
+        }
+        rowless
+    }
 }
 
 /// Plans a group on what was known before it.

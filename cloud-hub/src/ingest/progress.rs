@@ -30,6 +30,11 @@ impl Progress {
         number <= self.through || self.beyond.range(..=number).next_back().is_some_and(|(_, last)| *last >= number)
     }
 
+    /// Whether any number of a range was answered for.
+    pub(super) fn overlaps(&self, first: u64, last: u64) -> bool {
+        first <= self.through || self.beyond.range(..=last).next_back().is_some_and(|(_, end)| *end >= first)
+    }
+
     /// The ranges below a number that were not answered for, lowest first, and at most so many.
     pub(super) fn missing(&self, below: u64, most: usize) -> Vec<(u64, u64)> {
         let mut missing = Vec::new();
@@ -89,6 +94,7 @@ mod tests {
                 let through = (1..).take_while(|n| known.contains(n)).last().unwrap_or(0);
                 assert_eq!(progress.through().0, through);
                 (1..=44).for_each(|n| assert_eq!(progress.contains(n), known.contains(&n), "{n} of {known:?}"));
+                (1..=40).for_each(|n| assert_eq!(progress.overlaps(n, n + 4), (n..=n + 4).any(|n| known.contains(&n))));
                 let beyond: Vec<u64> = progress.scattered().iter().map(|n| n.0).collect();
                 assert_eq!(beyond, known.range(through + 1..).copied().collect::<Vec<_>>());
             }

@@ -427,6 +427,52 @@ async fn a_lost_catalog_is_made_again_from_the_files() {
     bench.stop().await;
 }
 
+/// Numbers that have no rows in the lake stand in its footers, or in the quarantine: else a stream would never again be
+/// complete, and what was lost or set aside would be forgotten.
+#[tokio::test]
+async fn a_catalog_made_again_knows_gaps_empty_batches_and_the_quarantine() {
+    let (folder, storage) = (tempfile::tempdir().unwrap(), SimDisk::new());
+    let bench = Bench::open(folder.path(), &storage).await;
+    let lost = vec![
+        Lost { reason: LossReason::Age, records: 8, span: Some((Micros(3), Micros(9))) },
+        Lost { reason: LossReason::DiskBudget, records: 4, span: None },
+    ];
+    let gap =
+        |first, to, lost: &[Lost]| message(first, 0, &BatchBody::GapV2 { to: SequenceNumber(to), lost: lost.to_vec() });
+    let mut damaged = batch(6, &[1]).to_vec();
+    *damaged.last_mut().unwrap() ^= 1;
+    bench.send("edge-1", batch(1, &[1, 2])).await;
+    bench.send("edge-1", gap(2, 4, &lost)).await;
+    bench.until_through(4).await;
+    bench.send("edge-1", batch(5, &[])).await;
+    bench.send("edge-1", damaged).await;
+    bench.send("edge-1", batch(7, &[3])).await;
+    bench.until_through(7).await;
+    // A stream of which there is nothing but a gap.
+    bench.send("edge-2", gap(1, 9, &lost)).await;
+    bench
+        .until("edge-2 is answered", |acks| acks.iter().any(|(d, a)| d.as_str() == "edge-2" && a.through.0 == 9))
+        .await;
+    bench.crash().await;
+
+    let elsewhere = tempfile::tempdir().unwrap();
+    let bench = Bench::open(elsewhere.path(), &storage).await;
+    let through = "select min(through) * 100 + max(through) from stream_progress";
+    assert_eq!(bench.count(through).await, 709, "both streams are complete at once");
+    let gaps = "select count(*) * 1000 + sum(records) * 10 + count(from_time) from gaps where reason in ('age', 'disk-budget')";
+    assert_eq!(bench.count(gaps).await, 4_242);
+    assert_eq!(bench.count("select count(*) from quarantine where sequence = 6 and state = 'kept'").await, 1);
+    assert_eq!(walk(&storage, Path::new("/data/quarantine")).unwrap().len(), 1, "its file is there");
+    assert_eq!(bench.count("select waits_for from restores where state = 'waiting' and backup_time = 0").await, 2);
+    assert_eq!(bench.count("select count(*) from alerts where kind = 'hub-restored'").await, 1);
+    // What comes again is known by its body.
+    bench.send("edge-1", gap(2, 4, &lost)).await;
+    bench.send("edge-1", batch(8, &[4])).await;
+    bench.until_through(8).await;
+    assert_eq!((bench.ids("events"), bench.ingest.status().conflicts), (vec![1, 2, 3, 4], 0));
+    bench.stop().await;
+}
+
 #[tokio::test]
 async fn beside_damage_a_catalog_made_again_deletes_nothing_and_says_what_is_missing() {
     let (folder, storage) = (tempfile::tempdir().unwrap(), SimDisk::new());

@@ -52,7 +52,7 @@ impl World {
         let columns = columns.into_iter().map(|(_, column)| column).collect();
         let records = to_records(&key, Micros(0), &fields, columns).unwrap();
         let portion = Portion { key, hash: Sha256([0; 32]), ingest_time: Micros(0), records };
-        for written in self.lake.write(&stream, &schema, &[portion]).unwrap() {
+        for written in self.lake.write(&stream, &schema, &[portion], Vec::new()).unwrap() {
             self.number += 1;
             self.lake.register([FileEntry { number: self.number, ..written.entry }]);
         }
@@ -100,12 +100,15 @@ fn snapshots_hold_the_lake_s_events_and_labels_and_go_on_after_a_restart() {
     let config = GeneratorConfig { customers: 30, terminals: 6, days: 55, ..GeneratorConfig::default() };
     let payments: Vec<_> = Generator::new(config).collect();
     let mut following = world.start();
-    assert!(!following.step(&world.lake, &world.snapshots, KEEP).unwrap(), "an empty lake gives no snapshot");
+    assert!(
+        !following.step(&world.lake, &world.snapshots, KEEP, Floor::default()).unwrap(),
+        "an empty lake gives no snapshot"
+    );
     let (early, late) = payments.split_at(payments.len() * 4 / 5);
     for part in early.chunks(early.len() / 4 + 1) {
         world.payments(part);
-        assert!(following.step(&world.lake, &world.snapshots, KEEP).unwrap());
-        assert!(!following.step(&world.lake, &world.snapshots, KEEP).unwrap(), "nothing new");
+        assert!(following.step(&world.lake, &world.snapshots, KEEP, Floor::default()).unwrap());
+        assert!(!following.step(&world.lake, &world.snapshots, KEEP, Floor::default()).unwrap(), "nothing new");
     }
     // The hub stops here; a new one reads only files that still matter.
     let mut following = world.start();
@@ -113,7 +116,7 @@ fn snapshots_hold_the_lake_s_events_and_labels_and_go_on_after_a_restart() {
     assert_eq!((number, sent.len()), (SnapshotNumber(4), 1));
     assert!(following.events > 0, "files out of reach are not read again");
     world.payments(late);
-    assert!(following.step(&world.lake, &world.snapshots, KEEP).unwrap());
+    assert!(following.step(&world.lake, &world.snapshots, KEEP, Floor::default()).unwrap());
     let (number, sent) = following.newest.clone().unwrap();
     assert_eq!(number, SnapshotNumber(5));
 
@@ -148,6 +151,6 @@ fn events_of_another_view_in_the_stream_do_no_harm() {
     ];
     world.store("events", columns);
     let mut following = world.start();
-    assert!(!following.step(&world.lake, &world.snapshots, KEEP).unwrap());
+    assert!(!following.step(&world.lake, &world.snapshots, KEEP, Floor::default()).unwrap());
     assert_eq!(following.events, 1, "the file was passed over");
 }

@@ -6,6 +6,8 @@ use cloud_hub_lake::dataset::{EventRow, LabelRow};
 use tributary_features::{FleetWindows, Scope, View};
 use tributary_wire::{FeatureSnapshotV1, Micros, SnapshotNumber};
 
+use super::floor::Floor;
+
 /// A part stays well below what one MQTT message may carry, so that it never delays an acknowledgement for long.
 const PART_BYTES: usize = 192 * 1024;
 
@@ -65,8 +67,9 @@ impl FleetView {
     }
 
     /// The next snapshot, taken at `due`. It counts once [`FleetView::kept`] is told.
-    pub(super) fn snapshot(&mut self, due: Micros) -> (SnapshotNumber, Vec<FeatureSnapshotV1>) {
-        let number = SnapshotNumber(self.last.map_or(0, |(number, _)| number.0) + 1);
+    pub(super) fn snapshot(&mut self, due: Micros, floor: Floor) -> (SnapshotNumber, Vec<FeatureSnapshotV1>) {
+        let cadence = self.view.fleet().map_or(1, |fleet| fleet.cadence);
+        let number = floor.next(self.last, due, cadence);
         (number, self.windows.values_at(due).into_parts(&self.view, number, PART_BYTES))
     }
 
@@ -103,14 +106,14 @@ mod tests {
         fleet.take_events(vec![event(&at(&payments, 0), "edge-1")]);
         let first = fleet.due().unwrap();
         assert_eq!(first.0 % (12 * Micros::HOUR), 0);
-        let (number, _) = fleet.snapshot(first);
+        let (number, _) = fleet.snapshot(first, Floor::default());
         assert_eq!((number, fleet.due()), (SnapshotNumber(1), Some(first)), "until it is kept");
         fleet.kept(number, first);
         assert_eq!(fleet.due(), None);
         fleet.take_events(vec![event(&at(&payments, 30 * Micros::HOUR), "edge-1")]);
         let second = fleet.due().unwrap();
         assert!(second.since(first) >= 24 * Micros::HOUR, "steps that were missed are not made up for");
-        assert_eq!(fleet.snapshot(second).0, SnapshotNumber(2));
+        assert_eq!(fleet.snapshot(second, Floor::default()).0, SnapshotNumber(2));
     }
 
     #[test]
@@ -149,7 +152,7 @@ mod tests {
         fleet.take_events(payments[..half].iter().map(|payment| event(payment, "edge-1")).collect());
         fleet.take_labels(payments[..half].iter().map(label).collect());
         let middle = fleet.due().unwrap();
-        let (number, _) = fleet.snapshot(middle);
+        let (number, _) = fleet.snapshot(middle, Floor::default());
         fleet.kept(number, middle);
         let mut restarted = FleetView::new(view, Some((number, middle)));
         let since = restarted.needed_since();
@@ -160,8 +163,8 @@ mod tests {
         fleet.take_labels(payments[half..].iter().map(label).collect());
         let due = fleet.due().unwrap();
         assert_eq!(restarted.due(), Some(due));
-        let (number, parts) = fleet.snapshot(due);
-        assert_eq!((number, parts.clone()), restarted.snapshot(due));
+        let (number, parts) = fleet.snapshot(due, Floor::default());
+        assert_eq!((number, parts.clone()), restarted.snapshot(due, Floor::default()));
         let terminal = parts[0].rows.iter().find(|row| row.key == EntityKey::Int(3)).unwrap();
         assert!(terminal.values.iter().any(|value| *value > 1.0));
         assert!(parts[0].rows.iter().any(|row| row.values.iter().any(|value| *value > 0.0 && *value < 1.0)), "shares");

@@ -127,7 +127,7 @@ pub async fn labelled_until(catalog: &mut SqliteConnection, line: &Line) -> Resu
 
 /// The newest event time in the lake: the watermark of everything that has arrived.
 pub async fn newest_event(catalog: &mut SqliteConnection) -> Result<Option<Micros>, RegistryError> {
-    let query = "select max(max_time) from lake_files where stream = 'events'";
+    let query = "select max(max_time) from lake_files where stream = 'events' and rows > 0";
     let newest: Option<i64> = sqlx::query_scalar(query).fetch_one(catalog).await?;
     Ok(newest.map(Micros))
 }

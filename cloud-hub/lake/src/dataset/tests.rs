@@ -225,7 +225,7 @@ fn store(lake: &Lake, stream: &str, device: &str, incarnation: u32, batch: usize
     let columns = columns.into_iter().map(|(_, column)| column).collect();
     let records = to_records(&key, Micros(0), &fields, columns).unwrap();
     let portion = Portion { key, hash: Sha256([0; 32]), ingest_time: Micros(0), records };
-    for written in lake.write(&stream, &schema, &[portion]).unwrap() {
+    for written in lake.write(&stream, &schema, &[portion], Vec::new()).unwrap() {
         *number += 1;
         lake.register([FileEntry { number: *number, ..written.entry }]);
     }

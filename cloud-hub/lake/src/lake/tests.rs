@@ -3,7 +3,7 @@ use crate::columns::to_records;
 use arrow::array::AsArray;
 use arrow::datatypes::{Float64Type, Int64Type};
 use tributary_process::disk::{RealDisk, SimDisk};
-use tributary_wire::{Column, DeviceId, Field, FieldType, Incarnation, Sensitivity, SequenceNumber};
+use tributary_wire::{Column, DeviceId, Field, FieldType, Incarnation, LossReason, Lost, Sensitivity, SequenceNumber};
 
 fn field(name: &str, kind: FieldType) -> Field {
     Field { name: name.into(), kind, unit: String::new(), nullable: true, sensitivity: Sensitivity::Keep }
@@ -41,7 +41,7 @@ fn schema_of(fields: &[Field]) -> StreamSchema {
 fn store(lake: &Lake, schema: &StreamSchema, portions: &[Portion], number: &mut i64) -> Vec<FileEntry> {
     lake.set_schema(&events(), schema.clone());
     let mut entries = Vec::new();
-    for written in lake.write(&events(), schema, portions).unwrap() {
+    for written in lake.write(&events(), schema, portions, Vec::new()).unwrap() {
         *number += 1;
         entries.push(FileEntry { number: *number, ..written.entry });
     }
@@ -106,7 +106,7 @@ fn what_was_written_survives_a_crash_and_what_failed_leaves_nothing() {
     assert_eq!(lake.read(&entries[0]).unwrap().num_rows(), 1);
 
     disk.set_capacity(Some(disk.used()));
-    let error = lake.write(&events(), &schema, &[portion(2, &[2], None)]).unwrap_err();
+    let error = lake.write(&events(), &schema, &[portion(2, &[2], None)], Vec::new()).unwrap_err();
     assert!(matches!(&error, LakeError::Storage { source, .. } if source.kind() == std::io::ErrorKind::StorageFull));
     assert_eq!(lake.compare().unwrap(), Differences::default());
 }
@@ -138,4 +138,41 @@ fn a_cut_or_damaged_file_is_named_and_nothing_panics() {
     }
     std::fs::remove_file(&path).unwrap();
     assert!(lake.read(&entry).unwrap_err().to_string().starts_with("could not open"));
+}
+
+#[test]
+fn numbers_without_rows_stand_in_a_footer_also_where_there_are_no_rows_at_all() {
+    let (_, lake) = lake();
+    let schema = schema_of(&[field("accepted", FieldType::Int), field("event_time", FieldType::Time)]);
+    let lost = Lost { reason: LossReason::Age, records: 3, span: Some((Micros(1), Micros(2))) };
+    let rowless = vec![Rowless {
+        device: DeviceId::new("edge-1").unwrap(),
+        incarnation: Incarnation(1),
+        sequence: SequenceNumber(8),
+        last: SequenceNumber(11),
+        hash: Sha256([3; 32]),
+        gap: true,
+        lost: vec![lost],
+        received: Micros(2 * Micros::DAY),
+    }];
+    lake.set_schema(&events(), schema.clone());
+    let portions = [portion(7, &[1, Micros::DAY], None)];
+    let beside = lake.write(&events(), &schema, &portions, rowless.clone()).unwrap();
+    let alone = lake.write(&events(), &schema, &[], rowless.clone()).unwrap();
+    let footer = |written: &Written| lake.describe(&written.entry.path).unwrap().1.rowless;
+    assert_eq!((beside.len(), footer(&beside[0]), footer(&beside[1])), (2, rowless.clone(), vec![]));
+    assert_eq!((alone.len(), alone[0].entry.rows, alone[0].entry.day), (1, 0, 2));
+    assert_eq!(footer(&alone[0]), rowless);
+    lake.register(alone.iter().map(|written| FileEntry { number: 1, ..written.entry.clone() }));
+    let rows: usize = lake.scan(&events(), 0..=9, None).unwrap().map(|records| records.unwrap().num_rows()).sum();
+    assert_eq!(rows, 0, "readers see no rows");
+}
+
+/// Files of earlier builds say nothing of numbers without rows.
+#[test]
+fn a_footer_of_an_earlier_build_is_read() {
+    let text = r#"{"stream":"events","day":0,"min_time":1,"max_time":2,"batches":[]}"#;
+    let footer: Footer = serde_json::from_str(text).unwrap();
+    assert_eq!(footer.rowless, []);
+    assert_eq!(serde_json::to_string(&footer).unwrap(), text, "and one without any is written as before");
 }

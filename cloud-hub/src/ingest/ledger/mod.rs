@@ -16,6 +16,7 @@ use cloud_hub_lake::{FileEntry, StreamSchema};
 use serde_json::json;
 use tributary_wire::{DeviceId, Lost, Micros, SequenceNumber, Sha256, StreamName};
 
+use super::TakenIn;
 use crate::audit::Noted;
 use crate::catalog::alerts::Raise;
 use crate::catalog::batches::{Numbering, State};
@@ -84,6 +85,8 @@ pub struct Entry {
     pub cloned: Vec<(Numbering, SequenceNumber)>,
     /// Devices whose quarantine is full.
     pub overfull: Vec<DeviceId>,
+    /// Set when the whole ledger was lost and is made again: what was found.
+    pub rebuilt: Option<TakenIn>,
 }
 
 impl Entry {
@@ -98,7 +101,8 @@ impl Entry {
 
     /// Devices that were heard of.
     fn senders(&self) -> BTreeSet<&DeviceId> {
-        self.answers.iter().map(|answer| &answer.of.device).collect()
+        let kept = self.kept.iter().map(|kept| &kept.device);
+        self.answers.iter().map(|answer| &answer.of.device).chain(kept).collect()
     }
 
     /// What people have to know.

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use cloud_hub_lake::{FileEntry, StreamSchema};
 use tributary_wire::{DeviceId, Micros, SequenceNumber, Sha256, StreamName};
 
+use super::super::HUB_DEVICE;
 use super::{Entry, Ledger, LedgerError, Standing};
+use crate::backup::standing;
 use crate::catalog::alerts::{self, Raise};
 use crate::catalog::batches::{self, Numbering, State};
 use crate::catalog::{Catalog, devices, files, quarantine};
@@ -84,6 +86,10 @@ impl Ledger for Catalog {
         }
         for noted in &entry.noted {
             noted.record(&mut transaction, now).await?;
+        }
+        if let Some(taken) = &entry.rebuilt {
+            let devices = entry.senders().into_iter().filter(|device| device.as_str() != HUB_DEVICE).count();
+            standing::begin_anew(&mut transaction, taken, devices as i64, now).await?;
         }
         for alert in entry.alerts() {
             alerts::raise(&mut transaction, alert, now).await?;
