@@ -2,7 +2,7 @@
 //!
 //! No registry carries the suite: `TRIBUTARY_TUF_CONFORMANCE` names a clone of
 //! <https://github.com/theupdateframework/tuf-conformance>. Without it this test is skipped, loudly, also in CI; what the
-//! suite attacks is attacked by our own tests too (`shared/release/src/chain/tests.rs`).
+//! suite attacks is attacked by our own tests too (`shared/release/src/chain/tests`).
 
 use std::path::PathBuf;
 use std::process::Command;
