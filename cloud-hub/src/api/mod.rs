@@ -67,6 +67,7 @@ use utoipa::openapi::path::Operation;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::hub::Hub;
+use crate::publish::roles::RoleError;
 use crate::publish::{ApplyError, PublishError};
 use crate::registry::RegistryError;
 
@@ -245,7 +246,10 @@ impl From<RegistryError> for Problem {
             | RegistryError::VersionReserved { .. } => Self::conflict(error),
             RegistryError::AliasMoved { .. } => Self::precondition_failed(error),
             RegistryError::BadAlias(_) => Self::malformed(error),
-            RegistryError::BadView(_) | RegistryError::OtherLine { .. } => Self::unacceptable(error),
+            RegistryError::BadView(_)
+            | RegistryError::OtherLine { .. }
+            | RegistryError::Graph { .. }
+            | RegistryError::Undeclared { .. } => Self::unacceptable(error),
             RegistryError::Package(source) => Self::unacceptable(format!("the package is refused: {}", chain(&source))),
             RegistryError::File(_) | RegistryError::Catalog(_) | RegistryError::Unreadable { .. } => {
                 anyhow::Error::new(error).into()
@@ -258,7 +262,11 @@ impl From<PublishError> for Problem {
     fn from(error: PublishError) -> Self {
         match error {
             PublishError::Registry(error) => error.into(),
-            PublishError::NoRepository
+            PublishError::NoRelease { .. } => Self::not_found(error),
+            PublishError::Role(RoleError::Large { .. }) => Self::conflict(error),
+            PublishError::Attended { .. }
+            | PublishError::Wanted { .. }
+            | PublishError::NoRepository
             | PublishError::NoRole { .. }
             | PublishError::NoKey { .. }
             | PublishError::Withdrawn { .. }

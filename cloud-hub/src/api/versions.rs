@@ -14,15 +14,15 @@ use utoipa_axum::routes;
 
 use super::extract::Body;
 use super::{Json, Page, PageQuery, Path, Problem, Query, State};
-use crate::hub::Hub;
+use crate::hub::{Hub, HubEvent};
 use crate::lines::{self, story};
-use crate::publish::{self, Release};
+use crate::publish::{self, Release, Withdrawing, Withdrawn};
 use crate::registry::RegistryError;
-use crate::registry::aliases;
 use crate::registry::versions::{self, Origin, VersionRecord};
+use crate::registry::{aliases, needs};
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Hub>> {
-    OpenApiRouter::new().routes(routes!(list)).routes(routes!(get)).routes(routes!(publish))
+    OpenApiRouter::new().routes(routes!(list)).routes(routes!(get)).routes(routes!(publish)).routes(routes!(withdraw))
 }
 
 pub(super) fn upload_routes() -> OpenApiRouter<Arc<Hub>> {
@@ -137,6 +137,7 @@ async fn upload(hub: State, Path(line): Path<LineName>, Body(body): Body) -> Res
         if package.manifest.line != expected {
             return Err(RegistryError::OtherLine { expected, found: package.manifest.line });
         }
+        needs::check(&package)?;
         let stored = (packages.put(&body)?, body.len() as u64);
         Ok((package, stored))
     });
@@ -167,4 +168,44 @@ async fn publish(hub: State, Path((line, version)): Path<(LineName, VersionNumbe
     let (release, new) = publish::publish(&hub, &mut catalog, &line, version, now).await?;
     catalog.commit().await?;
     Ok((if new { StatusCode::CREATED } else { StatusCode::OK }, Json(release)).into_response())
+}
+
+/// Longest reason for a withdrawal.
+const REASON_MAX: usize = 500;
+
+/// Why a release is taken back.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WithdrawRequest {
+    /// In words; kept in the audit log.
+    pub reason: String,
+    /// Also when a rollout leads to it, or devices are to run it. These keep what they have; who has not fetched it yet
+    /// cannot any more.
+    #[serde(default)]
+    pub even_if_wanted: bool,
+}
+
+/// Takes a release back: it is signed no more, and devices refuse it. The hub does that for an unattended line; that of an
+/// attended one has to be signed without it by its key. What was withdrawn never becomes a release again. Asking again
+/// changes nothing.
+#[utoipa::path(post, path = "/lines/{line}/versions/{version}/withdraw", tag = "models",
+    security(("token" = ["operator"])), request_body = WithdrawRequest,
+    params(("line" = String, Path), ("version" = u32, Path)),
+    responses((status = 200, body = Withdrawn), (status = "default", body = Problem)))]
+async fn withdraw(
+    hub: State,
+    Path((line, version)): Path<(LineName, VersionNumber)>,
+    Json(WithdrawRequest { reason, even_if_wanted }): Json<WithdrawRequest>,
+) -> Result<Json<Withdrawn>, Problem> {
+    let (reason, length) = (reason.trim(), reason.chars().count());
+    if reason.is_empty() || length > REASON_MAX {
+        let detail = format!("the reason has {length} characters, expected 1 to {REASON_MAX}");
+        return Err(Problem::unacceptable(detail).with("reason", "tell in a few words why"));
+    }
+    let mut catalog = hub.catalog.write().await?;
+    let withdrawing = Withdrawing { reason, even_if_wanted };
+    let done = publish::withdraw(&hub, &mut catalog, (&line, version), withdrawing, hub.now()).await?;
+    catalog.commit().await?;
+    hub.bus.publish(HubEvent::TakenBack);
+    Ok(Json(done))
 }

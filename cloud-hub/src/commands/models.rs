@@ -17,6 +17,8 @@ Examples:
   cloud-hub model list card-fraud
   cloud-hub model upload card-fraud card-fraud-7.tpk
   cloud-hub model alias card-fraud champion 7 --reason 'agreed with risk'
+  cloud-hub model releases card-fraud
+  cloud-hub model withdraw card-fraud 6 --reason 'nobody here made it'
   cloud-hub model compare card-fraud 7 6 --from 2026-02-01T00:00:00Z")]
 pub enum Model {
     /// List the versions of a line
@@ -44,6 +46,24 @@ pub enum Model {
         line: String,
         /// The version
         version: u32,
+    },
+    /// Take a release back: it is signed no more, and devices refuse it
+    Withdraw {
+        /// The line
+        line: String,
+        /// The version
+        version: u32,
+        /// Why; kept in the audit log
+        #[arg(long)]
+        reason: String,
+        /// Also while a rollout leads to it, or devices are to run it
+        #[arg(long)]
+        even_if_wanted: bool,
+    },
+    /// List what was signed of a line, newest first
+    Releases {
+        /// The line
+        line: String,
     },
     /// List the patches that lead to a version, and why there are not more
     Patches {
@@ -128,6 +148,23 @@ impl Model {
                     _ => format!("version {version} is published, signed by key {}", text(&release["key_id"])),
                 };
                 remote.done(&release, &sentence);
+            }
+            Self::Withdraw { line, version, reason, even_if_wanted } => {
+                let body = json!({"reason": reason, "even_if_wanted": even_if_wanted});
+                let done = remote.post(&format!("/lines/{line}/versions/{version}/withdraw"), &body).await?;
+                let mut sentence =
+                    format!("version {version} of line {line} is withdrawn: no device installs it any more");
+                if done["wanted_by"].as_array().is_some_and(|by| !by.is_empty()) {
+                    sentence += &format!("; still to be sent elsewhere: {}", text(&done["wanted_by"]));
+                }
+                remote.done(&done, &sentence);
+            }
+            Self::Releases { line } => {
+                let releases = remote.list(&format!("/releases/{line}"), usize::MAX).await?;
+                remote.show_list(
+                    &releases,
+                    &[("v", "version"), ("state", "state"), ("published", "published"), ("signed by", "key_id")],
+                );
             }
             Self::Patches { line, version } => {
                 let patches = remote.get(&format!("/patches/{line}/{version}")).await?;

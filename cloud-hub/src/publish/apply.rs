@@ -5,6 +5,8 @@
 //! files of one call, and the snapshot and timestamp that name them, are one transaction: a root that takes a key away
 //! from the targets needs targets signed by the new one beside it.
 
+mod error;
+
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sqlx::SqliteConnection;
@@ -16,6 +18,11 @@ use super::roles::{self, Header, RoleError, RoleName, Target, TargetsContent};
 use super::{PublishError, line_targets, sign, store};
 use crate::audit::{self, Change};
 use crate::hub::{Hub, HubEvent};
+pub use error::ApplyError;
+
+/// How far above the version in force a file may be. A backup that was restored is never a million signatures old; who
+/// goes further would leave the role without a next version for ever.
+const MAX_STEP: u64 = 1_000_000;
 
 /// What the caller knows and says.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -44,88 +51,6 @@ pub struct RoleVersion {
     pub role: String,
     /// Its version.
     pub version: u64,
-}
-
-/// Why signed files are refused; none of a call is stored then.
-#[derive(Debug, thiserror::Error)]
-pub enum ApplyError {
-    /// Not metadata, or not signed by enough of those who may.
-    #[error(transparent)]
-    Role(#[from] RoleError),
-    /// There was nothing.
-    #[error("no file was sent; expected signed metadata of root, targets or a delegated role")]
-    Nothing,
-    /// The hub signs these itself.
-    #[error("{role} is signed by the hub alone, with keys that root lists; it is not taken from outside")]
-    Online {
-        /// Which role.
-        role: RoleName,
-    },
-    /// It is past its time already.
-    #[error("{role} {version} expired at {expires}")]
-    Expired {
-        /// Which role.
-        role: RoleName,
-        /// Which version.
-        version: u64,
-        /// When.
-        expires: Micros,
-    },
-    /// The targets do not delegate to the role.
-    #[error("the targets in force know no role {role}")]
-    NotDelegated {
-        /// Which role.
-        role: RoleName,
-    },
-    /// A new root and the targets in force do not fit together.
-    #[error(
-        "after this root the targets in force count no longer ({problem}); sign targets anew and apply both at once"
-    )]
-    Targets {
-        /// Why they do not count.
-        problem: RoleError,
-    },
-    /// The hub could sign no assignment.
-    #[error("the targets announce keys for assignments ({announced}) of which the hub holds none")]
-    Assignments {
-        /// The keys, by name.
-        announced: String,
-    },
-    /// A target that its role should not name, or not so.
-    #[error("{role} names {path}: {problem}")]
-    Target {
-        /// Which role.
-        role: RoleName,
-        /// Which target.
-        path: String,
-        /// What is wrong with it.
-        problem: String,
-    },
-    /// Something would be gone.
-    #[error("{role} {version} no longer names {}; say that they are to be withdrawn, or name them", dropped.join(", "))]
-    Drops {
-        /// Which role.
-        role: RoleName,
-        /// Which version.
-        version: u64,
-        /// What was named before.
-        dropped: Vec<String>,
-    },
-    /// Version, keys, catalog.
-    #[error(transparent)]
-    Publish(#[from] PublishError),
-}
-
-impl From<sqlx::Error> for ApplyError {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Publish(error.into())
-    }
-}
-
-impl From<crate::registry::RegistryError> for ApplyError {
-    fn from(error: crate::registry::RegistryError) -> Self {
-        Self::Publish(error.into())
-    }
 }
 
 /// Takes signed files, in whatever order they come.
@@ -219,6 +144,10 @@ async fn take(
             })?;
         }
         RoleName::Snapshot | RoleName::Timestamp => return Err(ApplyError::Online { role }),
+    }
+    let most = last.saturating_add(MAX_STEP);
+    if version > most {
+        return Err(ApplyError::Leap { role, known: last, most, found: version });
     }
     if expires <= now {
         return Err(ApplyError::Expired { role, version, expires });

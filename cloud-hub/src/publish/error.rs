@@ -27,6 +27,41 @@ pub enum PublishError {
         /// Which version.
         version: VersionNumber,
     },
+    /// Nobody ever asked for a release of it.
+    #[error("version {version} of model line {line} was never published: there is nothing to withdraw")]
+    NoRelease {
+        /// Which line.
+        line: LineName,
+        /// Which version.
+        version: VersionNumber,
+    },
+    /// Only a person can sign the line without it.
+    #[error(
+        "model line {line} is attended, and its key alone can take version {version} back: `cloud-hub keys draft {line} \
+         --withdraw {path} --out DIR` writes what is to be signed, and `cloud-hub keys apply --withdraw` gives it to the hub"
+    )]
+    Attended {
+        /// Which line.
+        line: LineName,
+        /// Which version.
+        version: VersionNumber,
+        /// Where its package lies.
+        path: String,
+    },
+    /// Devices are to run it.
+    #[error(
+        "version {version} of model line {line} is still wanted by {}; roll out another version first, or abort the \
+         rollout, or say that it is to be withdrawn even so",
+        by.join(", ")
+    )]
+    Wanted {
+        /// Which line.
+        line: LineName,
+        /// Which version.
+        version: VersionNumber,
+        /// Who wants it.
+        by: Vec<String>,
+    },
     /// The hub lacks the secret keys of a role that it is to sign.
     #[error("the hub cannot sign {role}: it holds {found} of the keys listed for it, {expected} are needed")]
     NoKey {

@@ -34,8 +34,17 @@ pub(super) async fn take(
     for target in &content.targets {
         let custom = check(catalog, line, target).await?;
         let known = releases::find(catalog, line, custom.version).await?;
-        if known.as_ref().is_some_and(Release::is_published) {
-            continue;
+        match known.as_ref() {
+            Some(known) if known.is_published() => continue,
+            // Whoever drafted the file had not heard of it yet.
+            Some(known) if known.is_withdrawn() => {
+                return Err(wrong(
+                    line,
+                    target,
+                    "it was withdrawn, and a withdrawn release never comes back".to_owned(),
+                ));
+            }
+            _ => {}
         }
         let release = Release {
             line: line.to_string(),
@@ -68,13 +77,13 @@ async fn change(
     Ok(())
 }
 
+fn wrong(line: &LineName, target: &Target, problem: String) -> ApplyError {
+    ApplyError::Target { role: RoleName::Delegated(line_role(line)), path: target.path.clone(), problem }
+}
+
 /// A package in the line's role is exactly a registered version.
 async fn check(catalog: &mut SqliteConnection, line: &LineName, target: &Target) -> Result<PackageCustom, ApplyError> {
-    let wrong = |problem: String| ApplyError::Target {
-        role: RoleName::Delegated(line_role(line)),
-        path: target.path.clone(),
-        problem,
-    };
+    let wrong = |problem: String| wrong(line, target, problem);
     let beside = target.custom.as_ref().map(|custom| custom[CUSTOM].clone()).unwrap_or_default();
     let custom: PackageCustom =
         serde_json::from_value(beside).map_err(|error| wrong(format!("what stands beside it: {error}")))?;

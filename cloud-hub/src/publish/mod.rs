@@ -27,6 +27,9 @@ pub mod status;
 pub mod warnings;
 pub mod proof;
 mod streams;
+mod sizes;
+mod open;
+mod withdraw;
 
 pub use apply::{Applied, ApplyError, Applying, RoleVersion, apply};
 pub use error::PublishError;
@@ -35,6 +38,7 @@ pub use plan::Config;
 pub use releases::{Release, find, list};
 pub use run::{announce, run};
 pub use streams::Streams;
+pub use withdraw::{Withdrawing, Withdrawn, withdraw};
 
 use serde_json::{Value, json};
 use sqlx::SqliteConnection;

@@ -35,6 +35,11 @@ impl Release {
         self.state == "published"
     }
 
+    /// Whether it was taken back.
+    pub fn is_withdrawn(&self) -> bool {
+        self.state == "withdrawn"
+    }
+
     /// Whether it waits for a person.
     pub fn is_waiting(&self) -> bool {
         self.state == "waiting"

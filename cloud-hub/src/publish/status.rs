@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use sqlx::SqliteConnection;
-use tributary_wire::{Micros, Report};
+use tributary_release::chain::ChainLimits;
+use tributary_wire::Micros;
 use utoipa::ToSchema;
 
 use super::lifetimes::{Standing, standing};
+use super::open::{ending, open_assignments};
 use super::roles::{self, PublicKey, RoleName, Signers};
 use super::sign::reported;
 use super::store::{self, Stored};
-use super::{Keys, PublishError};
+use super::{Keys, PublishError, sizes};
 use crate::publish::ceremony::ASSIGNMENTS;
 
 /// A key that may sign a role.
@@ -45,6 +47,10 @@ pub struct RoleStatus {
     pub keys: Vec<KeyStatus>,
     /// The hub signs it by itself, whenever it is due.
     pub by_hub: bool,
+    /// Its size in bytes.
+    pub bytes: Option<u64>,
+    /// How many bytes devices take of it.
+    pub most: u64,
     /// Releases that wait for a person's signature.
     pub waiting: u64,
     /// What a person should do; empty: nothing.
@@ -93,11 +99,14 @@ pub async fn status(catalog: &mut SqliteConnection, keys: &Keys, now: Micros) ->
             threshold: signers.threshold,
             keys,
             by_hub,
+            bytes: stored.map(|stored| stored.bytes.len() as u64),
+            most: ChainLimits::DEVICES.of_role(&role),
             waiting: waiting.get(&role).copied().unwrap_or_default(),
             next: String::new(),
             role,
         };
         advise(&mut row);
+        large(&mut row);
         if row.role == ASSIGNMENTS {
             ending(&mut row, &open, now);
         }
@@ -111,48 +120,6 @@ pub async fn status(catalog: &mut SqliteConnection, keys: &Keys, now: Micros) ->
         row
     };
     Ok(listed.into_iter().map(row).collect())
-}
-
-/// A device that is heard and has not taken its newest assignment.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Open {
-    device: String,
-    issued: i64,
-    expires: i64,
-}
-
-/// Who was not heard for so long gets a fresh assignment when it wakes.
-const HEARD: i64 = Micros::DAY;
-
-/// The assignments that are still to be taken by devices that are there, the first to end first.
-async fn open_assignments(catalog: &mut SqliteConnection, now: Micros) -> Result<Vec<Open>, sqlx::Error> {
-    let query = "select a.device, a.generation, a.issued, a.expires, d.report from assignments a
-                 join devices d on d.id = a.device where coalesce(d.report_at, d.last_seen) >= $1
-                 order by a.expires, a.device";
-    type Row = (String, i64, i64, i64, Option<Vec<u8>>);
-    let rows: Vec<Row> = sqlx::query_as(query).bind(now.0.saturating_sub(HEARD)).fetch_all(catalog).await?;
-    let open = rows.into_iter().filter_map(|(device, generation, issued, expires, report)| {
-        let report = report.and_then(|bytes| Report::decode(&bytes).ok());
-        let has = report.is_some_and(|report| report.base().generation.0 >= generation as u64);
-        (!has).then_some(Open { device, issued, expires })
-    });
-    Ok(open.collect())
-}
-
-/// Says how long the assignments of devices that have not taken theirs are still good. The hub signs one anew when its
-/// device reports; it does not where a rollout is paused.
-fn ending(row: &mut RoleStatus, open: &[Open], now: Micros) {
-    let Some(first) = open.first() else { return };
-    row.expires = Some(first.expires);
-    let of = standing(Micros(first.issued), Micros(first.expires), now);
-    row.standing = row.standing.max(of);
-    if of != Standing::Fine && row.next.is_empty() {
-        let (device, count) = (&first.device, open.len());
-        row.next = format!(
-            "{count} device(s) have not taken their assignment, {device} among them: cloud-hub device show {device}, and \
-             resume or abort the rollout that is paused"
-        );
-    }
 }
 
 /// Seconds until every role in force ends; below 0: since when it has.
@@ -201,6 +168,20 @@ fn advise(row: &mut RoleStatus) {
     };
 }
 
+impl RoleStatus {
+    /// The severity that its size deserves.
+    pub fn large(&self) -> Option<&'static str> {
+        sizes::severity(self.bytes?, self.most)
+    }
+}
+
+/// What leaves little room is said before devices refuse it.
+fn large(row: &mut RoleStatus) {
+    if let (Some(_), Some(bytes), true) = (row.large(), row.bytes, row.next.is_empty()) {
+        row.next = sizes::advice(&row.role, row.by_hub, bytes, row.most);
+    }
+}
+
 /// Only people can bring back what they signed after the backup was made: until then devices refuse all that is new.
 fn behind(row: &mut RoleStatus, trusted: u64) {
     if row.version.is_some_and(|version| version < trusted) {
@@ -213,15 +194,27 @@ fn behind(row: &mut RoleStatus, trusted: u64) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn row(role: &str, by_hub: bool, standing: Standing, waiting: u64) -> RoleStatus {
+    /// A role as the listing of all begins with it.
+    pub fn row(role: &str, by_hub: bool, standing: Standing, waiting: u64) -> RoleStatus {
         let (version, expires) = (Some(1), Some(9));
         let keys = Vec::new();
         let role = role.to_owned();
-        let mut row =
-            RoleStatus { role, version, expires, standing, threshold: 1, keys, by_hub, waiting, next: String::new() };
+        let mut row = RoleStatus {
+            role,
+            version,
+            expires,
+            standing,
+            threshold: 1,
+            keys,
+            by_hub,
+            bytes: Some(900),
+            most: 1000,
+            waiting,
+            next: String::new(),
+        };
         advise(&mut row);
         row
     }
@@ -240,19 +233,17 @@ mod tests {
     }
 
     #[test]
-    fn assignments_that_nobody_takes_are_told_of_before_they_end() {
-        let day = |number: i64| Micros(number * Micros::DAY);
-        let open = [Open { device: "edge-7".to_owned(), issued: 0, expires: day(30).0 }];
-        let looked = |open: &[Open], now| {
-            let mut found = RoleStatus { expires: None, ..row("assignments", true, Standing::Fine, 0) };
-            ending(&mut found, open, now);
-            (found.expires, found.standing, found.next)
-        };
-        assert_eq!(looked(&[], day(99)), (None, Standing::Fine, String::new()));
-        assert_eq!(looked(&open, day(19)), (Some(day(30).0), Standing::Fine, String::new()));
-        let (_, soon, next) = looked(&open, day(20));
-        assert!(soon == Standing::Soon && next.contains("device show edge-7"), "{next}");
-        assert_eq!((looked(&open, day(28)).1, looked(&open, day(31)).1), (Standing::Urgent, Standing::Expired));
+    fn what_grows_towards_the_limit_of_devices_says_so_unless_something_else_comes_first() {
+        let mut line = row("models/card-fraud", true, Standing::Fine, 0);
+        assert_eq!(line.large(), Some("warning"));
+        large(&mut line);
+        assert!(line.next.contains("900 of the 1000 bytes") && line.next.contains("model withdraw"), "{}", line.next);
+        let mut waits = row("models/card-fraud", false, Standing::Fine, 2);
+        large(&mut waits);
+        assert!(waits.next.starts_with("2 releases wait"));
+        let mut small = RoleStatus { bytes: Some(700), ..row("snapshot", true, Standing::Fine, 0) };
+        large(&mut small);
+        assert_eq!((small.large(), small.next.as_str()), (None, ""));
     }
 
     #[test]

@@ -6,6 +6,7 @@ pub mod views;
 pub mod packages;
 pub mod versions;
 pub mod aliases;
+pub mod needs;
 
 use tributary_wire::{LineName, Sha256, VersionNumber};
 
@@ -72,6 +73,25 @@ pub enum RegistryError {
     /// The package is damaged or contradicts itself.
     #[error("the package is refused: {0}")]
     Package(#[from] tributary_release::PackageError),
+    /// The served graph is none.
+    #[error("the served graph {graph} cannot be read: {problem}")]
+    Graph {
+        /// Its name.
+        graph: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A device without these operators would fetch the package in vain.
+    #[error(
+        "the served graph {graph} uses operators that the package does not require: {}; name them in requires.operators \
+         of its manifest", operators.join(", ")
+    )]
+    Undeclared {
+        /// Its name.
+        graph: String,
+        /// The operators that are missing in the manifest.
+        operators: Vec<String>,
+    },
     /// Nothing with that hash.
     #[error("there is no package {0}")]
     NoPackage(Sha256),

@@ -2,7 +2,7 @@
 
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
-use tributary_release::digest;
+use tributary_release::{Package, digest};
 
 use crate::support::{TestHub, package};
 
@@ -54,6 +54,18 @@ async fn an_uploaded_package_is_verified_and_one_with_a_byte_changed_is_refused_
     let (status, problem) = upload(&hub, package("other", 1)).await;
     assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
     assert!(problem["detail"].as_str().unwrap().contains("of model line other"), "{problem:#}");
+
+    // What a device would fetch in vain.
+    let mut hides = Package::read(&good).unwrap();
+    hides.manifest.requires.operators = vec!["Gemm".to_owned()];
+    let (status, problem) = upload(&hub, hides.write().unwrap()).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(problem["detail"].as_str().unwrap().contains("does not require: Sigmoid"), "{problem:#}");
+    let mut garbage = Package::read(&good).unwrap();
+    garbage.graphs[0].onnx = vec![7; 1000];
+    let (status, problem) = upload(&hub, garbage.write().unwrap()).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(problem["detail"].as_str().unwrap().contains("graph f32 cannot be read"), "{problem:#}");
 
     let (status, version) = upload(&hub, good.clone()).await;
     assert_eq!(status, StatusCode::CREATED, "{version:#}");

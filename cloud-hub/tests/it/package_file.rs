@@ -42,15 +42,29 @@ pub fn package(line: &str, version: u32) -> Vec<u8> {
                 output_mean_high: 0.5,
                 timeout_s: 600,
             },
-            requires: Requirements { memory_bytes: 1 << 20, ..Requirements::default() },
+            requires: Requirements {
+                memory_bytes: 1 << 20,
+                operators: vec!["Sigmoid".to_owned()],
+                ..Requirements::default()
+            },
             lineage: Lineage { dataset: "d".to_owned(), run: "r".to_owned(), seed: 7 },
             quantization: None,
             members: BTreeMap::new(),
         },
-        graphs: vec![Graph { name: "f32".to_owned(), onnx: (0..100_000u32).map(|i| (i * 31) as u8).collect() }],
+        graphs: vec![Graph { name: "f32".to_owned(), onnx: graph(width) }],
         view_toml: tributary_fraud::VIEW_TOML.to_owned(),
         reference,
         golden: vec![GoldenCase { features: vec![1.0; width], output: 0.25, decision: false }],
     };
     package.write().unwrap()
+}
+
+/// A graph of some size.
+fn graph(width: usize) -> Vec<u8> {
+    let mut graph = tributary_inference::onnx::Graph::new("f32", width);
+    let weights = (0..25_000u32).map(|i| (i * 31 % 256) as f32).collect();
+    graph.constant("weights", tributary_inference::onnx::Tensor::f32(&[25_000], weights));
+    let output = graph.node(tributary_inference::onnx::Op::Sigmoid, &["features"]);
+    graph.set_output(&output, width);
+    graph.to_bytes().unwrap()
 }

@@ -155,6 +155,13 @@ async fn what_is_not_signed_as_it_must_be_is_not_stored() {
     let expires = std::mem::replace(&mut offline.targets.expires, Micros(Micros::SECOND));
     assert!(matches!(refused(&[offline.signed_targets()]).await, ApplyError::Expired { .. }));
     offline.targets.expires = expires;
+    // A number after which there would be none for ever, however well it is signed.
+    let sensible = std::mem::replace(&mut offline.targets.version, i64::MAX as u64);
+    let leap = refused(&[offline.signed_targets()]).await;
+    assert!(matches!(leap, ApplyError::Leap { known: 1, most: 1_000_001, .. }), "{leap}");
+    let leap = leap.to_string();
+    assert!(leap.contains("has version 9223372036854775807") && leap.contains("writes version 2"), "{leap}");
+    offline.targets.version = sensible;
     let delegations = std::mem::take(&mut offline.targets.delegations);
     assert!(matches!(refused(&[offline.signed_targets()]).await, ApplyError::Drops { .. }));
     offline.targets.delegations = delegations;

@@ -218,3 +218,56 @@ fn a_package_that_contradicts_itself_is_not_written() {
     let error = broken(&|package| package.golden[0].output = 1.5);
     assert!(matches!(error, PackageError::Golden { case: 0, .. }), "{error}");
 }
+
+/// The members of a package file, one of them with other content, and every hash right again.
+fn with_member(file: &[u8], place: usize, content: &[u8]) -> Vec<u8> {
+    let mut members = archive::read(file, LIMITS).unwrap();
+    let place = if place == 1 { 0 } else { place };
+    members[place].1 = content;
+    let mut manifest: Manifest = serde_json::from_slice(members[0].1).unwrap_or_else(|_| package().manifest);
+    let hashes: BTreeMap<_, _> = members[2..].iter().map(|(name, bytes)| (name.clone(), digest(bytes))).collect();
+    let manifest = match place {
+        0 => content.to_vec(),
+        _ => {
+            manifest.members = hashes;
+            serde_json::to_vec_pretty(&manifest).unwrap()
+        }
+    };
+    let line = digest_line(&manifest);
+    (members[0].1, members[1].1) = (&manifest, line.as_bytes());
+    let mut changed = Vec::new();
+    archive::write(&members, &mut changed).unwrap();
+    changed
+}
+
+#[test]
+fn any_bytes_are_a_package_that_comes_back_or_refused() {
+    let good = package().write().unwrap();
+    let members: Vec<Vec<u8>> =
+        archive::read(&good, LIMITS).unwrap().into_iter().map(|(_, bytes)| bytes.to_vec()).collect();
+    let looked = |file: &[u8]| {
+        if let Ok(read) = Package::read(file) {
+            let written = read.write().unwrap();
+            assert_eq!(Package::read(&written).unwrap().write().unwrap(), written);
+        }
+    };
+    bolero::check!().with_type::<(u8, Vec<(u16, u8)>, Vec<u8>)>().for_each(|(place, changes, own)| {
+        // Whatever is changed in a file is noticed.
+        let mut changed = good.clone();
+        for (at, byte) in changes {
+            let at = usize::from(*at) % changed.len();
+            changed[at] = *byte;
+        }
+        assert_eq!(Package::read(&changed).is_ok(), changed == good);
+        looked(own);
+        // Whoever makes a package makes its hashes right: what the members say is read.
+        let place = usize::from(*place) % members.len();
+        looked(&with_member(&good, place, own));
+        let mut content = members[place].clone();
+        for (at, byte) in changes.iter().filter(|_| !members[place].is_empty()) {
+            let at = usize::from(*at) % content.len();
+            content[at] = *byte;
+        }
+        looked(&with_member(&good, place, &content));
+    });
+}

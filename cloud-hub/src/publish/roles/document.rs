@@ -3,12 +3,13 @@
 
 use serde_json::{Value, json};
 use sigstore_tuf::{Metadata, Role, Root, Snapshot, Targets, Timestamp};
+use tributary_release::chain::ChainLimits;
 use tributary_wire::Micros;
 
 use super::{RoleError, RoleName, SPECIFICATION};
 
-/// No file of metadata is larger.
-pub const MAX_BYTES: usize = 4 << 20;
+/// No file of metadata is larger; devices take less of most roles.
+pub const MAX_BYTES: usize = ChainLimits::DEVICES.targets_bytes as usize;
 /// Where a delegated role names itself.
 pub(super) const ROLE: &str = "x-tributary-role";
 /// Where the holders of keys stand, by key id.
@@ -25,6 +26,15 @@ pub struct Header {
     pub expires: Micros,
     /// The names of the keys whose signatures stand below it; nothing is said about whether they are right.
     pub signed_by: Vec<String>,
+}
+
+impl Header {
+    /// Devices take no larger file of this role: they would refuse all that it says.
+    fn fits(&self, found: usize) -> Result<(), RoleError> {
+        let most = ChainLimits::DEVICES.of_role(self.role.as_str());
+        let (role, version, found) = (self.role.clone(), self.version, found as u64);
+        if found <= most { Ok(()) } else { Err(RoleError::Large { role, version, found, most }) }
+    }
 }
 
 /// What a file says about itself. No signature is checked.
@@ -92,7 +102,9 @@ impl Document {
             return Err(RoleError::Malformed(format!("{role} has version 0; the first one is 1")));
         }
         let signed_by = signatures.iter().map(|(key, _)| key.clone()).collect();
-        Ok(Self { header: Header { role, version, expires, signed_by }, signed, value, message, signatures })
+        let header = Header { role, version, expires, signed_by };
+        header.fits(bytes.len())?;
+        Ok(Self { header, signed, value, message, signatures })
     }
 
     /// Always the same bytes for the same content and the same signatures, whoever signed first.
@@ -104,6 +116,7 @@ impl Document {
         file.sort_all_objects();
         let mut bytes = serde_json::to_vec(&file)?;
         bytes.push(b'\n');
+        self.header.fits(bytes.len())?;
         Ok(bytes)
     }
 }

@@ -19,6 +19,8 @@ mod document;
 mod read;
 mod sign;
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
@@ -103,6 +105,18 @@ pub enum RoleError {
     Size {
         /// How many.
         found: usize,
+    },
+    /// More bytes than devices take of this role.
+    #[error("{role} {version} has {found} bytes, devices take at most {most} of it")]
+    Large {
+        /// Which role.
+        role: RoleName,
+        /// Which version of it.
+        version: u64,
+        /// How many bytes it has.
+        found: u64,
+        /// How many it may have.
+        most: u64,
     },
     /// Not JSON, or not the fields of metadata.
     #[error("not signed metadata: {0}")]

@@ -7,7 +7,7 @@ use super::*;
 
 const NOW: Micros = Micros(1_800_000_000 * Micros::SECOND);
 
-fn key(seed: u8) -> SigningKey {
+pub(super) fn key(seed: u8) -> SigningKey {
     SigningKey::generate([seed; 32])
 }
 
@@ -19,7 +19,7 @@ fn in_days(days: i64) -> Micros {
     Micros(NOW.0 + days * Micros::DAY)
 }
 
-fn root(version: u64, keys: &[u8]) -> RootContent {
+pub(super) fn root(version: u64, keys: &[u8]) -> RootContent {
     let names = ["Alice", "Bob", "Cléo", "Dora"];
     RootContent {
         version,
@@ -34,7 +34,7 @@ fn root(version: u64, keys: &[u8]) -> RootContent {
     }
 }
 
-fn targets(version: u64) -> TargetsContent {
+pub(super) fn targets(version: u64) -> TargetsContent {
     let delegation =
         |role: &str, seed| Delegation { role: role.to_owned(), signers: Signers::any_of([public(seed, "")]) };
     TargetsContent {
@@ -45,7 +45,7 @@ fn targets(version: u64) -> TargetsContent {
     }
 }
 
-fn line() -> RoleName {
+pub(super) fn line() -> RoleName {
     RoleName::Delegated("models/card-fraud".to_owned())
 }
 
@@ -58,7 +58,7 @@ fn package(version: u32) -> Target {
     }
 }
 
-fn line_content(version: u64) -> TargetsContent {
+pub(super) fn line_content(version: u64) -> TargetsContent {
     TargetsContent { version, expires: in_days(30), targets: vec![package(1), package(2)], delegations: Vec::new() }
 }
 
@@ -234,4 +234,27 @@ fn changes_are_told_in_words() {
     let fewer = TargetsContent { targets: vec![package(2)], ..line_content(5) };
     let told = describe(Some(&lines), &build_targets(&line(), &fewer).unwrap()).unwrap();
     assert_eq!(told, ["models/card-fraud/v1.tpk: gone; devices no longer install it"]);
+}
+
+#[test]
+fn what_devices_would_refuse_for_its_size_is_neither_signed_nor_read_and_role_and_sizes_are_named() {
+    // Long names, so that a few of them fill a snapshot.
+    let file = FileMeta::of(1, b"");
+    let files = |count: usize| -> Files { (0..count).map(|n| (format!("{n:0>10000}.json"), file)).collect() };
+    let signed = sign_snapshot(7, in_days(7), &files(190), &[key(6)]).unwrap();
+    assert!((1_900_000..2_000_000).contains(&signed.len()), "{}", signed.len());
+    let refused = |signed: Result<Vec<u8>, RoleError>| signed.map(|signed| signed.len()).unwrap_err().to_string();
+    let snapshot = refused(sign_snapshot(7, in_days(7), &files(200), &[key(6)]));
+    assert!(snapshot.starts_with("snapshot 7 has 20") && snapshot.ends_with("at most 2000000 of it"), "{snapshot}");
+    let wordy = |n: u32| Target {
+        path: format!("models/card-fraud/v{n}.tpk"),
+        custom: Some(json!({ "tributary": "x".repeat(50_000) })),
+        ..package(1)
+    };
+    // Within a little of the limit it is read no less than it is signed.
+    let many = |count| TargetsContent { targets: (1..=count).map(wordy).collect(), ..line_content(3) };
+    let large = sign_delegated(&line(), &many(99), &[key(9)]).unwrap();
+    assert!(large.len() > 4_900_000 && read_targets(&large).unwrap().targets.len() == 99);
+    let line = refused(sign_delegated(&line(), &many(100), &[key(9)]));
+    assert!(line.contains("50") && line.contains("has at most 5000000"), "{line}");
 }

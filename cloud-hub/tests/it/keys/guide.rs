@@ -4,21 +4,29 @@
 use std::fs;
 use std::path::Path;
 
+use hyper::Method;
 use serde_json::json;
 
 use super::device::Device;
 use super::{Machine, PROGRAM, with_a_version};
-use crate::support::TestHub;
+use crate::support::{TestHub, package};
+
+/// What a thief does who holds the key of the unattended line, as soon as there is one.
+async fn slip_in(hub: &TestHub) {
+    hub.json(Method::POST, "/lines/returns/versions/1/publish", json!(null)).await;
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_command_of_the_guide_works() {
     let guide = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/hub/keys.md")).unwrap();
     let mut scenarios = guide.split("<!-- scenario: ").skip(1).peekable();
     assert!(scenarios.peek().is_some());
-    let (mut commands, mut scenarios_with_a_release) = (0, 0);
+    let (mut commands, mut scenarios_with_a_release, mut withdrawn) = (0, 0, 0);
     for scenario in scenarios {
         let hub = TestHub::without_repository().await;
         with_a_version(&hub).await;
+        hub.ok(Method::PUT, "/lines/returns", json!({"view": "card-risk"})).await;
+        hub.send(Method::POST, "/lines/returns/versions", "application/octet-stream", package("returns", 1)).await;
         let folder = tempfile::tempdir().unwrap();
         let machine = Machine::online(folder.path(), &hub);
         let mut device = None;
@@ -37,6 +45,7 @@ async fn every_command_of_the_guide_works() {
             if let Some(device) = &mut device {
                 device.believes(&hub).await;
             }
+            slip_in(&hub).await;
             commands += script.matches("cloud-hub ").count();
         }
         // Whatever was done to it, the repository holds together, and nothing waits.
@@ -48,8 +57,11 @@ async fn every_command_of_the_guide_works() {
         let device = &mut device.unwrap();
         assert_eq!(device.lists(&hub, "models/card-fraud/v1.tpk").await, published);
         scenarios_with_a_release += usize::from(published);
+        let (_, slipped) = hub.get("/lines/returns/versions/1").await;
+        withdrawn += usize::from(slipped["release"] == "withdrawn");
+        assert_eq!(device.lists(&hub, "models/returns/v1.tpk").await, slipped["release"] == "published", "{slipped}");
         hub.stop().await;
     }
-    assert_eq!(scenarios_with_a_release, 1);
+    assert_eq!((scenarios_with_a_release, withdrawn), (1, 1));
     assert!(commands >= 40, "{commands}");
 }

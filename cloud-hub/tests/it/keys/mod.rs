@@ -4,6 +4,7 @@ mod ceremony;
 mod device;
 mod guide;
 mod standing;
+mod withdrawal;
 
 use std::path::Path;
 use std::process::{Command, Output};

@@ -14,5 +14,5 @@ mod evaluate;
 pub use evaluate::EvaluateError;
 pub use graph::{Graph, GraphError, Initializer, Node};
 pub use op::Op;
-pub use read::ReadError;
+pub use read::{ReadError, operators_in};
 pub use tensor::{Data, Tensor};

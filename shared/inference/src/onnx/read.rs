@@ -1,5 +1,7 @@
 //! Reading: ONNX file to graph.
 
+use std::collections::BTreeSet;
+
 use prost::Message;
 use tract_onnx::pb::{
     GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, attribute_proto::AttributeType,
@@ -75,6 +77,23 @@ impl Graph {
         }
         graph(proto)
     }
+}
+
+/// The names of all operators that an ONNX file uses, each once, sorted: also of files with operators outside of [`Op`].
+pub fn operators_in(bytes: &[u8]) -> Result<Vec<String>, ReadError> {
+    let not_onnx = |reason: String| ReadError::NotOnnx { reason };
+    let model = ModelProto::decode(bytes).map_err(|error| not_onnx(error.to_string()))?;
+    let graph = model.graph.ok_or_else(|| not_onnx("it holds no graph".to_owned()))?;
+    let mut names = BTreeSet::new();
+    // What is run under a condition, or again and again, is a graph within.
+    let mut graphs = vec![&graph];
+    while let Some(graph) = graphs.pop() {
+        for node in &graph.node {
+            names.insert(node.op_type.clone());
+            graphs.extend(node.attribute.iter().flat_map(|attribute| attribute.g.iter().chain(&attribute.graphs)));
+        }
+    }
+    Ok(names.into_iter().collect())
 }
 
 fn graph(proto: GraphProto) -> Result<Graph, ReadError> {

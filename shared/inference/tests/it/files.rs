@@ -1,8 +1,8 @@
 //! ONNX files: written, read back, and refused when they are something else.
 
 use prost::Message;
-use tract_onnx::pb::ModelProto;
-use tributary_inference::onnx::{Data, Graph, GraphError, Node, Op, ReadError, Tensor};
+use tract_onnx::pb::{AttributeProto, GraphProto, ModelProto, NodeProto};
+use tributary_inference::onnx::{Data, Graph, GraphError, Node, Op, ReadError, Tensor, operators_in};
 
 use crate::fixture::network;
 
@@ -21,6 +21,23 @@ fn a_graph_comes_back_as_it_was_written_and_gives_the_same_bytes_every_time() {
     assert_eq!(Graph::from_bytes(&bytes).unwrap(), graph);
     assert_eq!(graph.to_bytes().unwrap(), bytes);
     assert_eq!(graph.operators(), ["Div", "Gemm", "Relu", "Sigmoid", "Sub"]);
+}
+
+#[test]
+fn the_operators_of_any_file_are_told_also_of_graphs_within_and_unknown_ones() {
+    let bytes = network(1, 5, 8).to_bytes().unwrap();
+    assert_eq!(operators_in(&bytes).unwrap(), Graph::from_bytes(&bytes).unwrap().operators());
+    let mut model = ModelProto::decode(&bytes[..]).unwrap();
+    let graph = model.graph.as_mut().unwrap();
+    let within = NodeProto { op_type: "Bernoulli".to_owned(), ..NodeProto::default() };
+    let within = GraphProto { node: vec![within], ..GraphProto::default() };
+    let then = AttributeProto { name: "then_branch".to_owned(), g: Some(within), ..AttributeProto::default() };
+    graph.node.push(NodeProto { op_type: "If".to_owned(), attribute: vec![then], ..NodeProto::default() });
+    let found = operators_in(&model.encode_to_vec()).unwrap();
+    assert_eq!(found, ["Bernoulli", "Div", "Gemm", "If", "Relu", "Sigmoid", "Sub"]);
+    for bytes in [&b"no protobuf at all"[..], b""] {
+        assert!(matches!(operators_in(bytes), Err(ReadError::NotOnnx { .. })));
+    }
 }
 
 #[test]

@@ -75,19 +75,32 @@ pub struct ChainLimits {
 
 impl Default for ChainLimits {
     fn default() -> Self {
-        Self {
-            root_bytes: 512_000,
-            timestamp_bytes: 16_384,
-            snapshot_bytes: 2_000_000,
-            targets_bytes: 5_000_000,
-            small_target_bytes: 1_000_000,
-            root_rotations: 256,
-            delegations: 32,
-        }
+        Self::DEVICES
     }
 }
 
 impl ChainLimits {
+    /// What devices take. Whoever signs for them stays below it.
+    pub const DEVICES: Self = Self {
+        root_bytes: 512_000,
+        timestamp_bytes: 16_384,
+        snapshot_bytes: 2_000_000,
+        targets_bytes: 5_000_000,
+        small_target_bytes: 1_000_000,
+        root_rotations: 256,
+        delegations: 32,
+    };
+
+    /// The largest file of a role, by its name in metadata.
+    pub fn of_role(&self, role: &str) -> u64 {
+        match role {
+            "root" => self.root_bytes,
+            "timestamp" => self.timestamp_bytes,
+            "snapshot" => self.snapshot_bytes,
+            _ => self.targets_bytes,
+        }
+    }
+
     fn config(&self) -> UpdaterConfig {
         let mut config = UpdaterConfig::default();
         config.root_max_length = self.root_bytes;

@@ -153,6 +153,35 @@ mod tests {
     }
 
     #[test]
+    fn any_bytes_are_an_index_that_comes_back_or_refused_and_what_is_chosen_lies_where_patches_lie() {
+        let good = PatchIndex { patches: vec![entry(Some(1), "aligned", 50, 11), entry(None, "zst", 80, 13)] }.encode();
+        let (held, to) = ([Sha256([1; 32])], Sha256([0xab; 32]));
+        bolero::check!().with_type::<(Vec<(u16, u8)>, Vec<u8>, String, u64)>().for_each(
+            |(changes, own, format, length)| {
+                let mut changed = good.clone();
+                for (at, byte) in changes {
+                    let at = usize::from(*at) % changed.len();
+                    changed[at] = *byte;
+                }
+                let strange =
+                    PatchIndex { patches: vec![entry(None, format, *length, 1), entry(Some(1), format, 9, 2)] };
+                for bytes in [&changed[..], own, &strange.encode()] {
+                    let Ok(index) = PatchIndex::decode(bytes) else { continue };
+                    assert_eq!(PatchIndex::decode(&index.encode()).unwrap(), index);
+                    if let Way::Patch(entry) = choose(&held, &index, 100, &[]) {
+                        assert!(entry.length < 100 && Format::named(&entry.format).is_some());
+                        let path = entry.path(&to);
+                        assert!(
+                            path.starts_with(&format!("patches/{to}/")) && path.matches('/').count() == 2,
+                            "{path}"
+                        );
+                    }
+                }
+            },
+        );
+    }
+
+    #[test]
     fn an_index_comes_back_and_a_newer_one_is_read_too() {
         let index = PatchIndex { patches: vec![entry(Some(1), "aligned", 50, 11), entry(None, "zst", 80, 13)] };
         assert_eq!(PatchIndex::decode(&index.encode()).unwrap(), index);
