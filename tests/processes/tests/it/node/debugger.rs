@@ -55,7 +55,13 @@ impl Debugger {
 
     fn ask(&mut self, command: &str) -> String {
         self.send(command);
-        self.answer()
+        loop {
+            // That it stands still it also says by itself, when somebody connects.
+            match self.answer() {
+                stopped if stopped.starts_with('T') => {}
+                answer => return answer,
+            }
+        }
     }
 
     /// Has the processor run these instructions now, outside any interrupt.
