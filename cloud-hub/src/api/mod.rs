@@ -19,7 +19,6 @@ pub mod security;
 mod server;
 mod health;
 mod devices;
-mod nodes;
 mod enrolments;
 mod certificates;
 mod lake;

@@ -26,7 +26,7 @@ pub use look::{Listed, Verified, list, verify};
 pub use reports::{go_on, heard, overrule, waits};
 pub use restore::{Restored, Wish as RestoreWish, check_finished, restore};
 pub use schedule::Backups;
-pub use standing::{Restore, Standing, holds};
+pub use standing::{Restore, Standing};
 
 use std::sync::Arc;
 

@@ -4,9 +4,9 @@
 use serde_json::json;
 use sqlx::SqliteConnection;
 use tributary_release::Package;
-use tributary_wire::{DeviceId, LineName, Micros, PackageRef, Report, SequenceNumber, VersionNumber};
+use tributary_wire::{DeviceId, Generation, LineName, Micros, PackageRef, Report, SequenceNumber, VersionNumber};
 
-use super::standing::{self, Restore};
+use super::standing::{self, Restore, Standing};
 use crate::audit::{self, Change};
 use crate::catalog::alerts;
 use crate::catalog::batches::Numbering;
@@ -215,6 +215,9 @@ async fn first_or_later(
         }
         return Ok(());
     }
+    let (named, signed) = (report.base().generation, Generation(own.unwrap_or(0) as u64));
+    let standing = Standing::read(&mut *write).await?;
+    let follows = standing.is_some_and(|standing| standing.restored.follows(device, named, signed));
     let timestamp = report.metadata().map_or(0, |metadata| metadata.timestamp as i64);
     let audit = report.audit();
     sqlx::query(
@@ -230,7 +233,7 @@ async fn first_or_later(
     .bind(audit.map_or(String::new(), |head| head.hash.to_string()))
     .execute(&mut *write)
     .await?;
-    if reported > own.unwrap_or(0) {
+    if follows {
         let members = rollout::members(&mut *write).await?;
         if let Some(member) = members.iter().find(|member| member.device == *device) {
             follow(write, member, now).await?;

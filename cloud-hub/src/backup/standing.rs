@@ -6,10 +6,11 @@
 //! does not know is left alone until the package is there again or an operator has decided.
 
 use cloud_hub_core::rollout::Restored;
+use cloud_hub_core::rollout::restored::{GoesOn, enough, goes_on};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sqlx::SqliteConnection;
-use tributary_wire::{DeviceId, LineName, Micros, Report};
+use tributary_wire::{DeviceId, LineName, Micros};
 
 use super::config::Config;
 use crate::audit::{self, Change};
@@ -31,49 +32,24 @@ impl Standing {
         let Some(restore) = Restore::newest(catalog).await? else { return Ok(None) };
         let query = "select device from restore_reports where epoch = $1";
         let reported: Vec<String> = sqlx::query_scalar(query).bind(restore.epoch).fetch_all(&mut *catalog).await?;
-        let query = "select line, sha256 from restore_packages where state = 'unknown'";
-        let unknown: Vec<(String, String)> = sqlx::query_as(query).fetch_all(&mut *catalog).await?;
-        let unknown = unknown.iter().filter_map(|(line, hash)| Some((LineName::new(line).ok()?, hash.parse().ok()?)));
+        let query = "select line, sha256 from restore_packages where state = $1";
+        let mut packages = Vec::new();
+        for state in ["unknown", "overruled"] {
+            let rows: Vec<(String, String)> = sqlx::query_as(query).bind(state).fetch_all(&mut *catalog).await?;
+            let read = |(line, hash): &(String, String)| Some((LineName::new(line).ok()?, hash.parse().ok()?));
+            packages.push(rows.iter().filter_map(read).collect());
+        }
+        let (overruled, unknown) = (packages.pop().unwrap_or_default(), packages.pop().unwrap_or_default());
         let restored = Restored {
             waits: restore.waits(),
             last_rollout: restore.last_rollout,
             reported: reported.iter().filter_map(|id| DeviceId::new(id).ok()).collect(),
-            unknown: unknown.collect(),
+            unknown,
+            overruled,
+            since: Micros(restore.restored),
         };
         Ok(Some(Self { epoch: restore.epoch, restored }))
     }
-}
-
-/// Whether a device is not answered now: everything waits, it has not reported to this hub, or it runs a package that
-/// this hub does not know and no rollout since the restore has given it another.
-pub async fn holds(catalog: &mut SqliteConnection, device: &DeviceId) -> Result<bool, sqlx::Error> {
-    let Some(Standing { restored: standing, .. }) = Standing::read(catalog).await? else { return Ok(false) };
-    if standing.waits || !standing.reported.contains(device) {
-        return Ok(true);
-    }
-    let query = "select report from devices where id = $1";
-    let report: Option<Option<Vec<u8>>> =
-        sqlx::query_scalar(query).bind(device.as_str()).fetch_optional(&mut *catalog).await?;
-    let Some(report) = report.flatten().and_then(|bytes| Report::decode(&bytes).ok()) else { return Ok(false) };
-    for line in &report.base().lines {
-        let Some(package) = &line.committed else { continue };
-        let query =
-            "select exists (select 1 from restore_packages where line = $1 and sha256 = $2 and state <> 'known')
-                     and not exists (select 1 from wishes where device = $3 and line = $1 and role = $4
-                                     and rollout > $5)";
-        let held: bool = sqlx::query_scalar(query)
-            .bind(line.line.as_str())
-            .bind(package.sha256.to_string())
-            .bind(device.as_str())
-            .bind(line.role.as_str())
-            .bind(standing.last_rollout)
-            .fetch_one(&mut *catalog)
-            .await?;
-        if held {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 /// The newest restore of this catalog.
@@ -116,15 +92,15 @@ impl Restore {
         self.state != "done"
     }
 
+    /// How many devices have to report before rollouts go on by themselves.
+    pub fn enough(&self, config: &Config) -> i64 {
+        enough(self.waits_for as u64, config.restored_share) as i64
+    }
+
     /// Until when at most.
     pub fn until(&self, config: &Config) -> Option<Micros> {
         self.waiting_since.map(|since| Micros(since) + config.restored_wait.0)
     }
-}
-
-/// How many devices have to report before rollouts go on by themselves.
-pub fn enough(waits_for: i64, share: f64) -> i64 {
-    (waits_for as f64 * share.clamp(0.0, 1.0)).ceil() as i64
 }
 
 /// Why the wait is over, if it is.
@@ -132,12 +108,12 @@ pub fn over(restore: &Restore, reported: i64, config: &Config, now: Micros) -> O
     if restore.state != "waiting" {
         return None;
     }
-    let (all, enough) = (restore.waits_for, enough(restore.waits_for, config.restored_share));
-    if reported >= enough {
-        return Some(format!("{reported} of {all} devices have reported"));
+    let all = restore.waits_for;
+    let words = format!("{reported} of {all} devices have reported");
+    match goes_on((all as u64, reported as u64), config.restored_share, restore.until(config), now)? {
+        GoesOn::Heard => Some(words),
+        GoesOn::Late => Some(format!("{words} in {}", config.restored_wait)),
     }
-    let until = restore.until(config)?;
-    (now >= until).then(|| format!("{reported} of {all} devices have reported in {}", config.restored_wait))
 }
 
 /// Ends the wait.
@@ -216,7 +192,6 @@ mod tests {
             reason: String::new(),
         };
         let at = |seconds: i64| Micros(seconds * Micros::SECOND);
-        assert_eq!((enough(0, 0.9), enough(1, 0.9), enough(10, 0.9), enough(11, 0.9)), (0, 1, 9, 10));
         let waiting = restore("waiting", 10);
         assert_eq!(over(&waiting, 8, &config, at(59)), None);
         assert_eq!(over(&waiting, 9, &config, at(1)).unwrap(), "9 of 10 devices have reported");

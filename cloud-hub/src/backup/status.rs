@@ -103,7 +103,7 @@ pub async fn status(catalog: &mut SqliteConnection, config: &Config) -> Result<O
         backup_time: restore.backup_time,
         taken_in: serde_json::from_str(&restore.found_json).unwrap_or_default(),
         waits_for: restore.waits_for,
-        enough: standing::enough(restore.waits_for, config.restored_share),
+        enough: restore.enough(config),
         reported,
         until: until.map(|until| until.0),
         ended: restore.ended,

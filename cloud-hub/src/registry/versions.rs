@@ -1,9 +1,10 @@
 //! Versions: immutable members of a model line, each one package with its lineage.
 
+use cloud_hub_core::rollout::restored::highest_version;
 use serde_json::{Value, json};
 use sqlx::SqliteConnection;
 use tributary_release::Package;
-use tributary_wire::{LineName, Micros, ReleaseRef, Sha256, VersionNumber};
+use tributary_wire::{LineName, Micros, ReleaseRef, Report, Sha256, VersionNumber};
 
 use super::RegistryError;
 use crate::audit::{self, Change};
@@ -148,15 +149,19 @@ async fn refuse_reserved(
     }
 }
 
-/// The number the next version of a line gets: above all versions, all numbers that runs reserved, and those of packages
-/// that devices have from before a restore.
+/// The number the next version of a line gets: above all versions, all numbers that runs reserved, and after a restore
+/// all that devices have, had or try from before it.
 pub async fn next_number(catalog: &mut SqliteConnection, line: &LineName) -> Result<VersionNumber, RegistryError> {
     let query = "select coalesce(max(version), 0) + 1 from
                  (select version from versions where line = $1
                   union all select version from runs where line = $1 and version is not null
                   union all select version from restore_packages where line = $1)";
-    let number: i64 = sqlx::query_scalar(query).bind(line.as_str()).fetch_one(catalog).await?;
-    Ok(VersionNumber(number as u32))
+    let number: i64 = sqlx::query_scalar(query).bind(line.as_str()).fetch_one(&mut *catalog).await?;
+    let query = "select report from devices where report is not null and exists (select 1 from restores)";
+    let reports: Vec<Vec<u8>> = sqlx::query_scalar(query).fetch_all(catalog).await?;
+    let reports: Vec<Report> = reports.iter().filter_map(|bytes| Report::decode(bytes).ok()).collect();
+    let seen = highest_version(reports.iter().flat_map(|report| &report.base().lines), line);
+    Ok(VersionNumber(number as u32).max(seen.map_or(VersionNumber(0), |seen| VersionNumber(seen.0.saturating_add(1)))))
 }
 
 /// One version.

@@ -6,7 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cloud_hub_core::rollout::Rollout;
-use cloud_hub_core::rollout::assignments::{self, Answer, Desired, Said, Signed, Wish, answer, form, next_generation};
+use cloud_hub_core::rollout::assignments::{
+    self, Answer, Desired, Said, Signed, Wish, answer, form, had, next_generation,
+};
 use serde_json::json;
 use sqlx::SqliteConnection;
 use tributary_release::{SigningKey, sign_assignment};
@@ -15,12 +17,12 @@ use tributary_wire::{
     SignedAssignment,
 };
 
-use super::fleet::labels_of_device;
+use super::fleet::{labels_of_device, releases};
 use super::store::release;
-use super::{RolloutError, flags, store};
+use super::{RolloutError, flags, restored, store};
 use crate::audit::{self, Change};
+use crate::publish;
 use crate::sampling::Policies;
-use crate::{backup, publish};
 
 /// A signed assignment on its way to a device.
 #[derive(Debug, Clone, PartialEq)]
@@ -62,12 +64,17 @@ pub async fn wish(
     rollout: &Rollout,
     wish: Option<Wish>,
 ) -> Result<(), RolloutError> {
-    let Some(wish) = wish else {
-        let query = "delete from wishes where device = $1 and line = $2 and role = $3";
-        let (line, role) = (rollout.line.as_str(), rollout.role.as_str());
-        sqlx::query(query).bind(device.as_str()).bind(line).bind(role).execute(catalog).await?;
-        return Ok(());
-    };
+    if let Some(wish) = wish {
+        return put_wish(catalog, device, &wish).await;
+    }
+    let query = "delete from wishes where device = $1 and line = $2 and role = $3";
+    let (line, role) = (rollout.line.as_str(), rollout.role.as_str());
+    sqlx::query(query).bind(device.as_str()).bind(line).bind(role).execute(catalog).await?;
+    Ok(())
+}
+
+/// Records one wish.
+pub async fn put_wish(catalog: &mut SqliteConnection, device: &DeviceId, wish: &Wish) -> Result<(), RolloutError> {
     sqlx::query(
         "insert into wishes (device, line, role, version, length, sha256, allow_lower, rollout, share)
          values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
@@ -102,7 +109,7 @@ struct WishRow {
 }
 
 /// What concerns a device now, beside its reports.
-async fn desired(catalog: &mut SqliteConnection, device: &DeviceId) -> Result<Desired, RolloutError> {
+pub async fn desired(catalog: &mut SqliteConnection, device: &DeviceId) -> Result<Desired, RolloutError> {
     let query = "select line, role, version, length, sha256, allow_lower, rollout, share from wishes
                  where device = $1 order by line, role";
     let rows: Vec<WishRow> = sqlx::query_as(query).bind(device.as_str()).fetch_all(&mut *catalog).await?;
@@ -119,8 +126,9 @@ async fn desired(catalog: &mut SqliteConnection, device: &DeviceId) -> Result<De
     }
     let flags = flags::of(catalog, device).await?;
     let sampling = sampling_of(catalog, device).await?;
+    let reads = report(catalog, device).await?.map_or(1, |report| report.base().reads);
     let taken_back = publish::taken_back(catalog).await?;
-    Ok(Desired { reads: reads(catalog, device).await?, wishes, flags, sampling, taken_back })
+    Ok(Desired { reads, wishes, flags, sampling, taken_back })
 }
 
 /// Signs everything that is wished for a device, under a new generation.
@@ -139,7 +147,10 @@ pub async fn sign(
     let audit = audit::head(&mut *catalog).await?;
     let snapshot = publish::store::newest(&mut *catalog, "snapshot").await?;
     let snapshot = snapshot.map_or(0, |snapshot| snapshot.version as u64);
-    let assignment = desired(catalog, device).await?.assignment(device, generation, (audit, snapshot), now);
+    let desired = desired(catalog, device).await?;
+    let rollouts = rollouts(catalog, &desired).await?;
+    let sayable = sayable(catalog, device, &desired, &rollouts).await?;
+    let assignment = sayable.assignment(device, generation, (audit, snapshot), now);
     let signed = sign_assignment(key, &assignment);
     sqlx::query(
         "insert into assignments (device, generation, signed, issued, expires) values ($1, $2, $3, $4, $5)
@@ -198,36 +209,55 @@ async fn sampling_of(
     Ok(policies.wire_of(&labels_of_device(catalog, device).await?)?)
 }
 
-/// The highest version of messages that a device reads, as it last reported; 1 before its first report.
-async fn reads(catalog: &mut SqliteConnection, device: &DeviceId) -> Result<u8, sqlx::Error> {
+/// The last report of a device; one that cannot be read counts as none.
+pub async fn report(catalog: &mut SqliteConnection, device: &DeviceId) -> Result<Option<Report>, sqlx::Error> {
     let query = "select report from devices where id = $1";
     let report: Option<Option<Vec<u8>>> =
         sqlx::query_scalar(query).bind(device.as_str()).fetch_optional(catalog).await?;
-    let report = report.flatten().and_then(|bytes| Report::decode(&bytes).ok());
-    Ok(report.map_or(1, |report| report.base().reads))
+    Ok(report.flatten().and_then(|bytes| Report::decode(&bytes).ok()))
 }
 
 fn unreadable(error: DecodeError) -> RolloutError {
     RolloutError::Unreadable { what: "a signed assignment", problem: error.to_string() }
 }
 
-/// Of the rollouts that a device has wishes of, those that may install now.
-async fn installing(catalog: &mut SqliteConnection, desired: &Desired) -> Result<BTreeSet<i64>, RolloutError> {
-    let rollouts: BTreeSet<i64> = desired.wishes.iter().map(|wish| wish.rollout).collect();
-    let mut installing = BTreeSet::new();
-    for rollout in rollouts {
-        if store::get(catalog, rollout).await?.rollout.state.allows_install() {
-            installing.insert(rollout);
-        }
+/// The rollouts that a device has wishes of.
+async fn rollouts(catalog: &mut SqliteConnection, desired: &Desired) -> Result<BTreeMap<i64, Rollout>, RolloutError> {
+    let mut rollouts = BTreeMap::new();
+    for id in desired.wishes.iter().map(|wish| wish.rollout).collect::<BTreeSet<_>>() {
+        rollouts.insert(id, store::get(catalog, id).await?.rollout);
     }
-    Ok(installing)
+    Ok(rollouts)
+}
+
+fn may_install(rollouts: &BTreeMap<i64, Rollout>) -> impl Fn(i64) -> bool {
+    |id| rollouts.get(&id).is_some_and(|rollout| rollout.state.allows_install())
+}
+
+/// What may be said of it now.
+async fn sayable(
+    catalog: &mut SqliteConnection,
+    device: &DeviceId,
+    desired: &Desired,
+    rollouts: &BTreeMap<i64, Rollout>,
+) -> Result<Desired, RolloutError> {
+    let has = report(catalog, device).await?.map_or_else(Vec::new, |report| report.base().lines.clone());
+    let mut known = BTreeMap::new();
+    for line in desired.wishes.iter().map(|wish| &wish.line) {
+        known.insert(line.clone(), releases(catalog, line).await?);
+    }
+    let had = |wish: &Wish, committed| {
+        let taken = rollouts.get(&wish.rollout).and_then(|rollout| rollout.taken.get(device));
+        had(wish, committed, taken, known.get(&wish.line).map_or(&[], Vec::as_slice))
+    };
+    Ok(desired.sayable(&has, may_install(rollouts), had))
 }
 
 /// Whether a rollout of another role holds what would be signed for a device: it is signed when that goes on.
 pub async fn is_held(catalog: &mut SqliteConnection, device: &DeviceId) -> Result<bool, RolloutError> {
     let desired = desired(catalog, device).await?;
-    let installing = installing(catalog, &desired).await?;
-    Ok(assignments::is_held(&desired, |rollout| installing.contains(&rollout)))
+    let rollouts = rollouts(catalog, &desired).await?;
+    Ok(assignments::is_held(&desired, may_install(&rollouts)))
 }
 
 /// What to answer to a device's report, as [`answer`] decides; signed anew where that is called for.
@@ -245,13 +275,14 @@ pub async fn respond(
     let assignment = Assignment::decode(&signed.payload).map_err(unreadable)?;
     let generation = assignment.desired().generation;
     let desired = desired(catalog, device).await?;
-    let installing = installing(catalog, &desired).await?;
+    let rollouts = rollouts(catalog, &desired).await?;
+    let sayable = sayable(catalog, device, &desired, &rollouts).await?;
     let by_present_key = signed.key_id == key.id().0;
     let before = Signed { assignment: &assignment, by_present_key };
     let said = Said { generation: reported, asks };
-    match answer(&desired, before, said, |rollout| installing.contains(&rollout), now) {
+    match answer((&desired, &sayable), before, said, may_install(&rollouts), now) {
         Answer::Nothing => Ok(None),
-        _ if backup::holds(catalog, device).await? => Ok(None),
+        _ if restored::holds(catalog, device).await? => Ok(None),
         Answer::Again => Ok(Some(Outgoing { device: device.clone(), generation, signed })),
         Answer::Renew(reason) => renew(catalog, key, device, (generation, reported), reason, now).await,
     }

@@ -15,7 +15,7 @@ use super::assignments::Outgoing;
 use super::fleet::{members, releases};
 use super::roles::{Order, answering};
 use super::store::{self, Stored};
-use super::{RolloutError, assignments};
+use super::{RolloutError, assignments, restored};
 use crate::audit::{self, Change};
 use crate::backup::Standing;
 use crate::patches;
@@ -160,6 +160,9 @@ pub async fn advance(
         assignments::wish(catalog, &assign.device, &stored.rollout, wish).await?;
         let installs = matches!(assign.target, Target::Install { .. });
         if installs && assignments::is_held(catalog, &assign.device).await? {
+            continue;
+        }
+        if beside.standing.is_some() && restored::holds(catalog, &assign.device).await? {
             continue;
         }
         let reported = members.iter().find(|member| member.device == assign.device).and_then(|m| m.report.as_ref());

@@ -1,12 +1,15 @@
 //! Rollouts after a restore: see [`crate::backup::standing`].
 
 use cloud_hub_core::rollout::Member;
+use cloud_hub_core::rollout::restored::followed;
 use serde_json::json;
 use sqlx::SqliteConnection;
-use tributary_wire::Micros;
+use tributary_wire::{DeviceId, LineReport, Micros};
 
-use super::{RolloutError, engine};
+use super::fleet::releases;
+use super::{RolloutError, assignments, engine, store};
 use crate::audit::{self, Change};
+use crate::backup::Standing;
 
 /// Pauses every rollout that is under way; how many there were.
 pub async fn pause_all(catalog: &mut SqliteConnection, reason: &str, now: Micros) -> Result<u64, sqlx::Error> {
@@ -23,43 +26,36 @@ pub async fn pause_all(catalog: &mut SqliteConnection, reason: &str, now: Micros
     Ok(paused)
 }
 
-/// What a device was told after the backup is what it shall run: its wishes follow the releases that it has committed.
-/// The devices' own word is all that is left of those decisions.
+/// Whether a device is told nothing now, as [`Restored::holds`] decides; never on a hub that was not restored.
+///
+/// [`Restored::holds`]: cloud_hub_core::rollout::Restored::holds
+pub async fn holds(catalog: &mut SqliteConnection, device: &DeviceId) -> Result<bool, RolloutError> {
+    let Some(Standing { restored, .. }) = Standing::read(catalog).await? else { return Ok(false) };
+    let lines = assignments::report(catalog, device).await?.map_or_else(Vec::new, |report| report.base().lines.clone());
+    let wishes = assignments::desired(catalog, device).await?.wishes;
+    let mut decided = Vec::new();
+    for of in &lines {
+        let LineReport { line, role, .. } = of;
+        let wish = wishes.iter().find(|wish| (&wish.line, &wish.role) == (line, role));
+        let newest = store::newest(catalog, line, role).await?.map(|stored| stored.rollout);
+        if restored.has_decided(device, of, wish, newest.as_ref()) {
+            decided.push(of);
+        }
+    }
+    Ok(restored.holds(device, &lines, |of| decided.contains(&of)))
+}
+
+/// Lets a device's wishes follow the releases that it has committed, as [`followed`] decides.
 pub async fn follow(catalog: &mut SqliteConnection, member: &Member, now: Micros) -> Result<(), RolloutError> {
     let Some(report) = &member.report else { return Ok(()) };
-    for line in &report.lines {
-        let Some(package) = line.committed else { continue };
-        let query = "select version, sha256 from wishes where device = $1 and line = $2 and role = $3";
-        let wish: Option<(i64, String)> = sqlx::query_as(query)
-            .bind(member.device.as_str())
-            .bind(line.line.as_str())
-            .bind(line.role.as_str())
-            .fetch_optional(&mut *catalog)
-            .await?;
-        let Some((version, sha256)) = wish else { continue };
-        if sha256 == package.sha256.to_string() {
-            continue;
-        }
-        let query = "select length from releases where line = $1 and version = $2 and sha256 = $3";
-        let length: Option<i64> = sqlx::query_scalar(query)
-            .bind(line.line.as_str())
-            .bind(i64::from(package.version.0))
-            .bind(package.sha256.to_string())
-            .fetch_optional(&mut *catalog)
-            .await?;
-        let Some(length) = length else { continue };
-        let query = "update wishes set version = $4, length = $5, sha256 = $6, allow_lower = 0
-                     where device = $1 and line = $2 and role = $3";
-        sqlx::query(query)
-            .bind(member.device.as_str())
-            .bind(line.line.as_str())
-            .bind(line.role.as_str())
-            .bind(i64::from(package.version.0))
-            .bind(length)
-            .bind(package.sha256.to_string())
-            .execute(&mut *catalog)
-            .await?;
-        let (from, to) = (json!({"version": version}), json!({"version": package.version, "line": line.line}));
+    for wish in assignments::desired(catalog, &member.device).await?.wishes {
+        let own = report.lines.iter().find(|line| (&line.line, &line.role) == (&wish.line, &wish.role));
+        let Some(package) = own.and_then(|line| line.committed) else { continue };
+        let releases = releases(catalog, &wish.line).await?;
+        let Some(new) = followed(&wish, &package, &releases) else { continue };
+        assignments::put_wish(catalog, &member.device, &new).await?;
+        let (from, to) =
+            (json!({"version": wish.release.version}), json!({"version": package.version, "line": wish.line}));
         let change = Change { action: "restore.follow", subject: member.device.as_str(), from, to };
         audit::record_own(catalog, change, now).await?;
     }

@@ -6,10 +6,10 @@ use std::time::Duration;
 use tributary_release::MAX_GENERATION_STEP;
 use tributary_wire::{
     Assignment, AssignmentV1, AssignmentV2, AssignmentV3, AuditHead, ChallengerShare, DeviceId, Generation,
-    LineAssignment, LineName, Micros, ReleaseRef, Role, SamplingPolicy,
+    LineAssignment, LineName, LineReport, Micros, PackageRef, ReleaseRef, Role, SamplingPolicy,
 };
 
-use super::{Assign, Rollout, Target};
+use super::{Assign, Rollout, Taken, Target};
 
 /// How long an assignment may begin an installation. Devices that sleep longer get a fresh one when they wake.
 pub const LIFETIME: Duration = Duration::from_secs(30 * 86_400);
@@ -68,6 +68,28 @@ pub struct Desired {
 }
 
 impl Desired {
+    /// What may be said to a device now. Where a wish's rollout may not install (`may_install` of its number), and the
+    /// device does not `have` its release for good, it is told what it [had]: so the way back of one role can be signed
+    /// while another role's rollout is paused, and brings nothing of that one along.
+    #[must_use]
+    pub fn sayable(
+        &self,
+        has: &[LineReport],
+        may_install: impl Fn(i64) -> bool,
+        had: impl Fn(&Wish, Option<PackageRef>) -> Option<ReleaseRef>,
+    ) -> Self {
+        let said = |wish: &Wish| {
+            let own = has.iter().find(|of| (&of.line, &of.role) == (&wish.line, &wish.role));
+            let committed = own.and_then(|of| of.committed);
+            let has = committed.is_some_and(|package| package.sha256 == wish.release.sha256);
+            match wish.allow_lower || may_install(wish.rollout) || has {
+                true => Some(wish.clone()),
+                false => Some(Wish { release: had(wish, committed)?, ..wish.clone() }),
+            }
+        };
+        Self { wishes: self.wishes.iter().filter_map(said).collect(), ..self.clone() }
+    }
+
     /// What is wished, and what challengers answer.
     pub fn lines(&self) -> (Vec<LineAssignment>, Vec<ChallengerShare>) {
         let mut lines = Vec::with_capacity(self.wishes.len());
@@ -104,6 +126,22 @@ impl Desired {
             _ => Assignment::V3(AssignmentV3 { desired, audit, snapshot, shares, sampling: self.sampling.clone() }),
         }
     }
+}
+
+/// What a device had before the rollout of a wish: what it has `committed` if that is one of the line's releases, else
+/// what it was assigned before. `None`: nothing that the hub could name.
+pub fn had(
+    wish: &Wish,
+    committed: Option<PackageRef>,
+    taken: Option<&Taken>,
+    releases: &[ReleaseRef],
+) -> Option<ReleaseRef> {
+    let is = |package: PackageRef| {
+        move |release: &&ReleaseRef| (release.version, release.sha256) == (package.version, package.sha256)
+    };
+    let known = committed.and_then(|package| releases.iter().find(is(package)));
+    let had = known.or_else(|| taken?.before.as_ref())?;
+    (had.sha256 != wish.release.sha256).then(|| had.clone())
 }
 
 /// A generation above all that the hub signed and the device reported: after a restored backup the hub must not fall
@@ -156,9 +194,10 @@ pub enum Answer {
 }
 
 /// What to answer to a device's report: its assignment when it has an older one or asks to go ahead, a newer one when
-/// something has changed for it, nothing when it is up to date or [held](is_held).
+/// something has changed for it, nothing when it is up to date or [held](is_held). A way back that was signed while it
+/// is held, with no more than is [sayable](Desired::sayable), is said again until it has arrived.
 pub fn answer(
-    desired: &Desired,
+    (desired, sayable): (&Desired, &Desired),
     signed: Signed<'_>,
     said: Said,
     may_install: impl Fn(i64) -> bool,
@@ -176,8 +215,12 @@ pub fn answer(
     } else {
         stale(desired, signed)
     };
+    let says_no_more = signed.assignment.desired().lines == sayable.lines().0;
     match reason {
-        _ if is_held(desired, may_install) => Answer::Nothing,
+        _ if is_held(desired, may_install) => match said.generation < generation && !said.asks && says_no_more {
+            true => Answer::Again,
+            false => Answer::Nothing,
+        },
         Some(reason) => Answer::Renew(reason),
         None if lacks => Answer::Again,
         None => Answer::Nothing,

@@ -8,7 +8,7 @@ mod state;
 mod gate;
 mod plan;
 mod fleet;
-mod restored;
+pub mod restored;
 mod patches;
 pub mod assignments;
 

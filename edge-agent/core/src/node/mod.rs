@@ -310,6 +310,4 @@ impl Station {
 #[cfg(test)]
 mod delivery_tests;
 #[cfg(test)]
-mod fuzz;
-#[cfg(test)]
 mod tests;

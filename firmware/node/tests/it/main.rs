@@ -2,7 +2,6 @@
 //! test plays, under a virtual clock.
 
 mod bench;
-mod fuzz;
 mod link;
 mod parts;
 mod remains;

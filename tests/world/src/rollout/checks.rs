@@ -1,6 +1,7 @@
 //! What must hold after every step, and the history that it takes to know: promises 3 to 6.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
 
 use cloud_hub_core::rollout::RolloutState;
 use edge_agent_core::lines::Of;
@@ -10,8 +11,9 @@ use tributary_release::digest;
 use tributary_wire::{Assignment, DeviceId, Micros, Role, Sha256, SignedAssignment};
 
 use super::device::Device;
-use super::hub::{Outgoing, Record};
+use super::hub::Outgoing;
 use super::packages::Kind;
+use super::record::Record;
 
 /// What the hub did, as somebody sees it who reads all of its transactions.
 #[derive(Debug, Default)]
@@ -37,16 +39,15 @@ impl Ledger {
     pub(super) fn committed(&mut self, record: &Record, out: &[Outgoing]) {
         for (device, signed) in out {
             let Ok(assignment) = Assignment::decode(&signed.payload) else { continue };
-            let back = self.leads_back(device, &assignment);
             for wish in assignment.desired().lines.iter().filter(|wish| !wish.allow_lower) {
                 let of_it = record
                     .rollouts
                     .values()
                     .filter(|course| (&course.rollout.role, &course.rollout.target) == (&wish.role, &wish.release));
                 let states: Vec<&RolloutState> = of_it.map(|course| &course.rollout.state).collect();
-                // The way back is not held by another role's pause.
-                let fine = |state: &&&RolloutState| state.allows_install() || (back && state.is_active());
-                if !states.iter().any(|state| fine(&state)) {
+                // What a device has for good it may be told again.
+                let has = record.has_committed(device, &wish.role, &wish.release.sha256);
+                if !has && !states.iter().any(|state| state.allows_install()) {
                     let (role, version) = (&wish.role, wish.release.version);
                     self.broken.push(format!(
                         "promise 6: {device} is sent version {version} as {role}, whose rollouts are {states:?}"
@@ -57,14 +58,6 @@ impl Ledger {
             self.words.entry(device.clone()).or_default().entry(generation).or_default().push(assignment);
         }
         self.shares(record);
-    }
-
-    /// Whether an assignment takes something back, or away, or says again what was said.
-    fn leads_back(&self, device: &DeviceId, assignment: &Assignment) -> bool {
-        let lines = &assignment.desired().lines;
-        let before = self.words.get(device).and_then(|words| words.values().next_back()?.last());
-        let fewer = |it: &Assignment| it.desired().lines.len() > lines.len() || it.desired().lines == *lines;
-        lines.iter().any(|wish| wish.allow_lower) || before.is_some_and(fewer)
     }
 
     /// No wave has more devices than its share of the fleet.
@@ -121,6 +114,8 @@ pub(super) struct Watch {
     pub(super) rotten: BTreeSet<Sha256>,
     /// Of those that the last life began with, the ones whose bytes are right.
     intact: BTreeSet<Sha256>,
+    /// Those that could not be looked at.
+    unread: BTreeSet<Sha256>,
     /// Packages that could not serve.
     failed: BTreeSet<Sha256>,
     /// Since when a candidate is checked.
@@ -147,9 +142,16 @@ impl Watch {
         }
         self.stored = found.into_iter().map(|(of, record)| (of, vec![record])).collect();
         self.intact.clear();
+        self.unread.clear();
         for record in self.stored.values().flatten() {
             for release in [&record.committed, &record.previous].into_iter().flatten() {
-                let bytes = device.disk.read(&life.files.path(&release.sha256), 1 << 20).unwrap_or_default();
+                let read = device.disk.read(&life.files.path(&release.sha256), 1 << 20);
+                if read.as_ref().is_err_and(|error| error.kind() != ErrorKind::NotFound) {
+                    // The fault that was meant for the device met this look.
+                    self.unread.insert(release.sha256);
+                    continue;
+                }
+                let bytes = read.unwrap_or_default();
                 if digest(&bytes) == release.sha256 {
                     self.intact.insert(release.sha256);
                 } else if !self.rotten.contains(&release.sha256) {
@@ -300,6 +302,9 @@ impl Watch {
         for (of, records) in &self.stored {
             let Some(record) = records.last() else { continue };
             let here = [&record.committed, &record.previous];
+            if here.iter().filter_map(|it| it.as_ref()).any(|it| self.unread.contains(&it.sha256)) {
+                continue;
+            }
             let expected = here.into_iter().flatten().map(|it| it.sha256).find(|sha256| self.intact.contains(sha256));
             let ordered_back = match &record.candidate {
                 Candidate::Trial { release, proven: true, .. } => Some(release.sha256),

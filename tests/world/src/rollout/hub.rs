@@ -3,51 +3,17 @@
 use std::collections::BTreeMap;
 
 use cloud_hub_core::lives::{self, Verdict};
-use cloud_hub_core::rollout::assignments::{Answer, Desired, Said, Signed, Wish, answer, is_held, next_generation};
-use cloud_hub_core::rollout::{
-    Counters, Known, Member, Policy, Restored, Rollout, RolloutState, Step, Target, advance,
-};
+use cloud_hub_core::rollout::assignments::{Answer, Said, Signed, Wish, answer, is_held, next_generation};
+use cloud_hub_core::rollout::{Known, Policy, Restored, Rollout, RolloutState, Step, Target, advance};
 use tributary_release::{SigningKey, sign_assignment};
 use tributary_wire::{
-    Assignment, AuditHead, DeviceId, Generation, Incarnation, LineName, Micros, ReleaseRef, Report, Role, Sha256,
-    SignedAssignment,
+    Assignment, AuditHead, DeviceId, Generation, Micros, ReleaseRef, Report, Role, Sha256, SignedAssignment,
 };
 
 use super::Breakage;
 use super::checks::Ledger;
 use super::packages::{Kind, Repository, line, package, release};
-
-/// One rollout with what belongs to its row.
-#[derive(Debug, Clone)]
-pub(super) struct Course {
-    pub(super) rollout: Rollout,
-    baseline: BTreeMap<DeviceId, Counters>,
-}
-
-/// A device's last report.
-#[derive(Debug, Clone)]
-struct Heard {
-    report: Report,
-    number: (Incarnation, u64),
-    at: Micros,
-}
-
-/// Everything that the hub has stored, and that a backup holds.
-#[derive(Debug, Clone)]
-pub(super) struct Record {
-    pub(super) rollouts: BTreeMap<i64, Course>,
-    wishes: BTreeMap<(DeviceId, LineName, Role), Wish>,
-    signed: BTreeMap<DeviceId, SignedAssignment>,
-    heard: BTreeMap<DeviceId, Heard>,
-    /// Lives of devices' states that are over, with the last number heard of each.
-    over: BTreeMap<(DeviceId, Incarnation), u64>,
-    pub(super) releases: BTreeMap<u32, (ReleaseRef, Kind)>,
-    pub(super) repository: Repository,
-    /// Entries of the audit log, as far as assignments carry them.
-    audit: u64,
-    /// Set on a hub that was restored from a backup.
-    restored: Option<Restored>,
-}
+use super::record::{Course, Heard, RESTORED_WAIT, Record};
 
 /// An assignment on its way out.
 pub(super) type Outgoing = (DeviceId, SignedAssignment);
@@ -85,6 +51,8 @@ impl Hub {
             repository,
             audit: 0,
             restored: None,
+            waits_for: (0, Micros(0)),
+            forgotten: BTreeMap::new(),
         };
         Self { record, up: true, key, dies: None, breakage, editions: 0 }
     }
@@ -130,7 +98,7 @@ impl Hub {
             if let (Verdict::Begins, Some((life, number))) = (verdict, last) {
                 it.record.over.insert((device.clone(), life), number);
             }
-            it.record.learn(device, &report);
+            it.record.learn(device, report.base());
             it.record.heard.insert(device.clone(), Heard { report, number, at: now });
             it.respond(device, said, now);
         })
@@ -139,6 +107,7 @@ impl Hub {
     /// A look at every rollout that may have something to do.
     pub(super) fn look(&mut self, now: Micros, ledger: &mut Ledger) -> Vec<Outgoing> {
         let mut out = Vec::new();
+        self.record.wait(now);
         for id in self.record.newest().into_values() {
             if self.up && !matches!(self.record.rollouts[&id].rollout.state, RolloutState::Stopped { .. }) {
                 out.extend(self.transaction(ledger, |it| it.advance(id, now)));
@@ -177,8 +146,6 @@ impl Hub {
             return None;
         }
         let out = self.transaction(ledger, |it| {
-            // Whoever rolls out has decided that devices may be moved away from what the hub has forgotten.
-            it.record.restored.iter_mut().for_each(|restored| restored.unknown.clear());
             if let Some(last) = last.and_then(|last| it.record.rollouts.get_mut(&last)) {
                 last.rollout.supersede(id, now).expect("tried before");
             }
@@ -229,13 +196,54 @@ impl Hub {
     pub(super) fn restore(&mut self, backup: Record, expires: Micros, now: Micros) {
         let heard = std::mem::replace(&mut self.record, backup);
         let last_rollout = self.record.rollouts.keys().max().copied().unwrap_or(0);
-        self.record.restored = Some(Restored { last_rollout, ..Restored::default() });
+        self.record.restored = Some(Restored { waits: true, last_rollout, since: now, ..Restored::default() });
+        self.record.waits_for = (self.record.heard.len(), Micros(now.0 + RESTORED_WAIT));
+        for (version, (release, kind)) in heard.releases.iter().filter(|(it, _)| !self.record.releases.contains_key(it))
+        {
+            if let Some(file) = heard.repository.bytes(&release.sha256) {
+                self.record.forgotten.insert(*version, (release.clone(), *kind, file));
+            }
+        }
         for course in self.record.rollouts.values_mut() {
             // Those that are not running stay as they are.
             let _ = course.rollout.pause("the hub was restored", now);
         }
         let seen = heard.heard.values().filter_map(|heard| heard.report.metadata()).map(|it| it.snapshot).max();
         self.record.repository.above(seen.unwrap_or(0).max(heard.repository.snapshot()), expires);
+    }
+}
+
+/// What an operator of a restored hub does about packages that it does not know.
+impl Hub {
+    /// Devices may be moved away from all of them.
+    pub(super) fn overrule(&mut self) {
+        let Some(restored) = &mut self.record.restored else { return };
+        restored.overruled.append(&mut restored.unknown);
+    }
+
+    /// Sends one of them again; whether there was one.
+    pub(super) fn send_again(&mut self, expires: Micros) -> bool {
+        let record = &mut self.record;
+        let Some(restored) = &mut record.restored else { return false };
+        let unknown = |release: &ReleaseRef| restored.unknown.contains(&(line(), release.sha256));
+        let free = |version: &u32| !record.releases.contains_key(version);
+        let found = record.forgotten.iter().find(|(version, (release, ..))| free(version) && unknown(release));
+        let Some((version, (release, kind, file))) = found.map(|(version, found)| (*version, found.clone())) else {
+            return false;
+        };
+        restored.unknown.remove(&(line(), release.sha256));
+        record.repository.publish(version, file, kind);
+        record.repository.sign(expires);
+        record.releases.insert(version, (release.clone(), kind));
+        let runs = |heard: &Heard| {
+            heard.report.base().lines.iter().any(|of| of.committed.is_some_and(|it| it.sha256 == release.sha256))
+        };
+        let who: Vec<_> = record.heard.iter().filter(|(_, heard)| runs(heard)).map(|(id, _)| id.clone()).collect();
+        for device in who {
+            let report = record.heard[&device].report.base().clone();
+            record.follow(&device, &report);
+        }
+        true
     }
 }
 
@@ -291,7 +299,7 @@ impl Transaction<'_> {
         for assign in &plan.assign {
             let installs = matches!(assign.target, Target::Install { .. });
             let held = installs && is_held(&self.record.desired(&assign.device), |id| self.record.may_install(id));
-            if !held {
+            if !held && !self.record.holds(&assign.device) {
                 self.sign(&assign.device, now);
             }
         }
@@ -306,7 +314,8 @@ impl Transaction<'_> {
         }
         let audit = AuditHead { number: self.record.audit, hash: Sha256([0; 32]) };
         let snapshot = self.record.repository.snapshot();
-        let assignment = self.record.desired(device).assignment(device, generation, (audit, snapshot), now);
+        let sayable = self.record.sayable(device, |rollout| self.record.may_install(rollout));
+        let assignment = sayable.assignment(device, generation, (audit, snapshot), now);
         let signed = sign_assignment(self.key, &assignment);
         self.record.signed.insert(device.clone(), signed.clone());
         self.out.push((device.clone(), signed));
@@ -318,109 +327,15 @@ impl Transaction<'_> {
         let before = Signed { assignment: &assignment, by_present_key: signed.key_id == self.key.id().0 };
         let careless = self.breakage == Some(Breakage::SignsAfterStop);
         let may_install = |rollout: i64| careless || self.record.may_install(rollout);
-        match answer(&self.record.desired(device), before, said, may_install, now) {
+        let (desired, sayable) = (self.record.desired(device), self.record.sayable(device, may_install));
+        match answer((&desired, &sayable), before, said, may_install, now) {
             Answer::Nothing => {}
-            _ if self.record.leaves_alone(device) => {}
+            _ if self.record.holds(device) => {}
             Answer::Again => self.out.push((device.clone(), signed.clone())),
             Answer::Renew(_) => {
                 self.record.audit += 1;
                 self.sign(device, now);
             }
         }
-    }
-}
-
-impl Record {
-    fn members(&self) -> Vec<Member> {
-        let member = |(device, heard): (&DeviceId, &Heard)| {
-            Member::new(device.clone(), BTreeMap::new(), heard.at, Some(&heard.report))
-        };
-        self.heard.iter().map(member).collect()
-    }
-
-    /// The rollout that answers for each role.
-    pub(super) fn newest(&self) -> BTreeMap<Role, i64> {
-        self.rollouts.iter().map(|(id, course)| (course.rollout.role.clone(), *id)).collect()
-    }
-
-    fn wished(&self, role: &Role) -> BTreeMap<DeviceId, ReleaseRef> {
-        let of_role = self.wishes.iter().filter(|((_, _, it), _)| it == role);
-        of_role.map(|((device, ..), wish)| (device.clone(), wish.release.clone())).collect()
-    }
-
-    fn holders(&self, role: &Role) -> Vec<DeviceId> {
-        self.wished(role).into_keys().collect()
-    }
-
-    fn may_install(&self, rollout: i64) -> bool {
-        self.rollouts.get(&rollout).is_some_and(|course| course.rollout.state.allows_install())
-    }
-
-    /// What a device should run.
-    pub(super) fn desired(&self, device: &DeviceId) -> Desired {
-        let reads = self.heard.get(device).map_or(1, |heard| heard.report.base().reads);
-        let own = self.wishes.iter().filter(|((it, ..), _)| it == device);
-        Desired {
-            reads,
-            wishes: own.map(|(_, wish)| wish.clone()).collect(),
-            flags: Vec::new(),
-            sampling: None,
-            taken_back: Micros(0),
-        }
-    }
-
-    /// The newest generation signed for a device.
-    pub(super) fn generation(&self, device: &DeviceId) -> Generation {
-        let signed = self.signed.get(device).and_then(|signed| Assignment::decode(&signed.payload).ok());
-        signed.map_or(Generation(0), |assignment| assignment.desired().generation)
-    }
-
-    fn generations(&self) -> BTreeMap<DeviceId, Generation> {
-        self.signed.keys().map(|device| (device.clone(), self.generation(device))).collect()
-    }
-
-    /// Above all that the hub knows, and all that devices have from before a restore.
-    fn next_version(&self) -> u32 {
-        let lines = self.heard.values().flat_map(|heard| &heard.report.base().lines);
-        let had = lines.flat_map(|line| [line.committed, line.previous, line.candidate]).flatten();
-        let last = self.releases.keys().copied().chain(had.map(|package| package.version.0)).max();
-        last.map_or(1, |last| last + 1)
-    }
-
-    /// A restored hub learns from a report what it has forgotten.
-    fn learn(&mut self, device: &DeviceId, report: &Report) {
-        let Some(restored) = &mut self.restored else { return };
-        if !restored.reported.insert(device.clone()) {
-            return;
-        }
-        for package in report.base().lines.iter().filter_map(|line| line.committed) {
-            if !self.releases.values().any(|(release, _)| release.sha256 == package.sha256) {
-                restored.unknown.insert((line(), package.sha256));
-            }
-        }
-    }
-
-    /// Whether a device runs what a restored hub has forgotten, and nobody has decided.
-    fn leaves_alone(&self, device: &DeviceId) -> bool {
-        let (Some(restored), Some(heard)) = (&self.restored, self.heard.get(device)) else { return false };
-        heard.report.base().lines.iter().any(|of| {
-            let of_it = (device.clone(), of.line.clone(), of.role.clone());
-            let moved = self.wishes.get(&of_it).is_some_and(|wish| wish.rollout > restored.last_rollout);
-            !moved && !restored.may_assign(device, &of.line, of.committed.as_ref())
-        })
-    }
-
-    /// Devices that were heard of.
-    pub(super) fn known(&self) -> usize {
-        self.heard.len()
-    }
-
-    /// Who says now that it cannot run a release.
-    pub(super) fn unfit(&self) -> impl Iterator<Item = (DeviceId, Sha256)> {
-        let of = |(device, heard): (&DeviceId, &Heard)| {
-            let unfit = heard.report.unfit().iter();
-            unfit.map(|unfit| (device.clone(), unfit.package.sha256)).collect::<Vec<_>>()
-        };
-        self.heard.iter().flat_map(of)
     }
 }

@@ -8,6 +8,7 @@ mod packages;
 mod download;
 mod device;
 mod checks;
+mod record;
 mod hub;
 mod links;
 mod faults;

@@ -50,6 +50,12 @@ impl World {
         let newest: Vec<i64> = self.hub.record.newest().into_values().collect();
         let one = newest.get(self.chance.random_range(0..newest.len().max(1))).copied();
         match (self.chance.random_range(0..10), one) {
+            // A restored hub asks what shall become of packages that it does not know.
+            (5, _) if self.hub.record.leaves_alone() => {
+                if self.chance.random_bool(0.5) || !self.hub.send_again(self.expires()) {
+                    self.hub.overrule();
+                }
+            }
             (0, Some(id)) => self.command(id, Command::Pause),
             (1, Some(id)) => self.command(id, Command::Resume),
             (2, Some(id)) => self.command(id, Command::Abort),
@@ -124,6 +130,7 @@ impl World {
         }
         let waited = self.now.since(since) / Micros::SECOND;
         let open = self.open();
+        self.hub.overrule();
         match self.operator.stage {
             // Left to themselves, rollouts end, or pause.
             0 if open.is_empty() || waited > PATIENCE[0] => {
@@ -138,7 +145,8 @@ impl World {
                 }
                 self.stage(2);
             }
-            2 if open.is_empty() => {
+            // What a restored hub leaves alone takes part again only with a newer rollout.
+            2 if open.is_empty() || self.hub.record.leaves_alone() => {
                 let version = self.hub.publish(Kind::Good, self.expires(), &mut self.ledger);
                 let policy = Policy { strategy: Strategy::All, wave_timeout_s: 86_400, ..Policy::default() };
                 let sha256 = self.hub.record.releases[&version].0.sha256;
@@ -153,7 +161,8 @@ impl World {
                 let Some((id, sha256)) = self.operator.last else { return };
                 let state = &self.hub.record.rollouts[&id].rollout.state;
                 let completed = matches!(state, RolloutState::Completed { .. });
-                self.operator.content = completed && self.committed(&Role::primary(), &sha256) && self.is_quiet();
+                self.operator.content =
+                    completed && open.is_empty() && self.committed(&Role::primary(), &sha256) && self.is_quiet();
             }
             _ => {}
         }

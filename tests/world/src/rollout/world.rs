@@ -12,10 +12,11 @@ use tributary_wire::{Assignment, Micros, ReleaseRef, Role, Sha256, SignedAssignm
 use super::checks::{Ledger, Watch};
 use super::device::{Device, at_once};
 use super::figures::Figures;
-use super::hub::{Hub, Outgoing, Record};
+use super::hub::{Hub, Outgoing};
 use super::links::Attacker;
 use super::operator::Operator;
 use super::packages::Repository;
+use super::record::Record;
 use super::{Breakage, Settings};
 use crate::network::Network;
 use crate::schedule::Schedule;

@@ -1,6 +1,6 @@
 //! When a device is told again.
 
-use tributary_wire::{Sha256, VersionNumber};
+use tributary_wire::{Sha256, TrialReport, UpdaterState, VersionNumber};
 
 use super::*;
 
@@ -17,6 +17,21 @@ fn wish(role: &str, version: u32, rollout: i64) -> Wish {
     }
 }
 
+fn line_report(role: &str) -> LineReport {
+    LineReport {
+        line: LineName::new("fraud").unwrap(),
+        role: Role::new(role).unwrap(),
+        state: UpdaterState::Idle,
+        committed: None,
+        previous: None,
+        candidate: None,
+        undone: None,
+        error: None,
+        engine: String::new(),
+        trial: TrialReport::default(),
+    }
+}
+
 fn desired(wishes: Vec<Wish>) -> Desired {
     Desired { reads: 3, wishes, flags: Vec::new(), sampling: None, taken_back: Micros(0) }
 }
@@ -27,7 +42,7 @@ fn answered(wanted: &Desired, before: &Desired, said: (u64, bool), may_install: 
     let assignment = before.assignment(&device, Generation(4), (head, 1), NOW);
     let signed = Signed { assignment: &assignment, by_present_key: true };
     let said = Said { generation: Generation(said.0), asks: said.1 };
-    answer(wanted, signed, said, may_install, NOW)
+    answer((wanted, &wanted.sayable(&[], may_install, |_, _| None)), signed, said, may_install, NOW)
 }
 
 #[test]
@@ -78,7 +93,7 @@ fn an_assignment_that_is_still_to_be_taken_does_not_run_out() {
     let signed = Signed { assignment: &assignment, by_present_key: true };
     let after = |days: i64, generation| {
         let said = Said { generation: Generation(generation), asks: false };
-        answer(&wanted, signed, said, |_| true, Micros(NOW.0 + days * Micros::DAY))
+        answer((&wanted, &wanted), signed, said, |_| true, Micros(NOW.0 + days * Micros::DAY))
     };
     assert_eq!((after(19, 3), after(20, 3)), (Answer::Again, Answer::Renew("it ends soon")));
     assert_eq!(after(30, 3), Answer::Renew("it had expired"));
@@ -86,8 +101,44 @@ fn an_assignment_that_is_still_to_be_taken_does_not_run_out() {
 }
 
 #[test]
+fn a_way_back_brings_nothing_along_of_a_rollout_that_may_not_install_and_is_said_until_it_arrives() {
+    let wanted = desired(vec![wish("challenger-b", 3, 2), wish("primary", 2, 1)]);
+    let paused = |rollout| rollout != 1;
+    let had = wish("primary", 1, 0).release;
+    let said = wanted.sayable(&[], paused, |_, _| Some(had.clone()));
+    assert_eq!((said.wishes.len(), &said.wishes[1].release), (2, &had));
+    assert_eq!(wanted.sayable(&[], paused, |_, _| None).wishes, wanted.wishes[..1], "it had nothing");
+    let mut has = LineReport { committed: None, ..line_report("primary") };
+    assert_eq!(wanted.sayable(&[has.clone()], paused, |_, _| None).wishes.len(), 1);
+    has.committed = Some(PackageRef { version: VersionNumber(2), sha256: wanted.wishes[1].release.sha256 });
+    assert_eq!(wanted.sayable(&[has], paused, |_, _| None), wanted, "what it has it keeps");
+    // The challenger's end was signed while the primary is paused, and did not arrive.
+    let (wanted, signed) = (desired(vec![wish("primary", 2, 1)]), desired(Vec::new()));
+    assert_eq!(answered(&wanted, &signed, (3, false), |_| false), Answer::Again);
+    assert_eq!(answered(&wanted, &signed, (3, true), |_| false), Answer::Nothing, "no trial now");
+    assert_eq!(answered(&wanted, &signed, (4, false), |_| false), Answer::Nothing);
+    assert!(matches!(answered(&wanted, &signed, (4, false), |_| true), Answer::Renew(_)), "it goes on");
+}
+
+#[test]
 fn generations_go_on_above_what_devices_report_as_far_as_that_can_be() {
     assert_eq!(next_generation(Generation(4), Generation(2)), Generation(5));
     assert_eq!(next_generation(Generation(4), Generation(90)), Generation(91));
     assert_eq!(next_generation(Generation(4), Generation(u64::MAX)), Generation(5));
+}
+
+#[test]
+fn what_a_device_had_is_what_it_has_for_good_else_what_it_was_assigned_before() {
+    let (wanted, before) = (wish("primary", 3, 1), wish("primary", 1, 0).release);
+    let other = wish("primary", 2, 0).release;
+    let committed = |release: &ReleaseRef| Some(PackageRef { version: release.version, sha256: release.sha256 });
+    let taken = Taken { wave: 0, at: NOW, before: Some(before.clone()), rolled_back: None };
+    let releases = [before.clone(), other.clone(), wanted.release.clone()];
+    let had = |committed, taken| had(&wanted, committed, taken, &releases);
+    assert_eq!(had(committed(&other), Some(&taken)), Some(other.clone()));
+    assert_eq!(had(committed(&wish("primary", 9, 0).release), Some(&taken)), Some(before.clone()), "unknown here");
+    assert_eq!(had(None, Some(&taken)), Some(before.clone()));
+    assert_eq!(had(None, None), None);
+    let same = Taken { before: Some(wanted.release.clone()), ..taken };
+    assert_eq!(had(None, Some(&same)), None, "the release that is held is not said");
 }
