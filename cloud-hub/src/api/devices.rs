@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::nodes::SensorNode;
 use super::{Json, Page, PageQuery, Path, Problem, Query, State};
 use crate::catalog::devices;
 use crate::hub::Hub;
@@ -51,6 +52,8 @@ pub struct Device {
     pub sampling_number: Option<i64>,
     /// What it kept back of its records, by its last report; absent of an older agent.
     pub withheld: Option<WithheldView>,
+    /// Sensor nodes on its serial lines, by its last report.
+    pub nodes: Vec<SensorNode>,
     /// Its last report: generation, packages, state, health, resources.
     #[schema(value_type = Option<Object>)]
     pub report: Option<Value>,
@@ -177,6 +180,7 @@ impl Row {
             sampling_policy: policy.map(|policy| policy.name.to_string()),
             sampling_number: policy.map(|policy| policy.number),
             withheld: report.as_ref().and_then(|report| report.withheld()).map(WithheldView::from),
+            nodes: report.iter().flat_map(|report| report.nodes()).map(SensorNode::from).collect(),
             flags: flags.of(&self.id, &own),
             metadata: report.as_ref().and_then(|report| report.metadata()).map(Metadata::from),
             unfit: unfit.collect(),

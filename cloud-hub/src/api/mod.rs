@@ -19,6 +19,7 @@ pub mod security;
 mod server;
 mod health;
 mod devices;
+mod nodes;
 mod enrolments;
 mod certificates;
 mod lake;

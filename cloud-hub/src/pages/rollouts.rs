@@ -1,7 +1,7 @@
 //! Rollouts at a glance, and what devices say they run or cannot run.
 
 use cloud_hub_core::rollout::RolloutState;
-use tributary_wire::{Report, Role, Withheld};
+use tributary_wire::{NodeReport, Report, Role, Withheld};
 
 use super::html::Html;
 use crate::rollout::Stored;
@@ -73,6 +73,24 @@ pub(super) fn runs(html: &mut Html, report: Option<&[u8]>) {
     if let Some(withheld) = report.withheld() {
         withholds(html, withheld);
     }
+    for node in report.nodes() {
+        sensor(html, node);
+    }
+}
+
+/// A sensor node beside a device: what it is, and what is wrong with it.
+fn sensor(html: &mut Html, NodeReport { node, kind, firmware, model, trouble, .. }: &NodeReport) {
+    html.raw("<br>node ").text(node).raw(": ");
+    match kind.as_ref().zip(firmware.as_ref()) {
+        Some((kind, firmware)) => html.text(kind).raw(" ").text(firmware),
+        None => html.raw("never heard"),
+    };
+    if let Some(model) = model.filter(|model| model.version > 0) {
+        html.raw(", model v").text(model.version);
+    }
+    if let Some(trouble) = trouble {
+        html.raw(", <span class=\"past\">").text(trouble).raw("</span>");
+    }
 }
 
 /// What a device keeps back by a policy of the hub, and what it lost.
@@ -134,6 +152,13 @@ mod tests {
         let stream = StreamName::new("observations").unwrap();
         let dropped = vec![DroppedRecords { stream, reason: LossReason::Age, records: 7 }];
         let withheld = Withheld { sampling, dropped, problem: None };
+        let node = NodeReport {
+            node: "pump-1".to_owned(),
+            kind: Some("mps2".to_owned()),
+            firmware: Some("0.1.0".to_owned()),
+            trouble: Some("node pump-1 is silent".to_owned()),
+            ..NodeReport::default()
+        };
         let report = Report::V2(ReportV2 {
             base,
             metadata: Some(metadata),
@@ -141,13 +166,14 @@ mod tests {
             withheld,
             held: Vec::new(),
             audit: None,
+            nodes: vec![node],
         });
         let mut html = Html::default();
         runs(&mut html, Some(&report.encode()));
         let expected = "7</td><td class=\"free\"><br><span class=\"past\">cannot run card-fraud as shadow v4: \
                         it needs &lt;64&gt; MiB; it needs engine gpu</span><br>samples by policy change 3\
                         <br>40 observations kept, 60 left out<br><span class=\"past\">7 of observations given up: \
-                        age</span>";
+                        age</span><br>node pump-1: mps2 0.1.0, <span class=\"past\">node pump-1 is silent</span>";
         assert_eq!(html.finish(), expected);
         let mut html = Html::default();
         runs(&mut html, None);

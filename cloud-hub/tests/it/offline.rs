@@ -111,6 +111,7 @@ pub fn report(trusted: MetadataVersions) -> Vec<u8> {
         withheld: Default::default(),
         held: Vec::new(),
         audit: None,
+        nodes: Vec::new(),
     })
     .encode()
 }

@@ -73,8 +73,16 @@ impl Simulated {
             reasons: vec!["it needs engine gpu; here are tract".to_owned()],
         };
         let unfit = if self.poor { vec![unfit] } else { Vec::new() };
-        Report::V2(ReportV2 { base, metadata, unfit, withheld: Default::default(), held: Vec::new(), audit: None })
-            .encode()
+        Report::V2(ReportV2 {
+            base,
+            metadata,
+            unfit,
+            withheld: Default::default(),
+            held: Vec::new(),
+            audit: None,
+            nodes: Vec::new(),
+        })
+        .encode()
     }
 
     /// Checks an assignment as a real device does and carries it out.

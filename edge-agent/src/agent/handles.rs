@@ -89,5 +89,10 @@ pub(super) fn condition(
     status: Arc<StatusSource>,
     labels: Vec<(String, String)>,
 ) -> Arc<dyn Fn() -> Condition + Send + Sync> {
-    Arc::new(move || Condition { health: status.health(), resources: status.resources(), labels: labels.clone() })
+    Arc::new(move || Condition {
+        health: status.health(),
+        resources: status.resources(),
+        labels: labels.clone(),
+        nodes: status.nodes.iter().map(|node| node.status().report()).collect(),
+    })
 }

@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 use tributary_process::clock::Clock;
 use tributary_process::config::HumanDuration;
 use tributary_process::shutdown::Shutdown;
-use tributary_wire::{DeviceId, Health, Resources};
+use tributary_wire::{DeviceId, Health, NodeReport, Resources};
 
 use crate::identity::Identity;
 use crate::serve::Serving;
@@ -110,6 +110,8 @@ pub struct Condition {
     pub resources: Resources,
     /// Labels that selectors match.
     pub labels: Vec<(String, String)>,
+    /// Sensor nodes on its serial lines.
+    pub nodes: Vec<NodeReport>,
 }
 
 /// How the hub is reached.

@@ -7,7 +7,7 @@ use super::{Condition, Link};
 
 /// The report of this moment, under a number that was never used before.
 pub(super) fn build(link: &Link, number: u64) -> Report {
-    let Condition { mut health, resources, labels } = (link.condition)();
+    let Condition { mut health, resources, labels, nodes } = (link.condition)();
     for problem in link.updates.problem().into_iter().chain(link.updates.audit_problem()) {
         health.ok = false;
         health.problems.push(problem);
@@ -33,5 +33,5 @@ pub(super) fn build(link: &Link, number: u64) -> Report {
     };
     let (metadata, unfit) = (link.updates.metadata(), link.updates.unfit());
     let (withheld, held, audit) = (link.serving.withheld(), link.store.outbox_held(), link.updates.audit());
-    lines::report(link.updates.hub_reads(), ReportV2 { base, metadata, unfit, withheld, held, audit })
+    lines::report(link.updates.hub_reads(), ReportV2 { base, metadata, unfit, withheld, held, audit, nodes })
 }

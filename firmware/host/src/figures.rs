@@ -7,7 +7,7 @@ use std::process::Command;
 use crate::{elf, emulator, line, train};
 
 /// Memory for records that wait is a choice of the board; it is not counted as the program's.
-const RECORD_MEMORY: u32 = 768 * 1024;
+const RECORD_MEMORY: u32 = 15 << 20;
 /// The emulated timer's 25 MHz: 40 ns, and with `-icount shift=0` one instruction a nanosecond.
 const NANOSECONDS_A_SECOND: u64 = 1_000_000_000;
 const SETS: [(&str, &[&str]); 3] = [
@@ -51,6 +51,9 @@ pub fn print_link() -> Result<(), Box<dyn Error>> {
         "\nlink: a window of one axis is a record of {record} bytes in a frame of {frame}: {} added",
         frame - record
     );
+    // Three axes every 256 samples at 1000 a second, each with two bytes for its length.
+    let hours = f64::from(RECORD_MEMORY) / (3 * (record + 2)) as f64 * 0.256 / 3600.0;
+    println!("{} MiB hold the windows of {hours:.1} hours without an agent", RECORD_MEMORY >> 20);
     println!("{:<24}{:>12}{:>14}{:>12}{:>18}", "changed bytes", "windows/s", "bytes/s", "of line", "frames a window");
     for changed in [0, 100, 500] {
         let goodput = line::goodput(changed);

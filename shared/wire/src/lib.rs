@@ -60,8 +60,8 @@ pub use id::{
 };
 #[cfg(feature = "fleet")]
 pub use report::{
-    Health, Held, LineReport, MetadataVersions, PackageRef, Report, ReportV1, ReportV2, Resources, TrialReport, Unfit,
-    UpdaterState,
+    Health, Held, LineReport, MetadataVersions, NodeReport, PackageRef, Report, ReportV1, ReportV2, Resources,
+    TrialReport, Unfit, UpdaterState,
 };
 #[cfg(feature = "fleet")]
 pub use sampling::{

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::frame::message;
+use crate::link;
 use crate::{
     AuditHead, Generation, Incarnation, LineName, Micros, Role, SequenceNumber, Sha256, SnapshotNumber, Stamp,
     StreamName, VersionNumber, Withheld,
@@ -63,6 +64,14 @@ impl Report {
         }
     }
 
+    /// The sensor nodes beside this device, as far as it says so.
+    pub fn nodes(&self) -> &[NodeReport] {
+        match self {
+            Self::V1(_) => &[],
+            Self::V2(ReportV2 { nodes, .. }) => nodes,
+        }
+    }
+
     /// The newest entry of the hub's audit log that the device was told of, as far as it says so.
     pub fn audit(&self) -> Option<AuditHead> {
         match self {
@@ -88,6 +97,39 @@ pub struct ReportV2 {
     pub held: Vec<Held>,
     /// The newest entry of the hub's audit log that an assignment has told it of.
     pub audit: Option<AuditHead>,
+    /// Sensor nodes on its serial lines.
+    pub nodes: Vec<NodeReport>,
+}
+
+/// A sensor node, as the device beside it knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct NodeReport {
+    /// Its name.
+    pub node: String,
+    /// It was heard lately.
+    pub there: bool,
+    /// What kind of node it says it is; as all that follows, none before it was heard.
+    pub kind: Option<String>,
+    /// Version of its firmware.
+    pub firmware: Option<String>,
+    /// Starts since its power came.
+    pub starts: Option<u32>,
+    /// How it is and what it counts since its start.
+    pub health: Option<link::Health>,
+    /// The model that it runs; version 0 is the one that its firmware was built with.
+    pub model: Option<link::Holds>,
+    /// The image that it runs.
+    pub image: Option<link::Holds>,
+    /// Windows over its threshold, since the agent's start.
+    pub anomalies: u64,
+    /// Records that it overwrote before they could come.
+    pub lost: u64,
+    /// Frames of it that were damaged.
+    pub damaged: u64,
+    /// Why it had to start again the last time it did.
+    pub crash: Option<String>,
+    /// What is wrong with it, in words.
+    pub trouble: Option<String>,
 }
 
 /// From where on a device still holds batches of a stream.

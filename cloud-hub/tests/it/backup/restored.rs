@@ -75,8 +75,16 @@ async fn what_was_stored_after_the_backup_is_found_again_in_the_lake_and_answere
 fn holds_from(first: u64, number: u64) -> Vec<u8> {
     let base: ReportV1 = Report::decode(&report(number)).unwrap().base().clone();
     let held = vec![Held { stream: StreamName::new("events").unwrap(), first: SequenceNumber(first) }];
-    Report::V2(ReportV2 { base, metadata: None, unfit: Vec::new(), withheld: Default::default(), held, audit: None })
-        .encode()
+    Report::V2(ReportV2 {
+        base,
+        metadata: None,
+        unfit: Vec::new(),
+        withheld: Default::default(),
+        held,
+        audit: None,
+        nodes: Vec::new(),
+    })
+    .encode()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

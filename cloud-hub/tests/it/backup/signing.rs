@@ -45,8 +45,16 @@ fn runs(number: u64, version: u32, generation: u64) -> Vec<u8> {
     }];
     let metadata = Some(MetadataVersions { root: 1, timestamp: 500, snapshot: 400, targets: 1 });
     let audit = Some(AuditHead { number: 10_000, hash: Sha256([1; 32]) });
-    Report::V2(ReportV2 { base, metadata, unfit: Vec::new(), withheld: Default::default(), held: Vec::new(), audit })
-        .encode()
+    Report::V2(ReportV2 {
+        base,
+        metadata,
+        unfit: Vec::new(),
+        withheld: Default::default(),
+        held: Vec::new(),
+        audit,
+        nodes: Vec::new(),
+    })
+    .encode()
 }
 
 async fn assigned(device: &mut Device) -> AssignmentV1 {

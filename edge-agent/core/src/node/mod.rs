@@ -310,4 +310,6 @@ impl Station {
 #[cfg(test)]
 mod delivery_tests;
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;

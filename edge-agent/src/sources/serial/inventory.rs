@@ -2,6 +2,7 @@
 
 use edge_agent_core::node::{Delivered, End, Progress};
 use serde::Serialize;
+use tributary_wire::NodeReport;
 use tributary_wire::link::{About, BlobKind, Crash, Health, Held, Holds, Sensor};
 
 use super::SerialConfig;
@@ -74,8 +75,19 @@ pub struct NodeStatus {
     /// Whether the last one was among them.
     #[serde(skip)]
     failed: bool,
+    /// As the node told it.
+    #[serde(skip)]
+    told: Told,
     /// Why the line is not open, or its node is not taken in.
     pub problem: Option<String>,
+}
+
+/// What a node last said of its present life.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+struct Told {
+    health: Option<Health>,
+    model: Option<Holds>,
+    image: Option<Holds>,
 }
 
 /// What a node runs of one kind.
@@ -155,6 +167,7 @@ impl NodeStatus {
             Sensor::Missing => "missing",
             Sensor::Stuck => "stuck",
         });
+        self.told.health = Some(*health);
         let ticks = self.health.and_then(|health| health.ticks);
         self.health = Some(NodeHealth {
             samples: health.samples,
@@ -186,8 +199,8 @@ impl NodeStatus {
         };
         let version = Some(NodeVersion { version: holds.version, rollback: holds.rollback, state });
         match holds.kind {
-            BlobKind::Model => self.model = version,
-            BlobKind::Firmware => self.image = version,
+            BlobKind::Model => (self.model, self.told.model) = (version, Some(*holds)),
+            BlobKind::Firmware => (self.image, self.told.image) = (version, Some(*holds)),
         }
     }
 
@@ -223,6 +236,27 @@ impl NodeStatus {
         self.problem = None;
         (self.sensor, self.health, self.crash) = (None, None, None);
         (self.model, self.image) = (None, None);
+        self.told = Told::default();
+    }
+
+    /// As the hub is told of it.
+    pub fn report(&self) -> NodeReport {
+        let Told { health, model, image } = self.told;
+        NodeReport {
+            node: self.node.clone(),
+            there: self.there,
+            kind: self.kind.clone(),
+            firmware: self.firmware.clone(),
+            starts: self.starts,
+            health,
+            model,
+            image,
+            anomalies: self.anomalies,
+            lost: self.lost,
+            damaged: self.damaged,
+            crash: self.crash.clone(),
+            trouble: self.trouble(),
+        }
     }
 
     /// What is wrong, in one sentence.

@@ -10,6 +10,7 @@ mod flash;
 mod registers;
 mod remains;
 mod uart;
+mod waiting;
 mod watchdog;
 
 use core::cell::RefCell;
@@ -35,8 +36,6 @@ const LENGTH: usize = 512;
 const HOP: usize = 256;
 const BANDS: usize = if cfg!(feature = "bands") { 8 } else { 0 };
 const RATE: u32 = 1000;
-/// Records of a quarter of an hour, while no agent is there.
-const MEMORY: usize = 768 * 1024;
 /// Readings that may wait while the main loop is busy: a quarter of a second.
 const READINGS: usize = 256;
 /// Bytes that may wait while the main loop is busy: a part of a blob and what is said beside it.
@@ -100,7 +99,8 @@ fn main() -> ! {
     let (readings, mut samples) =
         cortex_m::singleton!(: Queue<Reading<AXES>, READINGS> = Queue::new()).expect("once").split();
     let (received, from_line) = cortex_m::singleton!(: Queue<u8, RECEIVED> = Queue::new()).expect("once").split();
-    let memory = cortex_m::singleton!(: [u8; MEMORY] = [0; MEMORY]).expect("once");
+    // SAFETY: the only call in this program.
+    let memory = unsafe { waiting::memory() };
     let identity = Identity {
         name: name(NAME),
         kind: flash::TYPE,

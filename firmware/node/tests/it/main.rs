@@ -2,6 +2,7 @@
 //! test plays, under a virtual clock.
 
 mod bench;
+mod fuzz;
 mod link;
 mod parts;
 mod remains;

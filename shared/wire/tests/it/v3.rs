@@ -79,6 +79,23 @@ fn report() {
     let stream = StreamName::new("observations").unwrap();
     let dropped = vec![DroppedRecords { stream, reason: LossReason::Age, records: 5 }];
     let withheld = Withheld { sampling, dropped, problem: Some("no".into()) };
+    let held = link::Held::Reverted { version: 3 };
+    let holds = |kind| Some(link::Holds { kind, version: 2, rollback: 1, state: held });
+    let node = NodeReport {
+        node: "pump-1".into(),
+        there: true,
+        kind: Some("mps2".into()),
+        firmware: Some("0.1.0".into()),
+        starts: Some(2),
+        health: Some(link::Health { sensor: link::Sensor::Stuck, samples: 300, ..link::Health::default() }),
+        model: holds(link::BlobKind::Model),
+        image: holds(link::BlobKind::Firmware),
+        anomalies: 4,
+        lost: 5,
+        damaged: 6,
+        crash: Some("a".into()),
+        trouble: Some("b".into()),
+    };
     let report = Report::V2(ReportV2 {
         base: base.clone(),
         metadata: Some(metadata),
@@ -86,11 +103,13 @@ fn report() {
         withheld: withheld.clone(),
         held: vec![Held { stream: StreamName::new("events").unwrap(), first: SequenceNumber(300) }],
         audit: Some(AuditHead { number: 7, hash: Sha256([0xcd; 32]) }),
+        nodes: vec![node.clone()],
     });
     let bytes = report.encode();
     check(&report, &bytes, Report::decode(&bytes).unwrap(), REPORT);
     assert_eq!((report.base(), report.metadata(), report.unfit()), (&base, Some(metadata), &[unfit][..]));
     assert_eq!(report.withheld(), Some(&withheld));
+    assert_eq!(report.nodes(), [node]);
     assert_eq!((report.held().len(), report.audit().map(|head| head.number)), (1, Some(7)));
     let first = Report::V1(base.clone());
     assert_eq!((first.base(), first.metadata(), first.unfit()), (&base, None, &[][..]));
@@ -130,7 +149,7 @@ const ASSIGNMENT: &str = "0206656467652d310402040000ac02eeeeeeeeeeeeeeeeeeeeeeee
 const REPORT: &str = "01010203040a000305302e312e30000600000001000000000000000101ac020304010a636172642d6672617564\
     077072696d61727902abababababababababababababababababababababababababababababababab01026e6f0901\
     01ac02020304010c6f62736572766174696f6e73020501026e6f\
-    01066576656e7473ac020107cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd";
+    01066576656e7473ac020107cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd010670756d702d310101046d7073320105302e312e300102010200ac0200000000000000010002010203010102010203040506010161010162";
 const GAP: &str = "02070300ac020101800101ac020002ac0200";
 const REQUEST: &str = "00176d657461646174612f74696d657374616d702e6a736f6eac02";
 const ANSWERS: [&str; 3] = ["00f0a204ac02", "01", "02026e6f"];

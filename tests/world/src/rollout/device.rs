@@ -246,8 +246,8 @@ impl Device {
             resources: Resources::default(),
         };
         let (metadata, unfit) = (life.trust.versions(), lines.unfit());
-        let (withheld, held, audit) = (Withheld::default(), Vec::new(), lines.audit());
-        Some(lines::report(lines.hub_reads(), ReportV2 { base, metadata, unfit, withheld, held, audit }))
+        let (withheld, held, audit, nodes) = (Withheld::default(), Vec::new(), lines.audit(), Vec::new());
+        Some(lines::report(lines.hub_reads(), ReportV2 { base, metadata, unfit, withheld, held, audit, nodes }))
     }
 }
 

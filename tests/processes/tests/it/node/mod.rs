@@ -1,8 +1,10 @@
 //! The node's firmware on an emulated Cortex-M4 beside a real agent process: its UART on a socket, between them a tap
 //! that reads everything, and spoils some of it.
 
+mod debugger;
 mod images;
 mod learning;
+mod remains;
 mod tap;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -213,8 +215,13 @@ impl Bench {
         let program = build()?;
         let folder = tempfile::tempdir().unwrap();
         let uart = folder.path().join("uart.sock");
-        let emulator =
-            firmware("run").arg(&program).arg(format!("unix:{}", uart.display())).stdin(Stdio::null()).spawn();
+        let debug = format!("unix:{},server=on,wait=off", folder.path().join("debug.sock").display());
+        let emulator = firmware("run")
+            .arg(&program)
+            .arg(format!("unix:{}", uart.display()))
+            .args(["-gdb", &debug])
+            .stdin(Stdio::null())
+            .spawn();
         let _emulator = Running(emulator.unwrap());
         let line = folder.path().join("line.sock");
         let tap = Tap::start(&uart, &line).await;
