@@ -2,7 +2,7 @@
 
 use std::fs::{File, TryLockError};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -97,6 +97,11 @@ impl std::fmt::Debug for Starting {
 /// Makes this hub the only one in its folder: a second one would clear away files that the first is about to commit.
 /// The system lets go of the lock when the process ends, however it ends; a program that it was just starting has it for a
 /// moment longer, so one look is not enough.
+/// The folder belongs to another hub that works.
+#[derive(Debug, thiserror::Error)]
+#[error("another hub works in {}", .0.display())]
+struct Held(PathBuf);
+
 async fn lock(data: &Path) -> anyhow::Result<File> {
     let path = data.join("lock");
     let file = File::create(&path).with_context(|| format!("could not create {}", path.display()))?;
@@ -107,7 +112,7 @@ async fn lock(data: &Path) -> anyhow::Result<File> {
             Err(TryLockError::WouldBlock) if tokio::time::Instant::now() < deadline => {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
-            Err(TryLockError::WouldBlock) => anyhow::bail!("another hub works in {}", data.display()),
+            Err(TryLockError::WouldBlock) => return Err(Held(data.to_owned()).into()),
             Err(TryLockError::Error(error)) => {
                 return Err(error).with_context(|| format!("could not lock {}", path.display()));
             }
@@ -335,7 +340,7 @@ fn ended_early(ended: Result<anyhow::Result<&'static str>, tokio::task::JoinErro
 pub async fn serve(config: Config) -> anyhow::Result<()> {
     tributary_process::logging::init(&config.log)?;
     let shutdown = Shutdown::on_signal().context("could not listen for signals")?;
-    let hub = Hub::build(config).await?;
+    let hub = Hub::build(config).await.map_err(cannot_start)?;
     let Addresses { quic, tls, plain } = hub.mqtt_addresses();
     let mut addresses = serde_json::json!({ "https": hub.https_address() });
     for (name, address) in [("http", hub.http_address()), ("mqtt_quic", quic), ("mqtt_tls", tls), ("mqtt", plain)] {
@@ -348,4 +353,13 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         .with_context(|| format!("could not write {}", path.display()))?;
     tracing::info!(%addresses, "serving");
     hub.run(shutdown).await
+}
+
+/// A start that is tried again and again says the same each time, and where a person finds more.
+fn cannot_start(error: anyhow::Error) -> anyhow::Error {
+    let held = error.is::<Held>();
+    error.context(match held {
+        true => "cannot start (another process works with this data)",
+        false => "cannot start (`cloud-hub doctor` with the same settings says what is wrong and what to do)",
+    })
 }

@@ -2,7 +2,9 @@
 //!
 //! What devices hold back is safe in their outboxes, and what comes in costs memory until it is committed. So the hub
 //! takes in as much as it commits within its *patience*, well before devices would send again, and shares that out: whoever
-//! sends little sends freely, and the others get equal parts of what is left, in bytes. When more waits than that all the
+//! sends little sends freely, and the others get equal parts of what is left, in bytes. Who is new or comes back begins
+//! with little and may have one more in flight for each batch that was committed, so that a thousand who return at once
+//! do not fill the queue before anything is known of them. When more waits than that all the
 //! same, those who send most are told to hold, and go on in the order in which they were stopped. A disk that runs full
 //! slows everybody down before it refuses.
 
@@ -42,6 +44,8 @@ struct Sender {
     /// Size of its batches.
     batch: f64,
     last: Duration,
+    /// Batches that came since it is known.
+    came: u32,
 }
 
 /// Shares the hub out among senders, each a stream of a device.
@@ -86,9 +90,10 @@ impl<K: Ord + Clone> Flow<K> {
                 known.used += bytes;
                 known.batch += (bytes - known.batch) * NEWEST;
                 known.last = now;
+                known.came = known.came.saturating_add(1);
             }
             None => {
-                self.senders.insert(sender.clone(), Sender { used: bytes, at: now, batch: bytes, last: now });
+                self.senders.insert(sender.clone(), Sender { used: bytes, at: now, batch: bytes, last: now, came: 1 });
             }
         }
         // It may go on already: the word to do so may have been lost, or this is its probe.
@@ -121,11 +126,12 @@ impl<K: Ord + Clone> Flow<K> {
             self.hold(sender);
             return 0;
         }
-        let Some(known) = self.senders.get(sender) else { return most };
+        let Some(known) = self.senders.get(sender) else { return 1 };
         if self.is_crowded() && known.used >= self.share {
             self.hold(sender);
             return 0;
         }
+        let most = u32::from(most).min(known.came.saturating_add(1));
         ((self.share / known.batch.max(1.0)) as u64).clamp(1, most.into()) as u16
     }
 
@@ -234,16 +240,41 @@ mod tests {
         Duration::from_millis(millis)
     }
 
+    /// So many batches that whoever sent them is new no more; they are of some time ago.
+    fn known<K: Ord + Clone>(flow: &mut Flow<K>, sender: K, bytes: u64) {
+        (0..64).for_each(|_| flow.received(at(0), &sender, bytes));
+        flow.measured(at(20_000), 0, None);
+    }
+
     #[test]
     fn a_hub_at_rest_takes_all_that_its_settings_allow() {
         let mut flow = Flow::new(SETTINGS);
-        assert_eq!(flow.window(&"new"), 64);
-        flow.received(at(0), &"one", 50_000);
-        flow.measured(at(1), 50_000, Some(100_000 * MB));
+        known(&mut flow, "one", 50_000);
+        known(&mut flow, "large", 1_000_000);
+        flow.received(at(20_001), &"one", 50_000);
+        flow.measured(at(20_002), 50_000, Some(100_000 * MB));
         assert_eq!(flow.window(&"one"), 64);
-        flow.received(at(2), &"large", 1_000_000);
-        flow.measured(at(3), 1_050_000, None);
+        flow.received(at(20_003), &"large", 1_000_000);
+        flow.measured(at(20_004), 1_050_000, None);
         assert_eq!((flow.window(&"one"), flow.window(&"large")), (64, 4), "half of an eighth of the queue, in bytes");
+    }
+
+    /// In the rhythm of receipts that is twice as much each time, as long as there is room.
+    #[test]
+    fn who_is_new_or_comes_back_begins_with_little() {
+        let mut flow = Flow::new(SETTINGS);
+        let (mut windows, mut now) = (vec![flow.window(&"new")], 0);
+        while windows.last() < Some(&64) {
+            for _ in 0..*windows.last().unwrap() {
+                flow.received(at(now), &"new", 2_000);
+            }
+            now += 10;
+            flow.measured(at(now), 2_000, None);
+            windows.push(flow.window(&"new"));
+        }
+        assert_eq!(windows, [1, 2, 4, 8, 16, 32, 64]);
+        flow.measured(at(now + 40_000), 0, None);
+        assert_eq!(flow.window(&"new"), 1, "it was away");
     }
 
     #[test]
@@ -264,7 +295,7 @@ mod tests {
     fn a_few_loud_senders_share_what_the_quiet_ones_leave() {
         let mut flow = Flow::new(SETTINGS);
         for second in 0..20 {
-            (0..1000).for_each(|quiet| flow.received(at(second * 1000), &quiet, 500));
+            (0..1000).for_each(|quiet| (0..4).for_each(|_| flow.received(at(second * 1000), &quiet, 125)));
             (1000..1003).for_each(|loud| (0..40).for_each(|_| flow.received(at(second * 1000), &loud, 100_000)));
             flow.measured(at(second * 1000), 2 * MB, None);
         }
@@ -290,7 +321,7 @@ mod tests {
     #[test]
     fn when_too_much_waits_the_loud_ones_hold_and_go_on_in_turn_when_there_is_room() {
         let mut flow = Flow::new(SETTINGS);
-        flow.received(at(0), &99, 500);
+        (0..64).for_each(|_| flow.received(at(0), &99, 8));
         for loud in 0..20 {
             (0..8).for_each(|_| flow.received(at(0), &loud, MB));
         }
@@ -314,7 +345,7 @@ mod tests {
         let mut flow = Flow::new(SETTINGS);
         flow.committed(1000 * MB, Duration::from_secs(1));
         (0..100).for_each(|sender| flow.received(at(0), &sender, 100_000));
-        flow.received(at(0), &100, 1000);
+        (0..64).for_each(|_| flow.received(at(0), &100, 16));
         flow.measured(at(0), 64 * MB, None);
         assert!((0..100).all(|sender| flow.window(&sender) == 0));
         assert_eq!(flow.window(&100), 64);
@@ -336,16 +367,17 @@ mod tests {
     #[test]
     fn a_disk_that_runs_full_slows_all_down_and_then_stops_them() {
         let mut flow = Flow::new(SETTINGS);
+        known(&mut flow, "a", 100_000);
         let mut windows = Vec::new();
         for free in [1000, 512, 384, 270, 255, 0] {
-            flow.received(at(0), &"a", 100_000);
-            flow.measured(at(0), 0, Some(free * MB));
+            flow.received(at(20_000), &"a", 100_000);
+            flow.measured(at(20_000), 0, Some(free * MB));
             windows.push(flow.window(&"a"));
         }
         assert!(windows.is_sorted_by(|before, after| before >= after), "{windows:?}");
         assert!(windows[3] > 0 && windows[4..] == [0, 0], "{windows:?}");
         assert!(flow.disk_is_full() && flow.go_on().is_empty());
-        flow.measured(at(1), 0, Some(300 * MB));
+        flow.measured(at(20_001), 0, Some(300 * MB));
         assert_eq!(flow.go_on(), ["a"]);
     }
 

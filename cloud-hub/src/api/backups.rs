@@ -30,6 +30,7 @@ impl From<BackupError> for Problem {
     fn from(error: BackupError) -> Self {
         match error {
             BackupError::Busy | BackupError::InTheWay { .. } | BackupError::NoRoom { .. } => Self::conflict(error),
+            BackupError::TooSoon { .. } => Self::too_many(error),
             error => anyhow::Error::new(error).into(),
         }
     }
@@ -83,7 +84,7 @@ async fn list(hub: State) -> Result<Json<BackupList>, Problem> {
 }
 
 /// Makes a backup now, in the folder of the setting `backup.folder`. It stays on the hub's machine: there are keys
-/// inside. One at a time.
+/// inside. One at a time, and not sooner after the last one asked for than `backup.pause`.
 #[utoipa::path(post, path = "/backups", tag = "backups", security(("token" = ["admin"])),
     responses((status = 201, body = BackupView), (status = "default", body = Problem)))]
 async fn make(hub: State) -> Result<(axum::http::StatusCode, Json<BackupView>), Problem> {
@@ -91,7 +92,7 @@ async fn make(hub: State) -> Result<(axum::http::StatusCode, Json<BackupView>), 
     let hub = hub.0;
     // To its end, even when whoever asked goes away.
     let caller = crate::access::Caller::current();
-    let made = tokio::spawn(caller.scope(async move { schedule::make(&hub).await })).await;
+    let made = tokio::spawn(caller.scope(async move { schedule::make_asked(&hub).await })).await;
     let made = made.map_err(anyhow::Error::from)??;
     let view = BackupView {
         file: made.path.display().to_string(),

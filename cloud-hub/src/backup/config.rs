@@ -15,6 +15,8 @@ pub struct Config {
     pub folder: PathBuf,
     /// How often one is made.
     pub every: HumanDuration,
+    /// The least time between the end of one that the web API was asked for and the beginning of the next.
+    pub pause: HumanDuration,
     /// How many are kept; older ones are removed when a new one is there.
     pub keep: usize,
     /// Whether the lake's files are copied too (linked where both lie on one file system).
@@ -30,6 +32,7 @@ impl Default for Config {
         Self {
             folder: PathBuf::new(),
             every: HumanDuration(Duration::from_secs(86_400)),
+            pause: HumanDuration(Duration::from_secs(60)),
             keep: 7,
             with_lake: false,
             restored_share: 0.9,

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use tributary_process::config::ByteSize;
+use tributary_process::config::{ByteSize, HumanDuration};
 use tributary_wire::Sha256;
 
 /// What went wrong, with the file.
@@ -28,6 +28,14 @@ pub enum BackupError {
         path: PathBuf,
         /// Why it failed.
         source: sqlx::Error,
+    },
+    /// Somebody asks again and again.
+    #[error("the last backup that was asked for ended a moment ago: ask again in {left} (backup.pause is {pause})")]
+    TooSoon {
+        /// How long to wait.
+        left: HumanDuration,
+        /// The setting.
+        pause: HumanDuration,
     },
     /// There would not be enough room.
     #[error("{} has room for {}, the backup takes up to {}", path.display(), ByteSize(*free), ByteSize(*needed))]

@@ -6,9 +6,10 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
+use tributary_process::config::HumanDuration;
 use tributary_process::shutdown::Shutdown;
 use tributary_wire::Micros;
 
@@ -34,6 +35,8 @@ pub struct Backups {
     last: AtomicI64,
     last_bytes: AtomicU64,
     problem: Mutex<Option<String>>,
+    /// When the last one that somebody asked for ended, well or not.
+    asked: Mutex<Option<Instant>>,
 }
 
 /// Whoever holds it makes the one backup.
@@ -49,6 +52,13 @@ impl Backups {
     fn turn(&self) -> Result<Turn<'_>, BackupError> {
         let taken = self.busy.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed);
         taken.map(|_| Turn(self)).map_err(|_| BackupError::Busy)
+    }
+
+    /// How long somebody who asks for a backup has to wait, because one that was asked for ended shortly before.
+    fn rests(&self, pause: Duration, now: Instant) -> Option<Duration> {
+        let asked = *self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = pause.checked_sub(now.saturating_duration_since(asked?))?;
+        (!left.is_zero()).then_some(left)
     }
 
     /// Backups made and failed since the start, time (UTC microseconds; 0: none is known) and length of the last.
@@ -82,6 +92,23 @@ pub fn wish(config: &Config, to: PathBuf, stop: Arc<AtomicBool>) -> Wish {
         tell: Arc::new(|words| tracing::info!(words, "backup")),
         stop,
     }
+}
+
+/// Makes a backup because somebody asked for one: not again and again, for each reads the whole catalog, fills a disk and
+/// takes the place of an older one.
+pub async fn make_asked(hub: &Hub) -> Result<Made, BackupError> {
+    if let Some(left) = hub.backups.rests(hub.config.backup.pause.0, Instant::now()) {
+        return Err(BackupError::TooSoon {
+            // In whole seconds, of which the last may be begun.
+            left: HumanDuration(Duration::from_secs(left.as_secs() + 1)),
+            pause: hub.config.backup.pause,
+        });
+    }
+    let made = make(hub).await;
+    if !matches!(made, Err(BackupError::Busy)) {
+        *hub.backups.asked.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+    made
 }
 
 /// Makes a backup in the folder of the settings, writes it down, and removes what is too much.
@@ -203,6 +230,16 @@ async fn look_once(hub: &Hub, folder: PathBuf) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whoever_asks_twice_waits_for_the_rest_of_the_pause() {
+        let (backups, now, second) = (Backups::default(), Instant::now(), Duration::from_secs(1));
+        assert_eq!(backups.rests(60 * second, now), None, "nobody has asked yet");
+        *backups.asked.lock().unwrap() = Some(now);
+        assert_eq!(backups.rests(60 * second, now + 20 * second), Some(40 * second));
+        assert_eq!(backups.rests(60 * second, now + 60 * second), None);
+        assert_eq!(backups.rests(Duration::ZERO, now), None, "no pause is wanted");
+    }
 
     #[test]
     fn a_backup_is_due_when_there_is_none_or_the_newest_is_old() {

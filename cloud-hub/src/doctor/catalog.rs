@@ -57,8 +57,10 @@ fn absent(lake: bool) -> Finding {
     }
     let found = format!("{FILE} is not there, but the lake holds files");
     Finding::fail(SECTION, FILE, found).advise(
-        "restore a backup. Without one the next start makes the rows of the lake again from the files' footers; but \
-         devices, tokens, lines, releases and the audit log are gone, and every device has to enrol again",
+        "restore a backup: cloud-hub restore BACKUP --data NEW --old-data THIS. Without one start the hub (cloud-hub \
+         serve): it makes the catalog again from the footers of the lake's files and from the quarantine, and devices say \
+         what it cannot know (cloud-hub restore status). Each has to be accepted once (cloud-hub restore accept DEVICE); \
+         accounts, lines, releases and the audit log are gone",
     )
 }
 

@@ -7,7 +7,7 @@ use cloud_hub_trainer::{Dataset, DatasetError};
 use serde::{Deserialize, Serialize};
 use tributary_inference::{InferenceError, load_served};
 use tributary_release::Package;
-use tributary_stats::ranking::{Difference, auc_difference, auc_roc, average_precision};
+use tributary_stats::ranking::Difference;
 use tributary_wire::Sha256;
 use ulid::Ulid;
 use utoipa::ToSchema;
@@ -100,21 +100,23 @@ impl Drop for Scratch {
 }
 
 fn score(rows: &Path, packages: &PackageStore, challenger: &Sha256, champion: &Sha256) -> Result<Found, CompareError> {
-    let (challenger, outputs, labels) = outputs(rows, packages, challenger)?;
+    let (challenger, outputs, dataset) = outputs(rows, packages, challenger)?;
     let (champion, before, _) = self::outputs(rows, packages, champion)?;
+    let labels = &dataset.labels;
+    // Rows of a sample count for all that they stand for, so that the figures are those of what was served.
+    let truth = dataset.truth(0..labels.len());
     let positives = labels.iter().filter(|label| **label).count();
     let one_class = || CompareError::OneClass { rows: labels.len(), positives };
-    let auc = auc_difference(&before, &outputs, &labels, 0.95).ok_or_else(one_class)?;
+    let auc = truth.auc_difference(&before, &outputs).ok_or_else(one_class)?;
     let scored = |package: &Package, outputs: &[f32]| {
-        let count = outputs.len().max(1) as f64;
-        let decided = outputs.iter().filter(|output| package.manifest.decision.decide(**output)).count();
+        let decided = |row: usize| f64::from(u8::from(package.manifest.decision.decide(outputs[row])));
         Some(Scored {
             version: package.manifest.version.0,
             serve: package.manifest.serve.clone(),
-            auc_roc: auc_roc(outputs, &labels)?,
-            average_precision: average_precision(outputs, &labels)?,
-            mean_output: outputs.iter().map(|output| f64::from(*output)).sum::<f64>() / count,
-            decided: decided as f64 / count,
+            auc_roc: truth.auc_roc(outputs)?,
+            average_precision: truth.average_precision(outputs)?,
+            mean_output: truth.mean(|row| f64::from(outputs[row])),
+            decided: truth.mean(decided),
         })
     };
     Ok(Found {
@@ -133,7 +135,7 @@ fn outputs(
     rows: &Path,
     packages: &PackageStore,
     sha256: &Sha256,
-) -> Result<(Package, Vec<f32>, Vec<bool>), CompareError> {
+) -> Result<(Package, Vec<f32>, Dataset), CompareError> {
     let package = Package::read(&packages.read(sha256)?).map_err(RegistryError::from)?;
     let dataset = Dataset::read(rows, &package.manifest.features, "label", "event_time")?;
     let engine = load_served(&package)?;
@@ -144,5 +146,5 @@ fn outputs(
         engine.predict(rows, rows.len() / width, &mut some)?;
         outputs.append(&mut some);
     }
-    Ok((package, outputs, dataset.labels))
+    Ok((package, outputs, dataset))
 }

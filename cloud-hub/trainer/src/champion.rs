@@ -4,12 +4,12 @@ use std::path::Path;
 
 use tributary_inference::load_served;
 use tributary_release::Package;
-use tributary_stats::ranking;
 
 use crate::calibrate::scores;
 use crate::error::TrainError;
 use crate::graphs::chain;
 use crate::result::Comparison;
+use crate::truth::Truth;
 
 /// Enough for the outer two and a half percent; a run of ten seconds hardly notices them.
 const RESAMPLINGS: usize = 400;
@@ -45,22 +45,21 @@ impl Champion {
         rows: &[f32],
         width: usize,
         challenger: &[f32],
-        labels: &[bool],
+        truth: Truth<'_>,
     ) -> Result<Comparison, TrainError> {
         let wrong = |error: &dyn std::error::Error| TrainError::Graph(format!("champion: {}", chain(error)));
         let engine = load_served(&self.package).map_err(|error| wrong(&error))?;
         let own: Vec<f32> =
             rows.chunks_exact(width).flat_map(|row| self.columns.iter().map(|column| row[*column])).collect();
         let mut outputs = Vec::new();
-        engine.predict(&own, labels.len(), &mut outputs).map_err(|error| wrong(&error))?;
+        engine.predict(&own, truth.labels.len(), &mut outputs).map_err(|error| wrong(&error))?;
         // What it could not score must not win by being undefined.
         outputs.iter_mut().filter(|output| output.is_nan()).for_each(|output| *output = 0.0);
         let one_class = || TrainError::Graph("the test rows lost a class".to_owned());
-        let champion_scores = scores(&outputs, labels).ok_or_else(one_class)?;
-        let auc = ranking::auc_difference(&outputs, challenger, labels, 0.95).ok_or_else(one_class)?;
-        let precision =
-            ranking::average_precision_difference(&outputs, challenger, labels, 0.95, RESAMPLINGS, RESAMPLING_SEED)
-                .ok_or_else(one_class)?;
+        let champion_scores = scores(&outputs, truth).ok_or_else(one_class)?;
+        let auc = truth.auc_difference(&outputs, challenger).ok_or_else(one_class)?;
+        let precision = truth.average_precision_difference(&outputs, challenger, (RESAMPLINGS, RESAMPLING_SEED));
+        let precision = precision.ok_or_else(one_class)?;
         Ok(Comparison {
             champion: self.package.manifest.version,
             champion_scores,

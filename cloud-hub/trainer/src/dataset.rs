@@ -6,7 +6,7 @@ use std::path::Path;
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Float32Type, Int64Type, TimeUnit};
+use arrow::datatypes::{DataType, Float32Type, Float64Type, Int64Type, TimeUnit};
 use arrow::record_batch::RecordBatch;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use tributary_wire::Micros;
@@ -14,6 +14,10 @@ use tributary_wire::Micros;
 use crate::error::DatasetError;
 use crate::result::Part;
 use crate::spec::Split;
+use crate::truth::Truth;
+
+/// The probability with which a row was taken; rows of a file without this column were all taken.
+const INCLUSION: &str = "inclusion";
 
 /// Labelled rows in order of event time.
 #[derive(Debug, Clone, Default)]
@@ -24,6 +28,8 @@ pub struct Dataset {
     pub features: Vec<f32>,
     /// The truth.
     pub labels: Vec<bool>,
+    /// For how many each row stands; empty where each stands for itself.
+    pub weights: Vec<f64>,
     /// Event time.
     pub times: Vec<Micros>,
     /// Rows without a label, which were left out.
@@ -31,7 +37,7 @@ pub struct Dataset {
 }
 
 impl Dataset {
-    /// Reads the columns `features`, `label` and `time` of a Parquet file.
+    /// Reads the columns `features`, `label` and `time` of a Parquet file, and [`INCLUSION`] where it has that.
     pub fn read(path: &Path, features: &[String], label: &str, time: &str) -> Result<Self, DatasetError> {
         let unreadable = |reason: String| DatasetError::Unreadable { path: path.to_owned(), reason };
         let file = File::open(path).map_err(|error| unreadable(error.to_string()))?;
@@ -49,6 +55,9 @@ impl Dataset {
             let batch = batch.map_err(|error| unreadable(error.to_string()))?;
             dataset.append(&batch, first, features, label, time)?;
             first += batch.num_rows();
+        }
+        if dataset.weights.iter().all(|weight| *weight == 1.0) {
+            dataset.weights.clear();
         }
         if let Some(row) = dataset.times.windows(2).position(|pair| pair[1] < pair[0]) {
             return Err(DatasetError::OutOfOrder { row: row + 1 });
@@ -77,6 +86,9 @@ impl Dataset {
             .map(|name| column(batch, name, &DataType::Float32, "number"))
             .collect::<Result<Vec<_>, _>>()?;
         let columns: Vec<_> = columns.iter().map(|column| column.as_primitive::<Float32Type>()).collect();
+        let inclusion = batch.column_by_name(INCLUSION);
+        let inclusion = inclusion.map(|_| column(batch, INCLUSION, &DataType::Float64, "number")).transpose()?;
+        let inclusion = inclusion.as_ref().map(|column| column.as_primitive::<Float64Type>());
         for row in 0..batch.num_rows() {
             let bad = |column: &str, found: String| DatasetError::NotFinite {
                 row: first + row,
@@ -100,6 +112,12 @@ impl Dataset {
                 }
                 self.features.push(value);
             }
+            let probability = inclusion.filter(|it| it.is_valid(row)).map_or(1.0, |it| it.value(row));
+            if !(probability > 0.0 && probability <= 1.0) {
+                let (row, found) = (first + row, probability);
+                return Err(DatasetError::Inclusion { row, column: INCLUSION, found });
+            }
+            self.weights.push(1.0 / probability);
             self.labels.push(labels.value(row));
             self.times.push(Micros(times.value(row)));
         }
@@ -113,6 +131,12 @@ impl Dataset {
     /// The features of some rows, row by row.
     pub fn rows(&self, range: Range<usize>) -> &[f32] {
         &self.features[range.start * self.width..range.end * self.width]
+    }
+
+    /// What is true of some rows.
+    pub fn truth(&self, range: Range<usize>) -> Truth<'_> {
+        let weights = if self.weights.is_empty() { &[][..] } else { &self.weights[range.clone()] };
+        Truth { labels: &self.labels[range], weights }
     }
 
     /// How many of some rows are positive.

@@ -89,6 +89,16 @@ pub enum DatasetError {
         /// What stands there.
         found: String,
     },
+    /// A probability that is none.
+    #[error("row {row}, column {column:?}: {found}, expected a probability above 0 and at most 1")]
+    Inclusion {
+        /// Counted from 0.
+        row: usize,
+        /// The name.
+        column: &'static str,
+        /// What stands there.
+        found: f64,
+    },
     /// Rows out of time order.
     #[error("row {row} is earlier than the row before it; a dataset is in order of event time")]
     OutOfOrder {

@@ -9,7 +9,6 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
-use tributary_stats::ranking;
 
 use crate::error::TrainError;
 use crate::mlp::Mlp;
@@ -17,14 +16,15 @@ use crate::prepare::Preparation;
 use crate::progress::Step;
 use crate::spec::{ModelSpec, PositiveWeight, Trained};
 use crate::start::Start;
+use crate::truth::Truth;
 
 /// Rows with their truth.
 #[derive(Debug, Clone, Copy)]
 pub struct Rows<'a> {
     /// Row by row.
     pub features: &'a [f32],
-    /// One per row.
-    pub labels: &'a [bool],
+    /// What is true of them.
+    pub truth: Truth<'a>,
 }
 
 /// A trained net and how features reach it.
@@ -59,10 +59,11 @@ pub fn fit(
     };
     let rows = preparation.apply(rows_tensor(training.features, names.len(), &device), &device);
     let held = validation.map(|held| preparation.apply(rows_tensor(held.features, names.len(), &plain), &plain));
-    let count = training.labels.len();
-    let positives = training.labels.iter().filter(|label| **label).count().max(1);
-    let truth = truth_tensor(training.labels, positive_weight(spec.positive_weight, count, positives), &device);
-    let prior = (positives as f32 / (count - positives).max(1) as f32).ln();
+    let count = training.truth.labels.len();
+    let positives = training.truth.positives().max(1.0);
+    let negatives = (training.truth.total() - positives).max(1.0);
+    let truth = truth_tensor(training.truth, positive_weight(spec.positive_weight, negatives / positives), &device);
+    let prior = (positives as f32 / negatives as f32).ln();
     let mut net = match start {
         Some(start) => Mlp::of_layers(&start.layers, spec.dropout, &device),
         None => Mlp::new(preparation.columns(), &spec.hidden, spec.members, spec.dropout, prior, seed, &device),
@@ -98,10 +99,10 @@ pub fn fit(
         }
         let (mut auc, mut average_precision) = (0.0, 0.0);
         let now = net.valid();
-        if let (Some(held), Some(truth)) = (&held, validation) {
+        if let (Some(held), Some(Rows { truth, .. })) = (&held, validation) {
             let logits = now.mean_logits(held.clone());
-            auc = ranking::auc_roc(&logits, truth.labels).unwrap_or(0.5);
-            average_precision = ranking::average_precision(&logits, truth.labels).unwrap_or(0.0);
+            auc = truth.auc_roc(&logits).unwrap_or(0.5);
+            average_precision = truth.average_precision(&logits).unwrap_or(0.0);
         }
         // Both matter: the area moves with the many easy rows, the precision with the few that alarms are raised for.
         let score = auc + average_precision;
@@ -138,8 +139,7 @@ impl Fitted {
     }
 }
 
-fn positive_weight(rule: PositiveWeight, count: usize, positives: usize) -> f32 {
-    let balance = (count - positives).max(1) as f64 / positives as f64;
+fn positive_weight(rule: PositiveWeight, balance: f64) -> f32 {
     match rule {
         PositiveWeight::Fixed(weight) => weight as f32,
         PositiveWeight::Root => balance.sqrt() as f32,
@@ -152,9 +152,10 @@ fn rows_tensor(features: &[f32], width: usize, device: &Device) -> Tensor<2> {
 }
 
 /// Label and weight of each row; the weights have mean 1.
-fn truth_tensor(labels: &[bool], positive: f32, device: &Device) -> Tensor<2> {
-    let total: f32 = labels.iter().map(|label| if *label { positive } else { 1.0 }).sum();
-    let mean = total / labels.len() as f32;
-    let pair = |label: &bool| if *label { [1.0, positive / mean] } else { [0.0, 1.0 / mean] };
-    Tensor::from_data(TensorData::new(labels.iter().flat_map(pair).collect(), [labels.len(), 2]), device)
+fn truth_tensor(truth: Truth<'_>, positive: f32, device: &Device) -> Tensor<2> {
+    let labels = truth.labels;
+    let weight = |row: usize| truth.weight(row) as f32 * if labels[row] { positive } else { 1.0 };
+    let mean = (0..labels.len()).map(weight).sum::<f32>() / labels.len() as f32;
+    let pairs = (0..labels.len()).flat_map(|row| [f32::from(u8::from(labels[row])), weight(row) / mean]);
+    Tensor::from_data(TensorData::new(pairs.collect(), [labels.len(), 2]), device)
 }

@@ -3,7 +3,6 @@
 use tributary_inference::onnx::Graph;
 use tributary_inference::quantize::{Options, Range, to_qdq};
 use tributary_inference::{Engine, load_cpu};
-use tributary_stats::ranking;
 
 use crate::calibrate::Calibration;
 use crate::error::TrainError;
@@ -11,6 +10,7 @@ use crate::export;
 use crate::fit::{Fitted, Rows};
 use crate::result::QuantizationResult;
 use crate::spec::{Metric, QuantizationSpec};
+use crate::truth::Truth;
 
 /// A graph, its file and the device's engine over it.
 pub struct Runnable {
@@ -75,7 +75,8 @@ pub fn quantized(graph: &Graph, training: Rows<'_>) -> Result<Runnable, TrainErr
 /// Half positives (as far as there are): they reach the ends of the ranges, and are too rare to appear by chance.
 fn calibration_rows(training: Rows<'_>, width: usize) -> (Vec<f32>, usize) {
     let spread = |wanted: bool, most: usize| {
-        let of_class: Vec<_> = (0..training.labels.len()).filter(|row| training.labels[*row] == wanted).collect();
+        let of_class: Vec<_> =
+            (0..training.truth.labels.len()).filter(|row| training.truth.labels[*row] == wanted).collect();
         let every = of_class.len().div_ceil(most).max(1);
         of_class.into_iter().step_by(every).collect::<Vec<_>>()
     };
@@ -85,10 +86,15 @@ fn calibration_rows(training: Rows<'_>, width: usize) -> (Vec<f32>, usize) {
 }
 
 /// int8 against f32 on the same rows: whether what it loses is within the limit.
-pub fn judge(spec: QuantizationSpec, f32_outputs: &[f32], int8_outputs: &[f32], labels: &[bool]) -> QuantizationResult {
+pub fn judge(
+    spec: QuantizationSpec,
+    f32_outputs: &[f32],
+    int8_outputs: &[f32],
+    truth: Truth<'_>,
+) -> QuantizationResult {
     let score = |outputs: &[f32]| match spec.metric {
-        Metric::AucRoc => ranking::auc_roc(outputs, labels),
-        Metric::AveragePrecision => ranking::average_precision(outputs, labels),
+        Metric::AucRoc => truth.auc_roc(outputs),
+        Metric::AveragePrecision => truth.average_precision(outputs),
     };
     let (f32_score, int8_score) = (score(f32_outputs).unwrap_or(0.0), score(int8_outputs).unwrap_or(0.0));
     let lost = f32_score - int8_score;

@@ -8,6 +8,7 @@ mod spec;
 mod error;
 mod progress;
 mod dataset;
+mod truth;
 mod prepare;
 mod start;
 mod mlp;
@@ -32,3 +33,4 @@ pub use spec::{
     Bend, DecisionRule, Metric, ModelSpec, PositiveWeight, QuantizationSpec, RunSpec, Split, Trained, TrialLimits,
     WarmStart,
 };
+pub use truth::Truth;

@@ -89,6 +89,13 @@ pub struct RunResult {
     pub serve: String,
     /// Rows without a label, left out.
     pub unlabelled: usize,
+    /// Whether some rows are of a sample: all scores then count each row by the inverse of the probability with which it
+    /// was taken, so that they speak of everything that was served.
+    #[serde(default)]
+    pub weighted: bool,
+    /// For how many rows the labelled ones stand.
+    #[serde(default)]
+    pub estimated: f64,
     /// Rows trained on.
     pub training: Part,
     /// Rows validated on.

@@ -91,33 +91,31 @@ fn train(spec: &RunSpec, dir: &Path, log: &mut Log<'_>) -> Result<(RunResult, Ve
     if let Some(reason) = left {
         log.step(&Step::FromScratch { reason })?;
     }
-    let rows = |range: &std::ops::Range<usize>| Rows {
-        features: data.rows(range.clone()),
-        labels: &data.labels[range.clone()],
-    };
+    let rows =
+        |range: &std::ops::Range<usize>| Rows { features: data.rows(range.clone()), truth: data.truth(range.clone()) };
     let (training, validation, test) = (rows(&parts.training), rows(&parts.validation), rows(&parts.test));
 
     let from = (spec.seed, start.as_ref());
     let fitted = fit(&spec.model, &names, training, Some(validation), from, |step| log.step(step))?;
-    let calibration = Calibration::fit(&fitted.logits(validation.features, data.width), validation.labels);
+    let calibration = Calibration::fit(&fitted.logits(validation.features, data.width), validation.truth);
     let f32_graph = exported(&fitted, calibration, validation.features)?;
     let int8_graph = quantized(&f32_graph.graph, training)?;
 
     let f32_validation = f32_graph.predict(validation.features)?;
     let int8_validation = int8_graph.predict(validation.features)?;
-    let quantization = judge(spec.quantization, &f32_validation, &int8_validation, validation.labels);
+    let quantization = judge(spec.quantization, &f32_validation, &int8_validation, validation.truth);
     let (f32, int8, passed) = (quantization.f32, quantization.int8, quantization.passed);
     log.step(&Step::Quantized { f32, int8, passed })?;
 
     // The test rows are touched from here on, and decide nothing about the package.
     let (f32_test, int8_test) = (f32_graph.predict(test.features)?, int8_graph.predict(test.features)?);
     let not_finite = || TrainError::Graph("the graph gives outputs that are not numbers".to_owned());
-    let f32_scores = scores(&f32_test, test.labels).ok_or_else(not_finite)?;
-    let int8_scores = scores(&int8_test, test.labels).ok_or_else(not_finite)?;
+    let f32_scores = scores(&f32_test, test.truth).ok_or_else(not_finite)?;
+    let int8_scores = scores(&int8_test, test.truth).ok_or_else(not_finite)?;
     let (validation_outputs, test_outputs) =
         if passed { (int8_validation, int8_test) } else { (f32_validation, f32_test) };
-    let threshold = threshold(spec.decision, &validation_outputs, validation.labels);
-    let compare = |champion: Champion| champion.compare(test.features, data.width, &test_outputs, test.labels);
+    let threshold = threshold(spec.decision, &validation_outputs, validation.truth);
+    let compare = |champion: Champion| champion.compare(test.features, data.width, &test_outputs, test.truth);
     let comparison = champion.map(compare).transpose()?;
 
     let held_out = [validation_outputs, test_outputs].concat();
@@ -143,6 +141,8 @@ fn train(spec: &RunSpec, dir: &Path, log: &mut Log<'_>) -> Result<(RunResult, Ve
         package_bytes: bytes.len() as u64,
         serve: package.manifest.serve.clone(),
         unlabelled: data.unlabelled,
+        weighted: !data.weights.is_empty(),
+        estimated: data.truth(0..data.labels.len()).total(),
         training: data.part(parts.training.clone()),
         validation: data.part(parts.validation.clone()),
         test: data.part(parts.test.clone()),

@@ -14,7 +14,8 @@ use crate::chance::Chance;
 /// How patient the outbox is.
 #[derive(Debug, Clone, Copy)]
 pub struct OutboxSettings {
-    /// Batches of one stream in flight before the hub's first word on this connection.
+    /// Batches of one stream in flight before the hub's first word on this connection: few, for perhaps everybody comes
+    /// back at once.
     pub first_window: u16,
     /// Batches in flight over all streams, whatever the hub would take.
     pub in_flight: usize,
@@ -27,7 +28,7 @@ pub struct OutboxSettings {
 impl Default for OutboxSettings {
     fn default() -> Self {
         Self {
-            first_window: 8,
+            first_window: 1,
             in_flight: 64,
             resend_after: Duration::from_secs(5),
             resend_cap: Duration::from_secs(60),
@@ -252,8 +253,12 @@ mod tests {
         StreamName::new(text).unwrap()
     }
 
+    fn settings() -> OutboxSettings {
+        OutboxSettings { first_window: 8, ..OutboxSettings::default() }
+    }
+
     fn outbox(streams: &[&str]) -> Outbox {
-        let mut outbox = Outbox::new(INCARNATION, OutboxSettings::default(), 3);
+        let mut outbox = Outbox::new(INCARNATION, settings(), 3);
         streams.iter().for_each(|stream| outbox.add_stream(name(stream)));
         outbox.connected();
         outbox
@@ -294,7 +299,7 @@ mod tests {
 
     #[test]
     fn all_streams_together_keep_to_the_limit_and_resends_are_not_new() {
-        let settings = OutboxSettings { in_flight: 3, ..OutboxSettings::default() };
+        let settings = OutboxSettings { in_flight: 3, ..settings() };
         let mut outbox = Outbox::new(INCARNATION, settings, 3);
         ["events", "observations"].iter().for_each(|stream| outbox.add_stream(name(stream)));
         outbox.connected();

@@ -27,7 +27,8 @@ asked for what only it can open; stop it to have its files read as well.
 one, such as state.redb.broken-20261121T093000Z.
 
 Exit codes: 0 nothing is broken (there may be warnings), 1 something is,
-2 wrong usage. The form of --json is in the guide.")]
+2 wrong usage. --json lists the findings, each with section, check, result
+(ok, skipped, warn, fail), found, details, advice and repair.")]
 pub(super) struct Doctor {
     /// Mend what can be mended without losing anything; what is done is
     /// said before

@@ -169,29 +169,36 @@ pub fn average_precision_difference(
     seed: u64,
 ) -> Option<Difference> {
     let (before, after) = (average_precision(champion, labels)?, average_precision(challenger, labels)?);
+    let (lower, upper) = resampled(labels, confidence, (rounds, seed), |picked| {
+        let labels: Vec<bool> = picked.iter().map(|i| labels[*i]).collect();
+        let [a, b] = [champion, challenger].map(|scores| picked.iter().map(|i| scores[*i]).collect::<Vec<_>>());
+        Some(average_precision(&b, &labels)? - average_precision(&a, &labels)?)
+    })?;
+    Some(Difference { champion: before, challenger: after, difference: after - before, lower, upper })
+}
+
+/// The interval of a figure over resamplings of positives and negatives.
+pub(crate) fn resampled(
+    labels: &[bool],
+    confidence: f64,
+    (rounds, seed): (usize, u64),
+    mut figure: impl FnMut(&[usize]) -> Option<f64>,
+) -> Option<(f64, f64)> {
     let (positive, negative): (Vec<usize>, Vec<usize>) = (0..labels.len()).partition(|i| labels[*i]);
     let mut chance = SplitMix(seed);
-    let mut differences: Vec<f64> = Vec::with_capacity(rounds);
+    let mut figures: Vec<f64> = Vec::with_capacity(rounds);
     let mut picked: Vec<usize> = Vec::with_capacity(labels.len());
     for _ in 0..rounds.max(2) {
         picked.clear();
         for class in [&positive, &negative] {
             picked.extend((0..class.len()).map(|_| class[chance.below(class.len())]));
         }
-        let labels: Vec<bool> = picked.iter().map(|i| labels[*i]).collect();
-        let [a, b] = [champion, challenger].map(|scores| picked.iter().map(|i| scores[*i]).collect::<Vec<_>>());
-        differences.push(average_precision(&b, &labels)? - average_precision(&a, &labels)?);
+        figures.push(figure(&picked)?);
     }
-    differences.sort_by(f64::total_cmp);
-    let at = |share: f64| differences[(share * (differences.len() - 1) as f64).round() as usize];
+    figures.sort_by(f64::total_cmp);
+    let at = |share: f64| figures[(share * (figures.len() - 1) as f64).round() as usize];
     let tail = (1.0 - confidence) / 2.0;
-    Some(Difference {
-        champion: before,
-        challenger: after,
-        difference: after - before,
-        lower: at(tail),
-        upper: at(1.0 - tail),
-    })
+    Some((at(tail), at(1.0 - tail)))
 }
 
 /// Steele, Lea and Flood's generator: small, seeded, good enough to resample rows.

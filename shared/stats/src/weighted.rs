@@ -5,6 +5,9 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use crate::ranking::{Difference, resampled};
+use crate::special::normal_quantile;
+
 /// Area under the receiver operating characteristic. `None` unless both classes occur, every score is a number and every
 /// weight is above 0 and finite.
 pub fn auc_roc(scores: &[f32], labels: &[bool], weights: &[f64]) -> Option<f64> {
@@ -68,6 +71,57 @@ pub fn average_precision(scores: &[f32], labels: &[bool], weights: &[f64]) -> Op
         sum += here * hits / seen;
     }
     Some(sum / all)
+}
+
+/// Mean log loss of probabilities.
+pub fn log_loss(probabilities: &[f32], labels: &[bool], weights: &[f64]) -> Option<f64> {
+    check(probabilities, labels, weights)?;
+    let loss = |((p, label), weight): ((&f32, &bool), &f64)| {
+        let p = f64::from(*p).clamp(1e-7, 1.0 - 1e-7);
+        -weight * (if *label { p } else { 1.0 - p }).ln()
+    };
+    let sum: f64 = probabilities.iter().zip(labels).zip(weights).map(loss).sum();
+    (!labels.is_empty()).then(|| sum / weights.iter().sum::<f64>())
+}
+
+/// Difference of two areas on the same rows, with a two-sided interval: the shares of each row in both areas are paired.
+pub fn auc_difference(
+    champion: &[f32],
+    challenger: &[f32],
+    labels: &[bool],
+    weights: &[f64],
+    confidence: f64,
+) -> Option<Difference> {
+    let (a, b) = (Placements::of(champion, labels, weights)?, Placements::of(challenger, labels, weights)?);
+    let spread = |class: bool| {
+        let paired = a.shares.iter().zip(&b.shares).zip(labels).filter(|(_, label)| **label == class);
+        let squares: Vec<f64> = paired.map(|((a, b), _)| (b - a) * (b - a)).collect();
+        let count = squares.len() as f64;
+        if count < 2.0 { 1.0 } else { squares.iter().sum::<f64>() * count / (count - 1.0) }
+    };
+    let (difference, error) = (b.auc - a.auc, (spread(true) + spread(false)).sqrt());
+    let radius = normal_quantile(0.5 + confidence / 2.0) * error;
+    let (lower, upper) = (difference - radius, difference + radius);
+    Some(Difference { champion: a.auc, challenger: b.auc, difference, lower, upper })
+}
+
+/// Difference of two average precisions on the same rows, with a percentile interval from `rounds` resamplings of
+/// positives and negatives, each row with its weight.
+pub fn average_precision_difference(
+    [champion, challenger]: [&[f32]; 2],
+    labels: &[bool],
+    weights: &[f64],
+    confidence: f64,
+    (rounds, seed): (usize, u64),
+) -> Option<Difference> {
+    let before = average_precision(champion, labels, weights)?;
+    let after = average_precision(challenger, labels, weights)?;
+    let (lower, upper) = resampled(labels, confidence, (rounds, seed), |picked| {
+        let (labels, weights): (Vec<bool>, Vec<f64>) = picked.iter().map(|i| (labels[*i], weights[*i])).unzip();
+        let [a, b] = [champion, challenger].map(|scores| picked.iter().map(|i| scores[*i]).collect::<Vec<_>>());
+        Some(average_precision(&b, &labels, &weights)? - average_precision(&a, &labels, &weights)?)
+    })?;
+    Some(Difference { champion: before, challenger: after, difference: after - before, lower, upper })
 }
 
 fn check(scores: &[f32], labels: &[bool], weights: &[f64]) -> Option<()> {
@@ -155,6 +209,21 @@ mod tests {
             near(found, ranking::auc_with_error(&scores, &labels).unwrap().1);
             let (_, found) = auc_with_clustered_error(&scores, &labels, &weights, &[&clusters]).unwrap();
             near(found, ranking::auc_with_clustered_error(&scores, &labels, &[&clusters]).unwrap().1);
+            near(log_loss(&scores, &labels, &weights).unwrap(), ranking::log_loss(&scores, &labels).unwrap());
+            let other: Vec<f32> = scores.iter().map(|score| score * rng.random_range(0.9..1.0)).collect();
+            let same = |found: Difference, expected: Difference| {
+                near(found.difference, expected.difference);
+                near(found.lower, expected.lower);
+                near(found.upper, expected.upper);
+            };
+            same(
+                auc_difference(&scores, &other, &labels, &weights, 0.95).unwrap(),
+                ranking::auc_difference(&scores, &other, &labels, 0.95).unwrap(),
+            );
+            same(
+                average_precision_difference([&scores, &other], &labels, &weights, 0.95, (20, 1)).unwrap(),
+                ranking::average_precision_difference(&scores, &other, &labels, 0.95, 20, 1).unwrap(),
+            );
         }
     }
 

@@ -1,12 +1,14 @@
 //! Backups that are none, and what is in the way of making one.
 
 use std::fs;
+use std::time::Duration;
 
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
+use tributary_process::config::HumanDuration;
 
 use super::{backup, does, text, tries};
-use crate::support::{TestHub, package};
+use crate::support::{DEADLINE, TestHub, package};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backup_that_was_cut_or_changed_is_refused_by_the_name_of_its_member() {
@@ -108,12 +110,14 @@ async fn backups_are_made_by_themselves_counted_and_only_so_many_are_kept() {
     let hub = TestHub::start_in(tempfile::tempdir().unwrap(), |config| {
         config.backup.folder = folder.clone();
         config.backup.keep = 2;
+        config.backup.pause = HumanDuration(Duration::ZERO);
     })
     .await;
     let made = hub.until("/backups", |page| page["items"].as_array().is_some_and(|items| !items.is_empty())).await;
     assert_eq!(made["items"][0]["problem"], Value::Null, "{made:#}");
     for _ in 0..2 {
-        hub.ok(Method::POST, "/backups", json!({})).await;
+        let (status, answer) = ask(&hub).await;
+        assert_eq!(status, StatusCode::CREATED, "{answer:#}");
     }
     let kept = hub.get("/backups").await.1;
     assert_eq!(kept["items"].as_array().unwrap().len(), 2, "{kept:#}");
@@ -123,5 +127,27 @@ async fn backups_are_made_by_themselves_counted_and_only_so_many_are_kept() {
     let by_hand = &log["items"][0];
     assert!(by_hand["who"].as_str().unwrap().starts_with("token:"), "{log:#}");
     assert_eq!(log["items"][2]["who"], "hub", "{log:#}");
+
+    // Left as it is, the pause keeps whoever asks from asking again and again.
+    let folder = backups.path().to_owned();
+    let hub = TestHub::start_in(hub.stop().await, |config| config.backup.folder = folder).await;
+    assert_eq!(ask(&hub).await.0, StatusCode::CREATED);
+    let (status, refused) = ask(&hub).await;
+    let words = refused["detail"].as_str().unwrap();
+    assert!(status == StatusCode::TOO_MANY_REQUESTS && words.contains("backup.pause"), "{refused:#}");
     hub.stop().await;
+}
+
+/// Asks for a backup. One has its name before the last of its work is done; until then the next is refused as well.
+async fn ask(hub: &TestHub) -> (StatusCode, Value) {
+    let asked = async {
+        loop {
+            let answer = hub.json(Method::POST, "/backups", json!({})).await;
+            if answer.0 != StatusCode::CONFLICT {
+                return answer;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, asked).await.expect("no other backup is being made")
 }

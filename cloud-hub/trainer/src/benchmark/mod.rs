@@ -37,6 +37,7 @@ use crate::package::{Ingredients, assemble};
 use crate::spec::{
     Bend, DecisionRule, Metric, ModelSpec, PositiveWeight, QuantizationSpec, RunSpec, Split, TrialLimits,
 };
+use crate::truth::Truth;
 
 use weeks::{CARDS, TRAINING_DAY, VALIDATION_PAIRS, VALIDATION_TRAINING_DAY, WEEK, spread};
 pub use weeks::{Figures, Transactions};
@@ -193,10 +194,10 @@ fn one(
 
     // Earlier weeks: calibration and threshold.
     let fitted = fit(&model, &names, all(&earlier), None, (seed, None), |_| Ok(()))?;
-    let calibration = Calibration::fit(&fitted.logits(&held.features, held.width), &held.labels);
+    let calibration = Calibration::fit(&fitted.logits(&held.features, held.width), Truth::of(&held.labels));
     let int8 = quantized(&exported(&fitted, calibration, &held.features)?.graph, all(&earlier))?;
     let outputs = int8.predict(&held.features)?;
-    let threshold = threshold(DecisionRule::BestF1, &outputs, &held.labels);
+    let threshold = threshold(DecisionRule::BestF1, &outputs, Truth::of(&held.labels));
     let validation = transactions.figures(validation, &outputs).ok_or_else(lost)?;
 
     // The published week. The package's reference and golden cases come from the earlier validation week.
@@ -210,7 +211,7 @@ fn one(
     let f32_graph = exported(&fitted, calibration, &held.features)?;
     let int8_graph = quantized(&f32_graph.graph, all(&data))?;
     let (f32_held, int8_held) = (f32_graph.predict(&held.features)?, int8_graph.predict(&held.features)?);
-    let judged = judge(quantization, &f32_held, &int8_held, &held.labels);
+    let judged = judge(quantization, &f32_held, &int8_held, Truth::of(&held.labels));
     let spec = run_spec(view, model, quantization, seed);
     data.features.extend_from_slice(&held.features);
     data.labels.extend_from_slice(&held.labels);
@@ -221,8 +222,8 @@ fn one(
         dataset_hash: tributary_release::digest(view.source().as_bytes()),
         dataset: &data,
         parts: &parts,
-        f32: (&f32_graph, scores(&f32_held, &held.labels).ok_or_else(lost)?),
-        int8: (&int8_graph, scores(&int8_held, &held.labels).ok_or_else(lost)?),
+        f32: (&f32_graph, scores(&f32_held, Truth::of(&held.labels)).ok_or_else(lost)?),
+        int8: (&int8_graph, scores(&int8_held, Truth::of(&held.labels)).ok_or_else(lost)?),
         quantization: &judged,
         held_out: if judged.passed { &int8_held } else { &f32_held },
         threshold,
@@ -256,7 +257,7 @@ fn one(
 }
 
 fn all(data: &Dataset) -> Rows<'_> {
-    Rows { features: &data.features, labels: &data.labels }
+    Rows { features: &data.features, truth: Truth::of(&data.labels) }
 }
 
 fn run_spec(view: &View, model: ModelSpec, quantization: QuantizationSpec, seed: u64) -> RunSpec {

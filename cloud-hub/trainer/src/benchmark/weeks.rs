@@ -77,6 +77,7 @@ impl Transactions {
             features: rows.iter().flat_map(|row| &self.features[row * self.width..][..self.width]).copied().collect(),
             labels: rows.iter().map(|row| self.labels[*row]).collect(),
             times: rows.iter().map(|row| self.times[*row]).collect(),
+            weights: Vec::new(),
             unlabelled: 0,
         }
     }
