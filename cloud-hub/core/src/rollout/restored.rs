@@ -230,9 +230,9 @@ mod tests {
 
         let (wish, other) = (wish(2, 4), wish(3, 5).release);
         let committed = |hash: u8| PackageRef { version: VersionNumber(hash.into()), sha256: Sha256([hash; 32]) };
-        assert_eq!(followed(&wish, &committed(2), &[other.clone()]), None);
-        assert_eq!(followed(&wish, &committed(9), &[other.clone()]), None, "nobody here knows it");
-        assert_eq!(followed(&wish, &committed(3), &[other.clone()]).unwrap().release, other);
+        assert_eq!(followed(&wish, &committed(2), std::slice::from_ref(&other)), None);
+        assert_eq!(followed(&wish, &committed(9), std::slice::from_ref(&other)), None, "nobody here knows it");
+        assert_eq!(followed(&wish, &committed(3), std::slice::from_ref(&other)).unwrap().release, other);
 
         let mut line = report("primary", Some(3));
         line.undone = Some((committed(8), "it failed".to_owned()));
