@@ -8,8 +8,8 @@ use tributary_wire::Micros;
 
 use super::{RoleError, RoleName, SPECIFICATION};
 
-/// No file of metadata is larger; devices take less of most roles.
-pub const MAX_BYTES: usize = ChainLimits::DEVICES.targets_bytes as usize;
+/// Nothing larger is looked at; what devices take of a role is less.
+pub const MAX_BYTES: usize = 8 << 20;
 /// Where a delegated role names itself.
 pub(super) const ROLE: &str = "x-tributary-role";
 /// Where the holders of keys stand, by key id.

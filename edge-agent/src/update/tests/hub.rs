@@ -16,8 +16,10 @@ use tributary_identity::Authority;
 use tributary_identity::tls::{ALPN_HTTP, Clients, hub_server};
 use tributary_process::http::Endpoint;
 use tributary_release::chain::forge::{Forge, MemoryRepository};
+use tributary_release::delta::{self, Format, PatchEntry, PatchIndex, index_path};
 use tributary_release::{
-    ASSIGNMENT_KEYS, CUSTOM, PackageCustom, Requirements, SigningKey, VerifyingKeys, ViewRef, line_role, package_path,
+    ASSIGNMENT_KEYS, CUSTOM, PackageCustom, Requirements, SigningKey, VerifyingKeys, ViewRef, digest, line_role,
+    package_path,
 };
 use tributary_wire::{Micros, ReleaseRef};
 
@@ -108,6 +110,22 @@ impl Hub {
         reference
     }
 
+    /// Offers a patch from one package to another beside them; its length.
+    pub(super) fn offer_patch(&self, from: &[u8], to: &[u8]) -> u64 {
+        let patch = delta::make(Format::Aligned, Some(from), to).unwrap();
+        let entry = PatchEntry {
+            from: Some(digest(from)),
+            format: Format::Aligned.name().to_owned(),
+            length: patch.len() as u64,
+            sha256: digest(&patch),
+        };
+        let (path, length, to) = (entry.path(&digest(to)), entry.length, digest(to));
+        let shelf = self.shelf.lock().unwrap();
+        shelf.repository.put(&index_path(&to), PatchIndex { patches: vec![entry] }.encode());
+        shelf.repository.put(&path, patch);
+        length
+    }
+
     /// From now on other bytes come under this package's name.
     pub(super) fn spoil(&self, release: &ReleaseRef) {
         let mut shelf = self.shelf.lock().unwrap();
@@ -158,13 +176,26 @@ fn announce(forge: &mut Forge, key: &SigningKey) {
     forge.files.insert(ASSIGNMENT_KEYS.into(), (keys, None));
 }
 
-async fn file(State(shelf): State<Arc<Mutex<Shelf>>>, Path(path): Path<String>) -> Response {
+async fn file(State(shelf): State<Arc<Mutex<Shelf>>>, Path(path): Path<String>, headers: HeaderMap) -> Response {
     // The path comes decoded; names of roles are kept as they are asked for.
     let name = path.strip_prefix("metadata/").map_or(path.clone(), |name| name.replace('/', "%2F"));
     match shelf.lock().unwrap().repository.get(&name) {
-        Some(bytes) => bytes.into_response(),
+        Some(bytes) => from(asked_from(&headers), bytes),
         None => StatusCode::NOT_FOUND.into_response(),
     }
+}
+
+/// Where in a file a request wants to begin.
+fn asked_from(headers: &HeaderMap) -> usize {
+    let range = headers.get(header::RANGE).and_then(|range| range.to_str().ok());
+    range.and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok()).unwrap_or(0)
+}
+
+/// The rest of a file.
+fn from(start: usize, file: Vec<u8>) -> Response {
+    let status = if start > 0 { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK };
+    let range = [(header::CONTENT_RANGE, format!("bytes {start}-{}/{}", file.len() - 1, file.len()))];
+    (status, range, file[start..].to_vec()).into_response()
 }
 
 async fn package(
@@ -175,15 +206,14 @@ async fn package(
     let sha256 = file.split('.').next().unwrap().to_owned();
     let mut shelf = shelf.lock().unwrap();
     let Some(file) = shelf.packages.get(&sha256).cloned() else { return StatusCode::NOT_FOUND.into_response() };
-    let range = headers.get(header::RANGE).and_then(|range| range.to_str().ok());
-    let start = range.and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok()).unwrap_or(0);
+    let start = asked_from(&headers);
     shelf.starts.push(start);
+    if shelf.cuts.is_empty() {
+        return from(start, file);
+    }
     let rest = file[start..].to_vec();
     let status = if start > 0 { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK };
     let range = [(header::CONTENT_RANGE, format!("bytes {start}-{}/{}", file.len() - 1, file.len()))];
-    if shelf.cuts.is_empty() {
-        return (status, range, rest).into_response();
-    }
     let sent = rest[..shelf.cuts.remove(0)].to_vec();
     // What was sent leaves while the body has nothing more to give; then the connection breaks.
     let pieces = stream::once(async { Ok(Bytes::from(sent)) }).chain(stream::once(async {

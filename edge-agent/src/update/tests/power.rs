@@ -13,8 +13,9 @@ use tributary_wire::LineReport;
 use super::*;
 use crate::state::{Store, StoreOptions, simdisk};
 
-/// Cuts of one run of the tests; with `POWER_CUTS=all` there is one after every operation, for each of [`SEEDS`].
-const CUTS: usize = 40;
+/// Cuts of one run of the tests, about one after every second operation: 26 seconds of work. With `POWER_CUTS=all` there
+/// is one after every operation for each of [`SEEDS`], which is three minutes of work and nine of waiting.
+const CUTS: usize = 300;
 const SEEDS: usize = 3;
 /// Longest wait for anything.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -22,13 +23,31 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A few predictions are enough for the story.
 const QUICK: Probation = Probation { min_predictions: 3, ..PROBATION };
 
-/// What the hub wants, one after the other: version, whether lower is meant, and what is to come of it.
-const STORY: [(u32, bool, UpdaterState, u32); 4] = [
-    (1, false, UpdaterState::Committed, 1),
-    (2, false, UpdaterState::Committed, 2),
+/// What the hub wants, and what is to come of it.
+#[derive(Clone, Copy)]
+struct Chapter {
+    /// Version for the primary role, and whether a lower one is meant.
+    primary: u32,
+    lower: bool,
+    /// Version for a challenger beside it.
+    challenger: Option<u32>,
+    /// How it ends: the primary role's state, and the version that it has committed to.
+    end: (UpdaterState, u32),
+}
+
+const fn chapter(primary: u32, lower: bool, challenger: Option<u32>, end: (UpdaterState, u32)) -> Chapter {
+    Chapter { primary, lower, challenger, end }
+}
+
+/// One after the other. The second comes by a patch from the first.
+const STORY: [Chapter; 6] = [
+    chapter(1, false, None, (UpdaterState::Committed, 1)),
+    chapter(2, false, None, (UpdaterState::Committed, 2)),
     // It fails its probation.
-    (3, false, UpdaterState::RolledBack, 2),
-    (1, true, UpdaterState::Committed, 1),
+    chapter(3, false, None, (UpdaterState::RolledBack, 2)),
+    chapter(1, true, None, (UpdaterState::Committed, 1)),
+    chapter(1, false, Some(4), (UpdaterState::Committed, 1)),
+    chapter(1, false, None, (UpdaterState::Committed, 1)),
 ];
 
 /// The hub of the story: what it has published, and what it wants at present.
@@ -44,14 +63,20 @@ impl Story {
     fn new() -> Self {
         let hub = hub::Hub::start();
         let failing = Probation { output_mean_low: 0.9, ..QUICK };
-        let probations = [QUICK, QUICK, failing];
-        let releases = (1..).zip(probations).map(|(version, it)| hub.publish(version, package(version, it))).collect();
+        let files: Vec<_> =
+            (1..).zip([QUICK, QUICK, failing, QUICK]).map(|(version, it)| package(version, it)).collect();
+        assert!(hub.offer_patch(&files[0], &files[1]) < files[1].len() as u64);
+        let releases = (1..).zip(files).map(|(version, file)| hub.publish(version, file)).collect();
         Self { hub, releases, chapter: 0, attempt: 0 }
     }
 
     fn wanted(&self) -> SignedAssignment {
-        let (version, allow_lower, ..) = STORY[self.chapter];
-        assignment(self.generation(), self.releases[version as usize - 1].clone(), allow_lower)
+        let Chapter { primary, lower, challenger, .. } = STORY[self.chapter];
+        let release = |version: u32| self.releases[version as usize - 1].clone();
+        match challenger {
+            None => assignment(self.generation(), release(primary), lower),
+            Some(other) => third(self.generation(), release(primary), Some(release(other)), 5_000),
+        }
     }
 
     fn generation(&self) -> u64 {
@@ -59,15 +84,20 @@ impl Story {
     }
 
     /// Reads a report as a person at the hub does, and goes on with the story.
-    fn hears(&mut self, line: &LineReport, generation: u64) {
+    fn hears(&mut self, lines: &[LineReport], generation: u64) {
         if generation != self.generation() {
             return;
         }
-        let (_, _, state, committed) = STORY[self.chapter];
-        if (line.state, line.committed.map(|package| package.version.0)) == (state, Some(committed)) {
+        let Chapter { challenger, end: (state, committed), .. } = STORY[self.chapter];
+        let has = |line: &LineReport| line.committed.map(|package| package.version.0);
+        let as_wanted = lines.iter().all(|line| match line.role == Role::primary() {
+            true => (line.state, has(line)) == (state, Some(committed)),
+            false => line.state == UpdaterState::Committed && has(line) == challenger,
+        });
+        if as_wanted && lines.len() == 1 + usize::from(challenger.is_some()) {
             self.chapter += 1;
             self.attempt = 0;
-        } else if line.state == UpdaterState::RolledBack {
+        } else if lines.iter().any(|line| line.state == UpdaterState::RolledBack) {
             self.attempt += 1;
         }
     }
@@ -107,8 +137,9 @@ impl Powered {
         }
     }
 
+    /// Where the role stands that answers.
     fn line(&self) -> LineReport {
-        self.handle.lines()[0].clone()
+        self.handle.lines().into_iter().find(|line| line.role == Role::primary()).unwrap()
     }
 
     fn committed(&self) -> Option<u32> {
@@ -139,18 +170,18 @@ impl Powered {
         let began = Instant::now();
         let mut told = 0;
         while story.chapter < chapter && !self.disk.has_failed() {
-            assert!(began.elapsed() < PATIENCE, "{what}: chapter {} of {:?}", story.chapter, self.line());
+            assert!(began.elapsed() < PATIENCE, "{what}: chapter {} of {:?}", story.chapter, self.handle.lines());
             self.handle.online(true);
             if told != story.generation() || self.handle.asks() {
                 told = story.generation();
                 self.handle.assigned(story.wanted().encode());
             }
-            if self.line().state == UpdaterState::Trial {
+            if self.handle.lines().iter().any(|line| line.state == UpdaterState::Trial) {
                 // What a failing disk does to events is another test's matter.
                 let _ = self.event();
             }
             self.rest();
-            story.hears(&self.line(), self.handle.generation().0);
+            story.hears(&self.handle.lines(), self.handle.generation().0);
             seen(story);
         }
     }
@@ -186,6 +217,7 @@ fn the_power_is_cut_after_every_operation_and_a_model_that_works_serves_at_once_
         }
     });
     assert_eq!(story.chapter, end);
+    assert_eq!(story.hub.starts().len(), 3, "the second comes by its patch, and the first is still there");
     life.cut(None);
     let operations = disk.journal_length();
     let (mut replay, mut cuts, mut twice, mut fallbacks) = (disk.replay(), 0, 0, 0);
