@@ -182,7 +182,9 @@ async fn renew(
     sign(catalog, key, device, reported, now).await.map(Some)
 }
 
-/// The first assignment of a device that nothing is rolled out to, when there is something to tell it all the same.
+/// The first assignment of a device that nothing was rolled out to. It has one all the same: from it the device knows
+/// that this hub reads its newest messages, and says in them from where on it holds batches, which a restored hub has to
+/// know, and what it left out and gave up. Without a signed repository the device could not check it.
 async fn first(
     catalog: &mut SqliteConnection,
     key: &SigningKey,
@@ -191,10 +193,19 @@ async fn first(
     now: Micros,
 ) -> Result<Option<Outgoing>, RolloutError> {
     let desired = desired(catalog, device).await?;
-    if desired.sampling.is_none() || form(desired.reads) < 3 {
+    if form(desired.reads) < 3 {
         return Ok(None);
     }
-    renew(catalog, key, device, (Generation(0), reported), "a sampling policy is for it", now).await
+    let reason = match desired.sampling {
+        Some(_) => "a sampling policy is for it",
+        None if publish::store::newest(&mut *catalog, "root").await?.is_some() => "it is to know what this hub reads",
+        None => return Ok(None),
+    };
+    let installing = installing(catalog, &desired).await?;
+    if assignments::is_held(&desired, |rollout| installing.contains(&rollout)) || backup::holds(catalog, device).await? {
+        return Ok(None);
+    }
+    renew(catalog, key, device, (Generation(0), reported), reason, now).await
 }
 
 /// The sampling policy for a device.

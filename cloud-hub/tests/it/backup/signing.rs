@@ -95,13 +95,17 @@ async fn lost_after_version_2() -> (tempfile::TempDir, tempfile::TempDir, std::p
         device.publish("report", runs(1, 1, 0)).await;
         let path = format!("/devices/{name}");
         until(&hub, &mut device, &path, |known| !known["report"].is_null()).await;
+        let first = assigned(&mut device).await;
+        assert_eq!((first.lines.len(), first.generation.0), (0, 1), "it learns what this hub reads");
+        device.publish("report", runs(2, 1, 1)).await;
+        until(&hub, &mut device, &path, |known| known["report"]["generation"] == 1).await;
         devices.push(device);
     }
     let rollout = roll_out(&hub, 1).await;
     for device in &mut devices {
         let first = assigned(device).await;
-        assert_eq!((version(&first), first.generation.0), (1, 1));
-        device.publish("report", runs(2, 1, 1)).await;
+        assert_eq!((version(&first), first.generation.0), (1, 2));
+        device.publish("report", runs(3, 1, 2)).await;
     }
     let (first, second) = devices.split_at_mut(1);
     tokio::select! {
@@ -113,7 +117,7 @@ async fn lost_after_version_2() -> (tempfile::TempDir, tempfile::TempDir, std::p
     release(&hub, 2).await;
     roll_out(&hub, 2).await;
     let second = assigned(&mut devices[0]).await;
-    assert_eq!((version(&second), second.generation.0), (2, 2));
+    assert_eq!((version(&second), second.generation.0), (2, 3));
     (hub.stop().await, folder, path)
 }
 
