@@ -10,13 +10,13 @@ use cloud_hub_lake::{LakeError, Written};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tributary_process::disk::{self, Access, create_folder_below};
-use tributary_wire::{Ack, AckV1, DeviceId, SequenceNumber, StreamAck};
+use tributary_wire::{Ack, AckV1, DeviceId, StreamAck};
 
 use super::collect::{Item, Origin};
 use super::hold::Holding;
 use super::ledger::{Entry, Ledger, LedgerError};
 use super::load::Load;
-use super::plan::{Plan, Planner, Standings};
+use super::plan::{Plan, Planner, Receipt, Standings};
 use super::{Counters, HUB_DEVICE, Parts};
 use crate::bus::{Committed, HubEvent};
 use crate::catalog::Catalog;
@@ -215,15 +215,17 @@ impl<L: Ledger> Committer<L> {
     /// Tells those who hold and have their turn to go on.
     fn go_on(&mut self) {
         let first = self.load.go_on();
-        self.send(first.into_iter().map(|of| (of, Vec::new())).collect());
+        self.send(first.into_iter().map(|of| (of, Receipt::default())).collect());
     }
 
     /// Receipts with the window that each stream has now: none while the disk refuses.
-    pub(super) fn send(&mut self, receipts: BTreeMap<Numbering, Vec<SequenceNumber>>) {
+    pub(super) fn send(&mut self, receipts: BTreeMap<Numbering, Receipt>) {
         let mut acks: BTreeMap<DeviceId, Vec<StreamAck>> = BTreeMap::new();
-        for (of, quarantined) in receipts.into_iter().filter(|(of, _)| of.device.as_str() != HUB_DEVICE) {
+        for (of, Receipt { answered, quarantined }) in
+            receipts.into_iter().filter(|(of, _)| of.device.as_str() != HUB_DEVICE)
+        {
             let Some(standing) = self.standings.get(&of) else { continue };
-            let (through, scattered) = (standing.through(), standing.scattered());
+            let (through, scattered) = (standing.through(), standing.scattered(&answered));
             let window = if self.holding.is_some() { 0 } else { self.load.window(&of) };
             let Numbering { device, incarnation, stream } = of;
             acks.entry(device).or_default().push(StreamAck {

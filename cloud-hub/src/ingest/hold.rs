@@ -10,6 +10,7 @@ use super::SubmitError;
 use super::collect::{Item, Origin};
 use super::commit::{Committer, Failure, chain};
 use super::ledger::Ledger;
+use super::plan::Receipt;
 use super::progress::Progress;
 use crate::catalog::alerts::Raise;
 use crate::catalog::batches::Numbering;
@@ -36,7 +37,7 @@ impl<L: Ledger> Committer<L> {
                 }
                 Origin::Device(_) => {
                     let of = item.numbering().cloned();
-                    receipts.extend(of.map(|of| (of, Vec::new())));
+                    receipts.extend(of.map(|of| (of, Receipt::default())));
                 }
             }
         }
@@ -69,7 +70,7 @@ impl<L: Ledger> Committer<L> {
                 tracing::info!(streams = told.len(), "the disk takes data again");
                 self.load.measure(0);
                 self.taken_back().await;
-                self.send(told.into_iter().map(|of| (of, Vec::new())).collect());
+                self.send(told.into_iter().map(|of| (of, Receipt::default())).collect());
             }
             Err(error) => {
                 tracing::warn!(error = chain(&error), "the disk still refuses");

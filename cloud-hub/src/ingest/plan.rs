@@ -19,6 +19,15 @@ use crate::catalog::quarantine::Kept;
 /// Where the numbering of every stream that was met stands.
 pub(super) type Standings = HashMap<Numbering, Progress>;
 
+/// What a receipt says of the messages that it answers.
+#[derive(Default)]
+pub(super) struct Receipt {
+    /// Their numbers.
+    pub(super) answered: Vec<SequenceNumber>,
+    /// Of these, the ones kept aside.
+    pub(super) quarantined: Vec<SequenceNumber>,
+}
+
 /// What a group will change.
 #[derive(Default)]
 pub(super) struct Plan {
@@ -27,8 +36,8 @@ pub(super) struct Plan {
     pub(super) entry: Entry,
     /// The messages of `entry.kept`.
     pub(super) messages: Vec<Bytes>,
-    /// Streams to acknowledge, with what of this group was kept aside.
-    pub(super) receipts: BTreeMap<Numbering, Vec<SequenceNumber>>,
+    /// Streams to acknowledge.
+    pub(super) receipts: BTreeMap<Numbering, Receipt>,
     /// Orders that cannot be carried out: item → why.
     pub(super) refused: HashMap<usize, SubmitError>,
     pub(super) standings: Standings,
@@ -109,15 +118,16 @@ impl<L: Ledger> Planner<'_, L> {
         };
         if let Some(before) = self.answered(plan, of, sequence).await? {
             let receipt = plan.receipts.entry(of.clone()).or_default();
+            receipt.answered.push(sequence);
             match before {
                 Before::Hash(known, state) if known == hash => {
                     if state == State::Quarantined {
-                        receipt.push(sequence);
+                        receipt.quarantined.push(sequence);
                     }
                     plan.duplicates += 1;
                 }
                 Before::Hash(..) | Before::InGap => {
-                    receipt.push(sequence);
+                    receipt.quarantined.push(sequence);
                     plan.entry.cloned.push((of.clone(), sequence));
                     let problem = match before {
                         Before::InGap => format!("number {sequence} was declared dropped before"),
@@ -235,7 +245,7 @@ impl<L: Ledger> Planner<'_, L> {
         }
         plan.taken.insert((of.clone(), sequence), (hash, state));
         if of.device.as_str() != HUB_DEVICE {
-            plan.receipts.entry(of.clone()).or_default();
+            plan.receipts.entry(of.clone()).or_default().answered.push(sequence);
         }
         let (of, lost) = (of.clone(), Vec::new());
         plan.entry.answers.push(Answer { of, sequence, last, hash, rows, state, received, lost, replays: false });
@@ -255,7 +265,7 @@ impl<L: Ledger> Planner<'_, L> {
         let named = Some((of, sequence));
         if self.keep(plan, item, &of.device, named, problem.reason(), problem.to_string()).await? {
             self.answer(plan, item.received, of, (sequence, sequence), hash, 0, State::Quarantined);
-            plan.receipts.entry(of.clone()).or_default().push(sequence);
+            plan.receipts.entry(of.clone()).or_default().quarantined.push(sequence);
         }
         Ok(())
     }

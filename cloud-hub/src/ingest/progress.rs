@@ -1,10 +1,10 @@
 //! Which numbers of a stream were answered for: complete up to somewhere, and ranges beyond. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tributary_wire::SequenceNumber;
 
-/// A receipt names at most this many numbers beyond the complete part; the rest is told by the next ones.
+/// A receipt names at most this many numbers beyond the complete part that nobody asked about.
 const SCATTERED: usize = 256;
 
 /// The numbers of one stream of one life of a device.
@@ -69,8 +69,15 @@ impl Progress {
         }
     }
 
-    pub(super) fn scattered(&self) -> Vec<SequenceNumber> {
-        self.beyond.iter().flat_map(|(first, last)| *first..=*last).take(SCATTERED).map(SequenceNumber).collect()
+    /// What a receipt names beyond the complete part: of the numbers that it answers all, so that a hole that nobody
+    /// fills never keeps a device from hearing of what came after it; and the lowest others, in case an earlier receipt
+    /// was lost.
+    pub(super) fn scattered(&self, answered: &[SequenceNumber]) -> Vec<SequenceNumber> {
+        let answered = answered.iter().filter(|number| number.0 > self.through && self.contains(number.0)).copied();
+        let mut named: BTreeSet<SequenceNumber> = answered.collect();
+        let others = self.beyond.iter().flat_map(|(first, last)| *first..=*last);
+        named.extend(others.take(SCATTERED).map(SequenceNumber));
+        named.into_iter().collect()
     }
 }
 
@@ -95,7 +102,7 @@ mod tests {
                 assert_eq!(progress.through().0, through);
                 (1..=44).for_each(|n| assert_eq!(progress.contains(n), known.contains(&n), "{n} of {known:?}"));
                 (1..=40).for_each(|n| assert_eq!(progress.overlaps(n, n + 4), (n..=n + 4).any(|n| known.contains(&n))));
-                let beyond: Vec<u64> = progress.scattered().iter().map(|n| n.0).collect();
+                let beyond: Vec<u64> = progress.scattered(&[]).iter().map(|n| n.0).collect();
                 assert_eq!(beyond, known.range(through + 1..).copied().collect::<Vec<_>>());
             }
         }
@@ -110,6 +117,15 @@ mod tests {
         assert_eq!(progress.missing(6, 9), [(4, 5)]);
         assert_eq!(progress.missing(4, 9), []);
         assert_eq!(progress.missing(0, 9), []);
+    }
+
+    #[test]
+    fn a_receipt_names_what_it_answers_however_much_stands_beyond_a_hole() {
+        let progress = Progress::new(SequenceNumber(3), vec![(5, 2_000), (2_002, 3_000)]);
+        let named = progress.scattered(&[2, 4, 900, 2_001, 2_500].map(SequenceNumber));
+        assert_eq!(named.len(), SCATTERED + 2);
+        assert!(named.is_sorted() && [5, 900, 2_500].iter().all(|n| named.contains(&SequenceNumber(*n))));
+        assert!([2, 4, 2_001].iter().all(|n| !named.contains(&SequenceNumber(*n))), "answered for, or never there");
     }
 
     #[test]

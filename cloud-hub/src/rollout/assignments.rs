@@ -202,7 +202,8 @@ async fn first(
         None => return Ok(None),
     };
     let installing = installing(catalog, &desired).await?;
-    if assignments::is_held(&desired, |rollout| installing.contains(&rollout)) || backup::holds(catalog, device).await? {
+    if assignments::is_held(&desired, |rollout| installing.contains(&rollout)) || backup::holds(catalog, device).await?
+    {
         return Ok(None);
     }
     renew(catalog, key, device, (Generation(0), reported), reason, now).await

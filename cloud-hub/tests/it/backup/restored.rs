@@ -3,7 +3,7 @@
 use hyper::{Method, StatusCode};
 use rumqttc::mqttbytes::v5::Packet;
 use serde_json::json;
-use tributary_wire::{Held, Report, ReportV1, ReportV2, SequenceNumber, StreamName};
+use tributary_wire::{Assignment, Held, Report, ReportV1, ReportV2, SequenceNumber, SignedAssignment, StreamName};
 
 use super::{backup, does, restored, rows, text, tries};
 use crate::devices::{Device, batch, report};
@@ -117,6 +117,61 @@ async fn what_is_lost_with_the_lake_is_counted_and_does_not_hold_up_what_comes_l
     let alerts = hub.get("/alerts").await.1.to_string();
     assert!(alerts.contains("batches-lost"), "{alerts}");
     assert_eq!(hub.hub.ingest.status().conflicts, 0);
+    hub.stop().await;
+}
+
+/// A device that was never assigned anything by a hub that reads the newest reports, and so never says what it holds.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_loss_that_a_device_cannot_tell_of_does_not_keep_it_from_hearing_of_what_comes_later() {
+    let (old, folder, path) = before_and_after(&["--with-lake"]).await;
+    drop(old);
+    let (hub, _) = restored(&path, &["--lake", text(&folder.path().join("lake"))]).await;
+    let mut device = Device::connected(&hub, "edge-1").await;
+    device.publish("report", report(5)).await;
+    for sequence in 21..=340 {
+        device.publish("batch", batch(sequence, &[sequence as i64 * 2, sequence as i64 * 2 + 1])).await;
+        if sequence % 20 == 0 {
+            named(&mut device, sequence).await;
+        }
+    }
+    assert_eq!(rows(&hub, "events").await, 20 + 640);
+    // A receipt was lost: what comes again in the midst of all that is named again.
+    device.publish("batch", batch(300, &[600, 601])).await;
+    named(&mut device, 300).await;
+    hub.stop().await;
+}
+
+/// Waits for a receipt that names a number beyond the hole.
+async fn named(device: &mut Device, sequence: u64) {
+    let names = |packet: &Packet| {
+        let Packet::Publish(publish) = packet else { return None };
+        let Ok(tributary_wire::Ack::V1(ack)) = tributary_wire::Ack::decode(&publish.payload) else { return None };
+        ack.streams.into_iter().find(|ack| ack.through.0 == 10 && ack.scattered.contains(&SequenceNumber(sequence)))
+    };
+    device.until(names).await;
+}
+
+/// An agent of today says what it holds as soon as it was told that the hub reads it, which it is told before anything
+/// is rolled out to it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_that_nothing_is_rolled_out_to_is_told_all_the_same_what_a_restored_hub_reads() {
+    let (old, folder, path) = before_and_after(&["--with-lake"]).await;
+    drop(old);
+    let (hub, _) = restored(&path, &["--lake", text(&folder.path().join("lake"))]).await;
+    let mut device = Device::connected(&hub, "edge-1").await;
+    hub.until("/restore", |status| status["state"] == "done").await;
+    let Ok(Report::V1(mut base)) = Report::decode(&report(5)) else { panic!("another version") };
+    base.reads = 3;
+    device.publish("report", Report::V1(base).encode()).await;
+    let assigned = device.until(|packet| {
+        let Packet::Publish(publish) = packet else { return None };
+        publish.topic.ends_with(b"down/assignment").then(|| publish.payload.clone())
+    });
+    let signed = SignedAssignment::decode(&assigned.await).unwrap();
+    let assignment = Assignment::decode(&signed.payload).unwrap();
+    assert!(matches!(assignment, Assignment::V3(_)) && assignment.desired().lines.is_empty(), "{assignment:?}");
+    let log = hub.get("/audit?action=assignment").await.1.to_string();
+    assert!(log.contains("it is to know what this hub reads"), "{log}");
     hub.stop().await;
 }
 
