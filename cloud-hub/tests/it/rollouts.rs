@@ -72,7 +72,8 @@ impl Simulated {
             package: PackageRef { version: VersionNumber(1), sha256: digest(&package("card-fraud", 1)) },
             reasons: vec!["it needs engine gpu; here are tract".to_owned()],
         };
-        let unfit = if self.poor { vec![unfit] } else { Vec::new() };
+        let is_assigned = self.accepted.as_ref().is_some_and(|assignment| !assignment.lines.is_empty());
+        let unfit = if self.poor && is_assigned { vec![unfit] } else { Vec::new() };
         Report::V2(ReportV2 {
             base,
             metadata,
