@@ -114,6 +114,23 @@ pub async fn answered(
     }))
 }
 
+/// The numbers of quarantined messages with a body of this hash.
+pub async fn quarantined_with(
+    connection: &mut SqliteConnection,
+    hash: &Sha256,
+) -> Result<Vec<(Numbering, SequenceNumber)>, sqlx::Error> {
+    let query = "select device, incarnation, stream, sequence from batches
+                 where state = 'quarantined' and body_hash = $1";
+    let rows: Vec<(String, i64, String, i64)> = sqlx::query_as(query).bind(&hash.0[..]).fetch_all(connection).await?;
+    let read = |(device, incarnation, stream, sequence): (String, i64, String, i64)| {
+        let device = DeviceId::new(&device).map_err(|error| sqlx::Error::Decode(error.into()))?;
+        let stream = StreamName::new(&stream).map_err(|error| sqlx::Error::Decode(error.into()))?;
+        let of = Numbering { device, incarnation: Incarnation(incarnation as _), stream };
+        Ok((of, SequenceNumber(sequence as u64)))
+    };
+    rows.into_iter().map(read).collect()
+}
+
 /// Up to where a stream is complete, and the ranges of numbers answered for beyond that.
 pub async fn progress(
     connection: &mut SqliteConnection,

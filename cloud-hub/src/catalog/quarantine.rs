@@ -1,7 +1,7 @@
 //! Messages kept as they came. Their bytes lie in files; the catalog says what and why.
 
 use sqlx::SqliteConnection;
-use tributary_wire::{DeviceId, Micros, Sha256};
+use tributary_wire::{DeviceId, Micros, SequenceNumber, Sha256};
 
 use super::batches::Numbering;
 
@@ -104,6 +104,28 @@ pub async fn mark_replayed(connection: &mut SqliteConnection, id: &str, now: Mic
         .bind(now.0)
         .execute(connection)
         .await?;
+    Ok(())
+}
+
+/// Marks the message that was kept under a number as replayed; not those that came later with other bodies.
+pub async fn mark_number_replayed(
+    connection: &mut SqliteConnection,
+    of: &Numbering,
+    sequence: SequenceNumber,
+    now: Micros,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "update quarantine set state = 'replayed', replayed = $5
+         where device = $1 and incarnation = $2 and stream = $3 and sequence = $4 and state = 'kept'
+         and reason <> 'conflict'",
+    )
+    .bind(of.device.as_str())
+    .bind(i64::from(of.incarnation.0))
+    .bind(of.stream.as_str())
+    .bind(sequence.0 as i64)
+    .bind(now.0)
+    .execute(connection)
+    .await?;
     Ok(())
 }
 

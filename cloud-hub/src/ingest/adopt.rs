@@ -1,26 +1,25 @@
 //! At the first start after a restore: what devices had receipts for after the backup was made is found again from the
-//! lake's footers and from the quarantine's files. Until this is done no file is an orphan.
-//!
-//! A file counts when none of its batches is known to the catalog: it was committed after the backup, in one
-//! transaction with all of its numbers. One that shares a batch with the catalog never counted: a crash left it behind.
+//! lake's footers and from the quarantine's files. Until this is done no file is an orphan; which files count, and which
+//! were left behind, is in [`super::judge`].
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use cloud_hub_lake::{FileEntry, Footer, FooterBatch, StreamSchema};
+use cloud_hub_lake::{BatchKey, FileEntry, FooterBatch, StreamSchema};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sqlx::SqliteConnection;
 use tributary_process::disk::{create_folder_below, walk};
-use tributary_wire::{DeviceId, Micros, SequenceNumber, StreamName};
+use tributary_wire::{DeviceId, Micros, SequenceNumber, Sha256, StreamName};
 
-use super::Parts;
 use super::decode::{Content, decode, digest};
+use super::judge::{Described, Judge, Verdict, spare};
 use super::ledger::Answer;
 use super::progress::Progress;
-use super::rebuild::{answer, choose};
+use super::rebuild::{answer, choose, key};
 use super::recover::resync;
+use super::{HUB_DEVICE, Parts};
 use crate::audit::{self, Change};
 use crate::catalog::batches::{self, Numbering, State};
 use crate::catalog::quarantine::Kept;
@@ -42,11 +41,10 @@ pub struct TakenIn {
     pub quarantined: u64,
     /// Files that cannot be used and were moved aside.
     pub set_aside: u64,
-    /// Files that a crash had left behind before they counted.
+    /// Files that a crash had left behind before they counted: all that is in them is in other files. They were moved
+    /// aside as well.
     pub leftovers: u64,
 }
-
-type Described = (FileEntry, Footer, StreamSchema);
 
 /// Takes in what the catalog does not know, if it was just restored. One transaction: a start that is cut off does it
 /// again.
@@ -75,31 +73,37 @@ pub async fn take_in(parts: &Parts) -> anyhow::Result<Option<TakenIn>> {
     let now = now();
     let mut taken = TakenIn::default();
     let mut transaction = parts.catalog.write().await?;
-    let (mut usable, mut whole, mut known) = (Vec::new(), BTreeSet::new(), HashMap::new());
+    let (mut usable, mut condemned, mut judge) = (Vec::new(), Vec::new(), Judge::default());
     for described in found {
-        let path = described.0.path.clone();
-        match judge(&mut transaction, parts, &mut known, &described).await? {
-            Verdict::New => {
-                whole.insert(path);
-                usable.push(described);
-            }
-            Verdict::Leftover => taken.leftovers += 1,
+        match judge.judge(&mut transaction, parts, &described).await? {
+            Verdict::New => usable.push(described),
+            Verdict::Known => condemned.push(described),
             Verdict::Other(problem) => {
+                let path = described.0.path;
                 tracing::warn!(path, problem, "a file of the lake cannot be taken in");
                 aside.push(path);
             }
         }
     }
-    let counting = choose(usable);
-    for (entry, ..) in &counting {
-        whole.remove(&entry.path);
-    }
-    // Parts of batches whose other parts are gone; their devices were perhaps never told that they are stored.
-    aside.extend(whole);
+    let counting = choose(usable.clone());
+    let counts: BTreeSet<&str> = counting.iter().map(|(entry, ..)| &*entry.path).collect();
+    // Parts of batches whose other parts are gone, and what was written once more later.
+    condemned.extend(usable.into_iter().filter(|(entry, ..)| !counts.contains(&*entry.path)));
     write(&mut transaction, &counting, &mut taken, now).await?;
     taken.quarantined = take_in_quarantine(&mut transaction, parts, now).await?;
-    taken.set_aside = aside.len() as u64;
-    set_aside(parts, &aside).await.context("could not move unusable files of the lake aside")?;
+    let lake = parts.lake.clone();
+    let (condemned, leftovers) = tokio::task::spawn_blocking(move || {
+        let leftovers = spare(&lake, &condemned, &counting);
+        (condemned.into_iter().map(|(entry, ..)| entry.path).collect::<Vec<_>>(), leftovers)
+    })
+    .await?;
+    aside.extend(condemned.into_iter().filter(|path| !leftovers.contains(path)));
+    (taken.set_aside, taken.leftovers) = (aside.len() as u64, leftovers.len() as u64);
+    for path in &leftovers {
+        tracing::info!(path, "a file of the lake was left behind before the backup; what it holds is in others");
+    }
+    let moved: Vec<String> = aside.iter().cloned().chain(leftovers).collect();
+    set_aside(parts, &moved).await.context("could not move files of the lake aside")?;
     let query = "select count(*) from devices where report is not null and last_seen >= $1";
     let waits_for: i64 =
         sqlx::query_scalar(query).bind(backup_time - 7 * Micros::DAY).fetch_one(&mut *transaction).await?;
@@ -108,7 +112,8 @@ pub async fn take_in(parts: &Parts) -> anyhow::Result<Option<TakenIn>> {
     let done = sqlx::query(query).bind(epoch).bind(json!(taken).to_string()).bind(waits_for).bind(now.0);
     done.execute(&mut *transaction).await?;
     if taken.set_aside > 0 {
-        let detail = json!({"problem": "files of the lake cannot be used", "files": taken.set_aside,
+        let problem = "files of the lake cannot be used, and not all that they hold is in others";
+        let detail = json!({"problem": problem, "files": taken.set_aside,
                             "where": aside_folder(parts), "some": aside.iter().take(20).collect::<Vec<_>>()});
         let alert = alerts::Raise { kind: "lake-files-set-aside", subject: "lake", severity: "critical", detail };
         alerts::raise(&mut transaction, alert, now).await?;
@@ -129,45 +134,6 @@ pub(crate) async fn missing(
 ) -> Result<Vec<(u64, u64)>, sqlx::Error> {
     let (through, beyond) = batches::progress(catalog, of).await?;
     Ok(Progress::new(through, beyond).missing(first.0, 64))
-}
-
-enum Verdict {
-    New,
-    Leftover,
-    Other(String),
-}
-
-fn numbering(stream: &StreamName, batch: &FooterBatch) -> Numbering {
-    Numbering { device: batch.device.clone(), incarnation: batch.incarnation, stream: stream.clone() }
-}
-
-async fn judge(
-    catalog: &mut SqliteConnection,
-    parts: &Parts,
-    known: &mut HashMap<Numbering, Progress>,
-    (_, footer, schema): &Described,
-) -> Result<Verdict, sqlx::Error> {
-    let numbers = footer.batches.iter().map(|batch| (numbering(&footer.stream, batch), batch.sequence.0));
-    let rowless = footer.rowless.iter().map(|rowless| (answer(&footer.stream, rowless).of, rowless.sequence.0));
-    // Where there are rows, they say it: a gap may have been concluded by the hub itself.
-    let rowless = rowless.filter(|_| footer.batches.is_empty());
-    for (of, number) in numbers.chain(rowless) {
-        if !known.contains_key(&of) {
-            let (through, beyond) = batches::progress(catalog, &of).await?;
-            known.insert(of.clone(), Progress::new(through, beyond));
-        }
-        if known[&of].contains(number) {
-            return Ok(Verdict::Leftover);
-        }
-    }
-    let known = parts.lake.schema(&footer.stream);
-    for column in &schema.columns {
-        if let Some(other) = known.columns.iter().find(|other| other.name == column.name && other.kind != column.kind) {
-            let (name, found, expected) = (&column.name, column.kind, other.kind);
-            return Ok(Verdict::Other(format!("column {name} has type {found:?}, the stream has {expected:?}")));
-        }
-    }
-    Ok(Verdict::New)
 }
 
 async fn write(
@@ -194,7 +160,8 @@ async fn write(
         files::add_columns(catalog, &entry.stream, had, &more, now).await?;
         known.columns.extend(more);
         for batch in &footer.batches {
-            let of = new.entry(numbering(&footer.stream, batch)).or_default();
+            let BatchKey { device, incarnation, stream, .. } = key(&footer.stream, batch);
+            let of = new.entry(Numbering { device, incarnation, stream }).or_default();
             of.insert(batch.sequence.0, batch.clone());
         }
     }
@@ -204,7 +171,11 @@ async fn write(
         let mut standing = Progress::new(through, beyond);
         for (sequence, batch) in numbers {
             let at = SequenceNumber(sequence);
-            batches::insert(catalog, &of, at, at, &batch.hash, batch.of, State::Stored, now).await?;
+            if !batches::insert(catalog, &of, at, at, &batch.hash, batch.of, State::Stored, now).await? {
+                replayed(catalog, &of, at, batch.of, now).await?;
+            } else if of.device.as_str() == HUB_DEVICE && batch.hash != digest(&[]) {
+                replayed_elsewhere(catalog, &batch.hash, now).await?;
+            }
             standing.add(sequence, sequence);
             taken.batches += 1;
         }
@@ -214,6 +185,28 @@ async fn write(
         counting.iter().rev().flat_map(|(_, footer, _)| footer.rowless.iter().map(|it| answer(&footer.stream, it)))
     {
         taken.rowless += u64::from(write_rowless(catalog, &rowless, now).await?);
+    }
+    Ok(())
+}
+
+/// A message that was in quarantine when the backup was made was replayed since.
+async fn replayed(
+    catalog: &mut SqliteConnection,
+    of: &Numbering,
+    sequence: SequenceNumber,
+    rows: u64,
+    now: Micros,
+) -> Result<(), sqlx::Error> {
+    if batches::replayed(catalog, of, sequence, rows).await? {
+        quarantine::mark_number_replayed(catalog, of, sequence, now).await?;
+    }
+    Ok(())
+}
+
+/// The same, into another stream: the hub's number there has the hash of the message's body.
+async fn replayed_elsewhere(catalog: &mut SqliteConnection, hash: &Sha256, now: Micros) -> Result<(), sqlx::Error> {
+    for (of, sequence) in batches::quarantined_with(catalog, hash).await? {
+        replayed(catalog, &of, sequence, 0, now).await?;
     }
     Ok(())
 }

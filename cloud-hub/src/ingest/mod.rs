@@ -17,6 +17,7 @@ mod reports;
 mod recover;
 mod rebuild;
 mod adopt;
+mod judge;
 #[cfg(feature = "simulation")]
 mod stepped;
 #[cfg(test)]

@@ -142,7 +142,7 @@ async fn take_quarantine<L: Ledger>(
 
 type Described = (FileEntry, Footer, StreamSchema);
 
-fn key(stream: &StreamName, batch: &FooterBatch) -> BatchKey {
+pub(super) fn key(stream: &StreamName, batch: &FooterBatch) -> BatchKey {
     BatchKey {
         device: batch.device.clone(),
         incarnation: batch.incarnation,

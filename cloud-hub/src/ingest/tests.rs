@@ -1,3 +1,5 @@
+mod restored;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Mutex;
@@ -15,7 +17,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tributary_process::clock::SystemClock;
 use tributary_process::config::{ByteSize, HumanDuration};
-use tributary_process::disk::{SimDisk, create_folder_durably, walk};
+use tributary_process::disk::{self, Access, Disk, SimDisk, create_folder_durably, walk};
 use tributary_wire::{
     Batch, BatchBody, BatchHeaderV1, BodyEncoding, ClockState, DropReason, Dropped, FieldType, Incarnation, LossReason,
     Lost, Micros, Sensitivity, SequenceNumber, Stamp, StreamAck,
@@ -86,6 +88,7 @@ impl Bench {
             config,
             clock: Arc::new(SystemClock::start()),
         };
+        take_in(&parts).await.unwrap();
         recover(&parts).await.unwrap();
         let (ingest, worker) = new(parts.clone());
         let (queue, messages) = mpsc::channel(1024);

@@ -201,9 +201,7 @@ async fn first(
         None if publish::store::newest(&mut *catalog, "root").await?.is_some() => "it is to know what this hub reads",
         None => return Ok(None),
     };
-    let installing = installing(catalog, &desired).await?;
-    if assignments::is_held(&desired, |rollout| installing.contains(&rollout)) || backup::holds(catalog, device).await?
-    {
+    if is_held(catalog, device).await? || restored::holds(catalog, device).await? {
         return Ok(None);
     }
     renew(catalog, key, device, (Generation(0), reported), reason, now).await
