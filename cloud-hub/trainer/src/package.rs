@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use tributary_features::View;
 use tributary_inference::check_golden;
 use tributary_release::{
-    DecisionRule, GoldenCase, Graph, GraphEntry, Lineage, MANIFEST_FORMAT, Manifest, OUTPUT_REFERENCE, OutputBounds,
-    Package, Precision, Probation, Quantization, Requirements, ViewRef,
+    DecisionRule, GoldenCase, Graph, GraphEntry, LOWEST_AGENT, Lineage, MANIFEST_FORMAT, Manifest, OUTPUT_REFERENCE,
+    OutputBounds, Package, Precision, Probation, Quantization, Requirements, ViewRef,
 };
 use tributary_stats::Reference;
 use tributary_wire::Sha256;
@@ -89,7 +89,7 @@ pub fn assemble(from: &Ingredients<'_>) -> Result<Package, TrainError> {
             timeout_s: spec.trial.timeout_s,
         },
         requires: Requirements {
-            agent: env!("CARGO_PKG_VERSION").to_owned(),
+            agent: LOWEST_AGENT.to_owned(),
             operators: served.0.graph.operators(),
             memory_bytes: SERVING_BASE_BYTES + WEIGHT_COPIES * from.f32.0.onnx.len() as u64,
             engines: Vec::new(),

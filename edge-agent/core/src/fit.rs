@@ -1,7 +1,7 @@
 //! Whether this device can run a package at all, decided from what the signed metadata says, before anything of it is
 //! downloaded.
 
-use tributary_release::PackageCustom;
+use tributary_release::{PackageCustom, is_enough};
 
 /// What this device offers. Only what does not change while it runs: memory that happens to be free now is no reason to
 /// give a release up.
@@ -32,7 +32,7 @@ pub struct EngineCapability {
 pub fn check(needs: &PackageCustom, has: &Capabilities) -> Vec<String> {
     let requires = &needs.requires;
     let mut lacks = Vec::new();
-    if version_of(&requires.agent) > version_of(&has.agent) {
+    if !is_enough(&requires.agent, &has.agent) {
         lacks.push(format!("it needs agent {}, this is {}", requires.agent, has.agent));
     }
     lacks.extend(engines(&requires.engines, &requires.operators, has));
@@ -81,13 +81,6 @@ fn list(names: &[impl AsRef<str>]) -> String {
 
 fn mebibytes(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
-}
-
-/// `1.2.3` as numbers, to compare; what cannot be read counts as 0, so that a strange requirement is at most too
-/// lenient.
-pub fn version_of(text: &str) -> [u32; 3] {
-    let mut parts = text.split('.').map(|part| part.parse().unwrap_or(0));
-    std::array::from_fn(|_| parts.next().unwrap_or(0))
 }
 
 #[cfg(test)]
@@ -142,6 +135,8 @@ mod tests {
         };
         let only = |found: Vec<String>, expected: &str| assert_eq!(found, [expected]);
         only(reasons(&|_, has| has.agent = "0.1.9".into()), "it needs agent 0.2.0, this is 0.1.9");
+        only(reasons(&|_, has| has.agent = "0.2.0-rc1".into()), "it needs agent 0.2.0, this is 0.2.0-rc1");
+        only(reasons(&|needs, _| needs.requires.agent = "v9".into()), "it needs agent v9, this is 0.2.0");
         only(reasons(&|_, has| has.engines[0].operators.truncate(1)), "engine tract lacks the operators Relu");
         only(
             reasons(&|needs, _| needs.requires.engines = vec!["wgpu".into()]),
@@ -164,11 +159,5 @@ mod tests {
             has.engines.clear();
         });
         assert_eq!(several.len(), 2, "{several:?}");
-    }
-
-    #[test]
-    fn versions_compare_as_numbers() {
-        assert!(version_of("0.10.0") > version_of("0.9.9"));
-        assert_eq!(version_of("nonsense"), [0, 0, 0]);
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tributary_identity::Certificate;
-use tributary_identity::tls::{ALPN_HTTP, device_client};
+use tributary_identity::tls::{ALPN_HTTP, stranger_client};
 use tributary_process::http::{Client, Download, Endpoint};
 use tributary_wire::Sha256;
 
@@ -161,7 +161,7 @@ impl Origin {
             Self::Quic(streams) => return Ok(Body::Quic(streams.open(path, start, patience).await?)),
             Self::Hub(web) => web.client().ok_or(OriginError::Absent)?,
             Self::OtherHub(address, identity) => {
-                Client::new(Endpoint::Tls(address.clone())).with_tls(identity.current().https.clone())
+                Client::new(Endpoint::Tls(address.clone())).with_tls(identity.current().neighbour.clone())
             }
             Self::Mirror { endpoint, base, trust } => {
                 let client = Client::new(endpoint.clone());
@@ -233,6 +233,6 @@ fn authorities(path: &Path, time: &Time) -> Result<Arc<TlsSettings>, MirrorError
     let failed = |problem: String| MirrorError::Authorities { path: path.display().to_string(), problem };
     let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
     let certificates = Certificate::all_from_pem(&text).map_err(|error| failed(error.to_string()))?;
-    let settings = device_client(&certificates, None, ALPN_HTTP, time.clock());
+    let settings = stranger_client(&certificates, None, ALPN_HTTP, time.clock());
     settings.map(Arc::new).map_err(|error| failed(error.to_string()))
 }

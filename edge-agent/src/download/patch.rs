@@ -24,7 +24,7 @@ const BREAKS: u32 = 3;
 /// Releases whose failures are remembered.
 const REMEMBERED: usize = 64;
 
-/// Patches that led nowhere, by the package that they lead to.
+/// Patches that led nowhere, by the package that they lead to; under its own hash the index of them.
 #[derive(Debug, Default)]
 pub(super) struct Tried(Mutex<BTreeMap<Sha256, BTreeMap<Sha256, u32>>>);
 
@@ -49,7 +49,13 @@ impl Tried {
     /// Patches that are not tried again.
     fn failed(&self, to: &Sha256) -> Vec<Sha256> {
         let tried = self.shown();
-        tried.get(to).into_iter().flatten().filter(|(_, breaks)| **breaks >= BREAKS).map(|(patch, _)| *patch).collect()
+        tried
+            .get(to)
+            .into_iter()
+            .flatten()
+            .filter(|(patch, breaks)| *patch != to && **breaks >= BREAKS)
+            .map(|(patch, _)| *patch)
+            .collect()
     }
 
     /// Whether it may be tried again.
@@ -73,10 +79,7 @@ impl Origins {
     /// is. An error is one of the network, after which the same patch goes on where it broke off.
     pub async fn by_patch(&self, files: &PackageFiles, release: &ReleaseRef) -> Result<bool, DownloadError> {
         let tried = &self.0.tried;
-        let index = match self.index(release).await {
-            Some(index) => index,
-            None => return Ok(false),
-        };
+        let Some(index) = self.index(release).await? else { return Ok(false) };
         loop {
             let failed = tried.failed(&release.sha256);
             // What came of the plain file need not come again.
@@ -116,17 +119,23 @@ impl Origins {
         }
     }
 
-    async fn index(&self, release: &ReleaseRef) -> Option<PatchIndex> {
+    /// `None`: there is no index, or none that can be had. One lost answer is not worth a whole package: whoever fetches
+    /// comes again after a while, but not for ever, because without an index everything works too.
+    async fn index(&self, release: &ReleaseRef) -> Result<Option<PatchIndex>, DownloadError> {
         let path = index_path(&release.sha256);
-        // Without one everything works too, and an unreachable hub will be met again by whoever asks for the whole.
-        let bytes = self.small(&path, MAX_INDEX_BYTES as u64).await.ok()??;
-        match PatchIndex::decode(&bytes) {
-            Ok(index) => Some(index),
+        let bytes = match self.unsigned(&path, MAX_INDEX_BYTES as u64).await {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => return Ok(None),
+            Err(error) if self.0.tried.add(&release.sha256, &release.sha256, 1) => return Err(error),
             Err(error) => {
-                tracing::warn!(path, error = %in_words(&error), "the index of patches is not one");
-                None
+                tracing::warn!(path, error = %in_words(&error), "the index of patches does not come");
+                return Ok(None);
             }
-        }
+        };
+        let index = PatchIndex::decode(&bytes);
+        Ok(index
+            .inspect_err(|error| tracing::warn!(path, error = %in_words(error), "the index of patches is none"))
+            .ok())
     }
 
     async fn patched(

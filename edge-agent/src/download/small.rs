@@ -12,6 +12,16 @@ impl Origins {
     /// A file of at most `max` bytes; `None` when there is no such file. A hub's word settles that; a mirror may only not
     /// have it yet.
     pub async fn small(&self, path: &str, max: u64) -> Result<Option<Vec<u8>>, DownloadError> {
+        self.first(path, max, true).await
+    }
+
+    /// The same for a file that is not part of the signed repository, such as an index of patches: each hub makes its own,
+    /// so that one has none says nothing of the others. `None` when all say so.
+    pub(super) async fn unsigned(&self, path: &str, max: u64) -> Result<Option<Vec<u8>>, DownloadError> {
+        self.first(path, max, false).await
+    }
+
+    async fn first(&self, path: &str, max: u64, hub_settles: bool) -> Result<Option<Vec<u8>>, DownloadError> {
         let (mut last, mut missing) = (None, false);
         for origin in self.order() {
             let place = &self.0.origins[origin];
@@ -21,7 +31,7 @@ impl Origins {
                     return Ok(Some(bytes));
                 }
                 Err(error) if error.is_missing() => {
-                    if place.is_hub() {
+                    if hub_settles && place.is_hub() {
                         return Ok(None);
                     }
                     missing = true;
@@ -33,7 +43,9 @@ impl Origins {
             }
         }
         match last {
-            _ if missing => Ok(None),
+            None if missing => Ok(None),
+            // A mirror that has no file and another that failed are together no reason to wait for signed metadata.
+            Some(_) if missing && hub_settles => Ok(None),
             None => Err(DownloadError::NoHub),
             Some((origin, error)) => {
                 Err(DownloadError::Failed { path: path.to_owned(), origin, source: Box::new(error) })

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use edge_agent_core::renewal::Term;
 use tokio::sync::watch;
-use tributary_identity::tls::{ALPN_HTTP, ALPN_MQTT, Shown, TlsError, device_client};
+use tributary_identity::tls::{ALPN_HTTP, ALPN_MQTT, Shown, TlsError, device_client, stranger_client};
 use tributary_identity::{Certificate, Serial};
 use tributary_process::http::{Client, Endpoint};
 use tributary_wire::{DeviceId, Micros};
@@ -79,6 +79,8 @@ pub struct Current {
     pub mqtt: Arc<TlsSettings>,
     /// For the web API.
     pub https: Arc<TlsSettings>,
+    /// For another hub of the same authorities, which has no say about the time.
+    pub neighbour: Arc<TlsSettings>,
     stored: Arc<Stored>,
 }
 
@@ -116,6 +118,7 @@ impl Current {
             root: stored.root.clone(),
             mqtt: settings(ALPN_MQTT)?,
             https: settings(ALPN_HTTP)?,
+            neighbour: Arc::new(stranger_client(&stored.authorities, Some(shown), ALPN_HTTP, time.clock())?),
             certificate,
             stored: Arc::new(stored),
         })
@@ -182,7 +185,7 @@ impl Identity {
     /// For servers that have a certificate of the hub's authorities but are none of its business: shows nothing.
     pub fn mirror_settings(&self) -> Result<Arc<TlsSettings>, TlsError> {
         let current = self.current();
-        device_client(&current.stored.authorities, None, ALPN_HTTP, self.time.clock()).map(Arc::new)
+        stranger_client(&current.stored.authorities, None, ALPN_HTTP, self.time.clock()).map(Arc::new)
     }
 
     /// A client of the hub's web API that shows this device's certificate.

@@ -24,6 +24,7 @@ pub struct Time {
     clock: Arc<DeviceClock>,
     keep: Option<KeepFloor>,
     stored: Arc<AtomicI64>,
+    vouched: Arc<AtomicI64>,
 }
 
 impl fmt::Debug for Time {
@@ -45,12 +46,12 @@ impl Time {
     /// With a clock of one's own, whose floor is kept in this way.
     pub fn keeping(clock: DeviceClock, keep: KeepFloor) -> Self {
         let stored = Arc::new(AtomicI64::new(clock.floor().0));
-        Self { clock: Arc::new(clock), keep: Some(keep), stored }
+        Self { clock: Arc::new(clock), keep: Some(keep), stored, vouched: unvouched() }
     }
 
     /// With a clock of one's own, and nothing kept: for tests.
     pub fn of(clock: DeviceClock) -> Self {
-        Self { clock: Arc::new(clock), keep: None, stored: Arc::default() }
+        Self { clock: Arc::new(clock), keep: None, stored: Arc::default(), vouched: unvouched() }
     }
 
     /// For the TLS library.
@@ -58,9 +59,14 @@ impl Time {
         self.clock.clone()
     }
 
-    /// No instant is earlier.
+    /// The latest time that was signed; what is kept.
     pub fn floor(&self) -> Micros {
         self.clock.floor()
+    }
+
+    /// The latest instant that has certainly passed: the floor, and the time since then.
+    pub fn passed(&self) -> Micros {
+        self.clock.passed()
     }
 
     /// Now.
@@ -68,14 +74,23 @@ impl Time {
         self.clock.now()
     }
 
-    /// A clock whose wall time is never before the floor, and to which only the floor is certain.
+    /// A clock whose wall time is never before what has certainly passed, and to which nothing else is certain.
     pub fn over(&self, clock: Arc<dyn Clock>) -> Arc<dyn Clock> {
         Arc::new(Floored { clock, time: self.clone() })
     }
 
+    /// The signed metadata that was verified last is good until then. A device without a clock has nothing else to hold
+    /// a hub's time against: a later one is not taken, because a hub whose own clock is wrong would leave the device in a
+    /// future in which everything has expired.
+    pub fn vouch_until(&self, expires: Option<Micros>) {
+        self.vouched.store(expires.map_or(i64::MIN, |expires| expires.0), Ordering::Relaxed);
+    }
+
     /// Raises the floor to a time that somebody trusted has signed. Writes to disk now and then.
     pub fn raise(&self, signed: Micros) {
-        if self.clock.raise(signed) {
+        if self.is_unset() && signed.0 > self.vouched.load(Ordering::Relaxed) {
+            tracing::debug!(%signed, "a time that no signed metadata reaches does not set an unset clock");
+        } else if self.clock.raise(signed) {
             self.keep();
         } else {
             tracing::warn!(%signed, "a signed time is far ahead of this device's clock and does not count");
@@ -101,6 +116,11 @@ impl Time {
     }
 }
 
+/// Before any metadata was verified.
+fn unvouched() -> Arc<AtomicI64> {
+    Arc::new(AtomicI64::new(i64::MIN))
+}
+
 struct Floored {
     clock: Arc<dyn Clock>,
     time: Time,
@@ -108,7 +128,7 @@ struct Floored {
 
 impl Clock for Floored {
     fn wall(&self) -> i64 {
-        self.clock.wall().max(self.time.floor().0)
+        self.clock.wall().max(self.time.passed().0)
     }
 
     fn monotonic(&self) -> u64 {
@@ -116,6 +136,6 @@ impl Clock for Floored {
     }
 
     fn certain(&self) -> i64 {
-        self.time.floor().0
+        self.time.passed().0
     }
 }

@@ -1,9 +1,8 @@
 //! A package that passed every check and is ready to serve.
 
-use edge_agent_core::fit::version_of;
 use tributary_features::{View, ViewError};
 use tributary_inference::{Engine, GoldenMismatch, InferenceError, check_golden, load_cpu};
-use tributary_release::{Package, PackageError};
+use tributary_release::{Package, PackageError, is_enough};
 use tributary_wire::{LineName, PackageRef, ReleaseRef, VersionNumber};
 
 use super::files::{FileError, PackageFiles};
@@ -85,7 +84,7 @@ impl ActivePackage {
                 found: manifest.version,
             });
         }
-        if version_of(&manifest.requires.agent) > version_of(crate::VERSION) {
+        if !is_enough(&manifest.requires.agent, crate::VERSION) {
             return Err(OpenError::Agent { needed: manifest.requires.agent.clone(), found: crate::VERSION });
         }
         let view = View::from_toml(&package.view_toml)?;

@@ -200,13 +200,8 @@ impl Trust {
     }
 
     /// Time never runs before what somebody trusted has signed, whatever the system clock says.
-    /// A device without a clock has nothing to hold an assignment's time against but the signed metadata: a time after
-    /// its end is not taken.
     pub fn raise_time(&self, signed: Micros) {
-        let time = &self.0.time;
-        if !(time.is_unset() && self.expires().is_none_or(|expires| signed > expires)) {
-            time.raise(signed);
-        }
+        self.0.time.raise(signed);
     }
 
     /// The newest metadata that was verified; none before the first.
@@ -256,6 +251,7 @@ impl Trust {
     }
 
     fn remember(&self, versions: MetadataVersions, expires: Option<Micros>) {
+        self.0.time.vouch_until(expires);
         let mut seen = self.seen();
         (seen.versions, seen.expires) = (Some(versions), expires);
     }

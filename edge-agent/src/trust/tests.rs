@@ -1,3 +1,5 @@
+use std::sync::atomic::{AtomicI64, Ordering};
+
 use tributary_identity::DeviceClock;
 use tributary_process::clock::SystemClock;
 use tributary_release::SigningKey;
@@ -90,6 +92,40 @@ async fn a_target_is_asked_for_afresh_and_without_network_only_what_is_stored_an
     let trust = offline(Micros(5_000_000_000_000_000)).await.unwrap();
     let error = trust.target(path, 2).await.unwrap_err();
     assert!(matches!(error, TrustError::Chain(ChainError::Expired { .. })) && error.is_temporary(), "{error}");
+}
+
+/// A device without a clock: it knows how long it has been up.
+#[derive(Default)]
+struct Uptime(AtomicI64);
+
+impl Clock for Uptime {
+    fn wall(&self) -> i64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn monotonic(&self) -> u64 {
+        self.wall() as u64
+    }
+}
+
+#[tokio::test]
+async fn metadata_expires_by_uptime_alone_and_bounds_what_a_hub_may_say_of_the_time() {
+    let (forge, repository) = repository(1);
+    let (up, root) = (Arc::new(Uptime::default()), forge.root_file(&forge.root.keys));
+    let time = Time::of(DeviceClock::over(NOW, up.clone()));
+    time.raise(Micros(NOW.0 + 1));
+    assert_eq!(time.floor(), NOW, "nothing vouches for it yet");
+    let files = Arc::new(MemoryRepository::default());
+    let trust = Trust::open(Some(&root), repository, files, time.clone(), up.clone()).await.unwrap();
+    trust.refresh().await.unwrap();
+    let expires = trust.expires().unwrap();
+    time.raise(Micros(expires.0 + 1));
+    assert_eq!(time.floor(), NOW);
+    time.raise(Micros(NOW.0 + 1));
+    assert_eq!((time.floor(), trust.problem()), (Micros(NOW.0 + 1), None));
+    up.0.store(expires.since(NOW), Ordering::Relaxed);
+    assert!(trust.problem().unwrap().contains("expired"), "{:?}", trust.problem());
+    assert!(trust.refresh().await.is_err());
 }
 
 #[tokio::test]

@@ -305,7 +305,7 @@ impl Updates {
 
 fn now(parts: &Parts) -> Now {
     Now {
-        wall: Micros(parts.clock.wall()).max(parts.time.floor()),
+        wall: Micros(parts.clock.wall()).max(parts.time.passed()),
         monotonic: Duration::from_micros(parts.clock.monotonic()),
     }
 }

@@ -19,7 +19,7 @@ use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig,
     SignatureScheme,
 };
-use tributary_wire::Sha256;
+use tributary_wire::{Micros, Sha256};
 
 pub use hub::{HubProblem, hub_problem};
 use hub::{Pinned, Waking};
@@ -161,19 +161,42 @@ pub fn hub_server(
     Ok(config)
 }
 
-/// Settings of a device: believes these authorities, shows its certificate if it has one, judges by its own clock.
+/// Settings of a device for its hub: believes these authorities, shows its certificate if it has one, judges by its own
+/// clock, which an authority's signature may set where it is unset.
 pub fn device_client(
     authorities: &[Certificate],
     shown: Option<Arc<Shown>>,
     alpn: &[u8],
     clock: Arc<DeviceClock>,
 ) -> Result<ClientConfig, TlsError> {
+    // No authority vouches for a time after its own end.
+    let until = authorities.iter().map(Certificate::not_after).max();
+    client(authorities, shown, alpn, clock, until)
+}
+
+/// Settings of a device for anybody but its hub: as [`device_client`], but nothing is learnt of the time.
+pub fn stranger_client(
+    authorities: &[Certificate],
+    shown: Option<Arc<Shown>>,
+    alpn: &[u8],
+    clock: Arc<DeviceClock>,
+) -> Result<ClientConfig, TlsError> {
+    client(authorities, shown, alpn, clock, None)
+}
+
+fn client(
+    authorities: &[Certificate],
+    shown: Option<Arc<Shown>>,
+    alpn: &[u8],
+    clock: Arc<DeviceClock>,
+    learns_until: Option<Micros>,
+) -> Result<ClientConfig, TlsError> {
     let verifier = WebPkiServerVerifier::builder_with_provider(roots(authorities)?, provider()).build();
     let inner = verifier.map_err(|error| TlsError::Authorities(error.to_string()))?;
     let config = ClientConfig::builder_with_details(provider(), clock.clone())
         .with_protocol_versions(&[&TLS13])?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Waking { inner, clock }));
+        .with_custom_certificate_verifier(Arc::new(Waking { inner, clock, learns_until }));
     let mut config = match shown {
         Some(shown) => config.with_client_cert_resolver(shown),
         None => config.with_no_client_auth(),
@@ -190,7 +213,7 @@ pub fn pinned_client(authority: Sha256, alpn: &[u8], clock: Arc<DeviceClock>) ->
     let mut config = ClientConfig::builder_with_details(provider(), clock.clone())
         .with_protocol_versions(&[&TLS13])?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Waking { inner, clock }))
+        .with_custom_certificate_verifier(Arc::new(Waking { inner, clock, learns_until: Some(Micros(i64::MAX)) }))
         .with_no_client_auth();
     config.alpn_protocols = vec![alpn.to_vec()];
     config.resumption = rustls::client::Resumption::disabled();

@@ -12,6 +12,7 @@
 mod digest;
 mod manifest;
 mod package;
+mod agent_version;
 mod archive;
 mod key;
 mod signature;
@@ -21,6 +22,7 @@ mod node_image;
 pub mod chain;
 pub mod delta;
 
+pub use agent_version::{LOWEST_AGENT, is_enough, required_version};
 pub use assignment::{
     AssignmentError, Installed, MAX_GENERATION_STEP, Standing, open_assignment, sign_assignment, verify_assignment,
 };

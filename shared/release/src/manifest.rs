@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use tributary_wire::{LineName, Micros, Sha256, VersionNumber};
 
+use crate::agent_version::required_version;
+
 /// The format this build writes and the highest it reads.
 pub const MANIFEST_FORMAT: u32 = 1;
 
@@ -140,7 +142,7 @@ pub struct Probation {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Requirements {
-    /// Lowest agent version, such as `0.1.0`.
+    /// Lowest agent version, written as `0.1.0`.
     pub agent: String,
     /// ONNX operators in the served graph.
     pub operators: Vec<String>,
@@ -230,6 +232,12 @@ pub enum ManifestError {
         /// The name.
         name: String,
     },
+    /// No device could tell whether its agent is new enough.
+    #[error("requires.agent is {found:?}, expected a version such as 0.1.0")]
+    Agent {
+        /// What it is.
+        found: String,
+    },
     /// There is nothing to feed into the graph.
     #[error("the package has no features")]
     NoFeatures,
@@ -264,6 +272,9 @@ impl Manifest {
         }
         if self.features.is_empty() {
             return Err(ManifestError::NoFeatures);
+        }
+        if required_version(&self.requires.agent).is_none() {
+            return Err(ManifestError::Agent { found: self.requires.agent.chars().take(80).collect() });
         }
         check_numbers(self)
     }

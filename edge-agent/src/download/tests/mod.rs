@@ -41,6 +41,7 @@ struct Device {
     file: Vec<u8>,
     release: ReleaseRef,
     clock: Arc<SetClock>,
+    time: Time,
 }
 
 impl Device {
@@ -48,7 +49,8 @@ impl Device {
         let file: Vec<u8> = (0..300_000_u32).map(|place| (place.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
         let release = ReleaseRef { version: VersionNumber(3), length: file.len() as u64, sha256: digest(&file) };
         let clock = Arc::new(SetClock(SystemClock::start(), AtomicI64::new(tributary_process::clock::wall_now())));
-        Self { folder: tempfile::tempdir().unwrap(), line: LineName::new("fraud").unwrap(), file, release, clock }
+        let time = Time::of(DeviceClock::new(Micros(0)));
+        Self { folder: tempfile::tempdir().unwrap(), line: LineName::new("fraud").unwrap(), file, release, clock, time }
     }
 
     fn identity(&self, authority: &Authority, https: u16) -> Arc<Identity> {
@@ -67,7 +69,7 @@ impl Device {
             config,
             web,
             streams,
-            time: Time::of(DeviceClock::new(Micros(0))),
+            time: self.time.clone(),
             clock: self.clock.clone(),
             metrics: DownloadMetrics::default(),
             seed: 1,

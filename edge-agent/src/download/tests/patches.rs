@@ -11,13 +11,16 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream::{self, StreamExt};
 use tokio::task::JoinHandle;
+use tributary_identity::tls::Clients;
 use tributary_release::delta::{Format, PatchEntry, PatchIndex, index_path, make};
 use tributary_release::digest;
 use tributary_wire::{ReleaseRef, Sha256, VersionNumber};
 
+use super::server::{Accident, Server};
 use super::{Device, mirrors};
 use crate::download::{DownloadConfig, Origins};
 use crate::identity::Web;
+use crate::identity::tests::hub::authority;
 use crate::link::FileStreams;
 
 #[derive(Default)]
@@ -25,6 +28,8 @@ struct Shelf {
     files: BTreeMap<String, Vec<u8>>,
     /// The next answer of this path breaks off after so many bytes.
     cut: Option<(String, usize)>,
+    /// So many answers are errors.
+    broken: usize,
     asked: Vec<(String, usize)>,
 }
 
@@ -47,6 +52,10 @@ async fn answer(State(shelf): State<Arc<Mutex<Shelf>>>, request: Request) -> Res
     let path = request.uri().path().trim_start_matches('/').to_owned();
     let mut shelf = shelf.lock().unwrap();
     shelf.asked.push((path.clone(), start));
+    if shelf.broken > 0 {
+        shelf.broken -= 1;
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    }
     let Some(file) = shelf.files.get(&path).cloned() else { return StatusCode::NOT_FOUND.into_response() };
     let rest = Bytes::from(file[start..].to_vec());
     let length = rest.len().to_string();
@@ -152,6 +161,34 @@ async fn the_cheapest_way_is_taken_and_nothing_stays_of_it() {
     let nothing = Repository::start(&from, &[]).await;
     assert!(!nothing.origins(&bare).by_patch(&bare.files(), &bare.release).await.unwrap());
     assert_eq!(nothing.asked(), []);
+}
+
+#[tokio::test]
+async fn a_lost_index_is_asked_for_again_and_whoever_has_none_speaks_for_nobody_else() {
+    let (device, authority) = (Device::new(), authority());
+    let from = hold(&device, &old(&device));
+    let patch = make(Format::Aligned, Some(&old(&device)), &device.file).unwrap();
+    let repository = Repository::start(&device.release.sha256, &[(Some(from), patch)]).await;
+    // The hub itself made no patches; it is asked first.
+    let hub = Server::secure(&device.file, &[Accident::Missing], &authority, Clients::Required).await;
+    let web = Web::Secure(device.identity(&authority, hub.address.port()));
+    let mirrored =
+        DownloadConfig { insecure_plain_mirrors: vec![format!("http://{}/", repository.address)], ..mirrors(&[]) };
+    let origins = device.origins(mirrored, web, FileStreams::default());
+    repository.shelf.lock().unwrap().broken = 1;
+    let error = origins.by_patch(&device.files(), &device.release).await.unwrap_err();
+    assert!(crate::words::in_words(&error).contains("503"), "{error:?}");
+    assert!(origins.by_patch(&device.files(), &device.release).await.unwrap());
+    assert!(device.is_here() && hub.paths().len() >= 2);
+
+    // An index that never comes holds nobody up for ever.
+    let bare = Device::new();
+    repository.shelf.lock().unwrap().broken = 3;
+    let origins = repository.origins(&bare);
+    for _ in 1..3 {
+        origins.by_patch(&bare.files(), &bare.release).await.unwrap_err();
+    }
+    assert!(!origins.by_patch(&bare.files(), &bare.release).await.unwrap());
 }
 
 #[tokio::test]

@@ -239,6 +239,19 @@ async fn outside_its_hours_a_package_waits_and_says_so_and_metadata_does_not() {
 }
 
 #[tokio::test]
+async fn the_hours_begin_on_a_device_that_has_no_clock_but_its_uptime() {
+    let mut device = Device::new();
+    let server = Server::plain(&device.file, &[]).await;
+    device.clock.1.store(0, Ordering::Relaxed);
+    let signed = "2040-01-01T11:59:59.8Z".parse::<jiff::Timestamp>().unwrap().as_microsecond();
+    device.time = Time::of(DeviceClock::over(Micros(signed), device.clock.clone()));
+    let budget = Budget { hours: vec!["12:00-13:00".into()], ..Budget::default() };
+    let config = DownloadConfig { budget, ..mirrors(&[&server]) };
+    device.fetch(&device.origins(config, Web::Nowhere, FileStreams::default())).await.unwrap();
+    assert!(device.is_here() && device.time.now() >= Micros(signed + 200_000));
+}
+
+#[tokio::test]
 async fn metadata_has_a_limit_is_missing_only_where_a_hub_says_so_and_comes_from_the_next() {
     let (device, authority) = (Device::new(), authority());
     let hub = Server::secure(b"{}", &[Accident::Missing], &authority, Clients::Required).await;

@@ -80,11 +80,15 @@ struct OtherHub;
 
 /// Lets a device in that does not know the time. All that it knows for certain is its floor, so a hub whose certificate
 /// is younger would pass for one of the future. But an authority that signed a certificate has also signed that it
-/// was that time then: the floor rises to it. A device whose clock may be right makes no such allowance.
+/// was that time then: the floor rises to it, where the peer is the hub. Of anybody else, such as a mirror, it counts
+/// for this handshake alone: what comes from there is believed for other reasons. A device whose clock may be right makes
+/// no such allowance.
 #[derive(Debug)]
 pub(super) struct Waking {
     pub(super) inner: Arc<dyn ServerCertVerifier>,
     pub(super) clock: Arc<DeviceClock>,
+    /// The latest time that is learnt from this peer; `None`: it has no say.
+    pub(super) learns_until: Option<Micros>,
 }
 
 impl ServerCertVerifier for Waking {
@@ -104,10 +108,14 @@ impl ServerCertVerifier for Waking {
                 else {
                     break;
                 };
+                let seconds = i64::try_from(not_before.as_secs()).unwrap_or(i64::MAX);
+                let begins = Micros(seconds.saturating_mul(Micros::SECOND));
+                if self.learns_until.is_some_and(|until| begins > until) || !self.clock.is_credible(begins) {
+                    break;
+                }
                 verified = verify(not_before);
-                if verified.is_ok() {
-                    let seconds = i64::try_from(not_before.as_secs()).unwrap_or(i64::MAX);
-                    self.clock.raise(Micros(seconds.saturating_mul(1_000_000)));
+                if verified.is_ok() && self.learns_until.is_some() {
+                    self.clock.raise(begins);
                 }
             }
         }

@@ -180,3 +180,29 @@ fn a_certificate_is_shown_with_its_own_key_only() {
     let (own, _) = hub.authority.issue_hub(&["localhost".into()], now(), DAY).unwrap();
     Shown::from_pem(&[own], &KeyFile::generate().unwrap().to_pem()).unwrap_err();
 }
+
+#[tokio::test]
+async fn only_the_hub_sets_an_unset_clock_and_not_past_the_end_of_its_authority() {
+    let hub = Hub::new();
+    let clients = Clients::Optional { grace: DAY };
+    let unset = || Arc::new(DeviceClock::with_system(Micros(0), || Micros(0)));
+    let shows_from = |begins: Micros| {
+        let (own, key) = hub.authority.issue_hub(&["localhost".into()], begins, DAY).unwrap();
+        hub.shown.replace(&Shown::from_pem(&[own, hub.authority.certificate().clone()], &key).unwrap());
+    };
+    shows_from(Micros(now().0 + 300 * Micros::DAY));
+    // A mirror is let in, and leaves the time as it was.
+    let clock = unset();
+    let mirror = stranger_client(&hub.authorities(), None, ALPN_MQTT, clock.clone()).unwrap();
+    assert_eq!(handshake(hub.server(clients), mirror, "localhost").await, Ok(None));
+    assert_eq!(clock.floor(), crate::BUILT);
+    let client = device_client(&hub.authorities(), None, ALPN_MQTT, clock.clone()).unwrap();
+    assert_eq!(handshake(hub.server(clients), client, "localhost").await, Ok(None));
+    assert!(clock.floor() > Micros(now().0 + 200 * Micros::DAY));
+    // What an authority signs for a time after its own end proves nothing.
+    let clock = unset();
+    let end = Some(Micros(now().0 + 100 * Micros::DAY));
+    let client = super::client(&hub.authorities(), None, ALPN_MQTT, clock.clone(), end).unwrap();
+    handshake(hub.server(clients), client, "localhost").await.unwrap_err();
+    assert_eq!(clock.floor(), crate::BUILT);
+}

@@ -164,8 +164,7 @@ impl Device {
         let shared: Arc<dyn Disk> = Arc::new(disk.clone());
         let files = PackageFiles::open_on(shared, "/packages".into(), None).map_err(|error| error.to_string())?;
         let floor = disk.read(Path::new(FLOOR), 64).ok().and_then(|it| String::from_utf8(it).ok()?.parse().ok());
-        let system = clocks.clone();
-        let clock = DeviceClock::with_system(Micros(floor.unwrap_or(0)), move || Micros(system.wall()));
+        let clock = DeviceClock::over(Micros(floor.unwrap_or(0)), clocks.clone());
         let keeper = disk.clone();
         let keep =
             move |floor: Micros| replace(&keeper, Path::new(FLOOR), floor.0.to_string().as_bytes(), Access::Everyone);
@@ -210,8 +209,8 @@ impl Device {
     }
 
     pub(super) fn now(&self) -> Now {
-        let floor = self.life.as_ref().map_or(Micros(0), |life| life.time.floor());
-        Now { wall: Micros(self.clocks.wall()).max(floor), monotonic: self.monotonic() }
+        let passed = self.life.as_ref().map_or(Micros(0), |life| life.time.passed());
+        Now { wall: Micros(self.clocks.wall()).max(passed), monotonic: self.monotonic() }
     }
 
     pub(super) fn monotonic(&self) -> Duration {
@@ -252,7 +251,7 @@ impl Device {
 }
 
 fn now(clocks: &Clocks, time: &Time) -> Now {
-    let wall = Micros(clocks.wall()).max(time.floor());
+    let wall = Micros(clocks.wall()).max(time.passed());
     Now { wall, monotonic: Duration::from_micros(clocks.monotonic()) }
 }
 
