@@ -253,7 +253,7 @@ impl Agent {
             condition: condition(status.clone(), config.labels.into_iter().collect()),
             files: streams,
             status: link_status,
-            clock: clock.clone(),
+            clock: hub.time.over(clock.clone()),
             seed: rand::random(),
         };
         let mut tasks = JoinSet::new();
@@ -261,6 +261,8 @@ impl Agent {
         tasks.spawn(link::run(link, shutdown.clone()));
         if !matches!(hub.web, Web::Nowhere) {
             tasks.spawn(trust.run(config.update.refresh_every.0, shutdown.clone()));
+            let every = config.update.refresh_every.0;
+            tasks.spawn(identity::compare(hub.web.clone(), hub.time.clone(), every, shutdown.clone()));
         }
         tasks.spawn(orders::run(carrying_out, shutdown.clone()));
         if let Some(identity) = hub.identity {

@@ -157,6 +157,10 @@ pub struct Metrics {
     pub download: DownloadMetrics,
     /// When the device's certificate ends, in seconds since 1970; 0 without one.
     pub certificate_end: Gauge,
+    /// Seconds that the device's clock is ahead of the hub's; 0 before they were compared.
+    pub clock_ahead: Gauge,
+    /// 1 when it agrees with the hub's.
+    pub clock_synchronised: Gauge,
     /// Batches in the outbox.
     pub outbox_batches: Gauge,
     /// Bytes in the outbox.
@@ -193,6 +197,8 @@ impl Default for Metrics {
             link: LinkMetrics::default(),
             download: DownloadMetrics::default(),
             certificate_end: Gauge::<i64, AtomicI64>::default(),
+            clock_ahead: Gauge::<i64, AtomicI64>::default(),
+            clock_synchronised: Gauge::<i64, AtomicI64>::default(),
             outbox_batches: Gauge::<i64, AtomicI64>::default(),
             outbox_bytes: Gauge::<i64, AtomicI64>::default(),
             queue_events: Gauge::<i64, AtomicI64>::default(),
@@ -233,6 +239,11 @@ impl Metrics {
             "When the device's certificate ends; 0 without one",
             self.certificate_end.clone(),
         );
+        let ahead =
+            "How far the device's clock is ahead of the hub's, below zero if behind; 0 before they were compared";
+        registry.register_with_unit("clock_ahead", ahead, Unit::Seconds, self.clock_ahead.clone());
+        let agrees = "1 when the device's clock agrees with the hub's to a few seconds";
+        registry.register("clock_synchronised", agrees, self.clock_synchronised.clone());
         let bytes = || Unit::Bytes;
         registry.register_with_unit(
             "outbox",

@@ -79,6 +79,7 @@ pub(super) fn report(
         link: link.view(),
         download: downloads.view(),
         certificate: hub.identity.as_ref().map(|identity| identity.view()),
+        clock: hub.time.view(),
         no_certificate: hub.why.clone(),
         identity_problem: hub.problem.clone(),
     })

@@ -9,12 +9,12 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value as Json_, json};
-use tributary_wire::{AuditHead, DeviceId, Health, LineReport, MetadataVersions, Resources, Unfit};
+use tributary_wire::{AuditHead, DeviceId, Health, LineReport, MetadataVersions, Micros, Resources, Unfit};
 
 use super::State;
 use super::problem::Problem;
 use crate::download::DownloadView;
-use crate::identity::CertificateView;
+use crate::identity::{CertificateView, ClockView};
 use crate::link::LinkView;
 use crate::metrics::Metrics;
 use crate::serve::{REASONS, Serving};
@@ -48,6 +48,8 @@ pub struct Report {
     pub link: LinkView,
     /// Files on their way.
     pub download: DownloadView,
+    /// The device's clock.
+    pub clock: ClockView,
     /// The device's certificate.
     pub certificate: Option<CertificateView>,
     /// Why there is none, and what would change that.
@@ -94,6 +96,7 @@ impl StatusSource {
         problems.extend(report.identity_problem);
         problems.extend(report.repository_problem);
         problems.extend(report.link.problem);
+        problems.extend(report.clock.problem);
         problems.extend(report.certificate.and_then(|certificate| certificate.problem));
         let refused = self.metrics.refusals(&REASONS);
         Health { ok: problems.is_empty(), problems, refused, dropped: shown.dropped }
@@ -113,7 +116,9 @@ impl StatusSource {
         metrics.outbox_batches.set(resources.outbox_batches as i64);
         metrics.outbox_bytes.set(resources.outbox_bytes as i64);
         metrics.memory_bytes.set(resources.memory_bytes as i64);
-        let certificate = (self.report)().certificate;
+        let Report { certificate, clock, .. } = (self.report)();
+        metrics.clock_ahead.set(clock.ahead.unwrap_or(0) / Micros::SECOND);
+        metrics.clock_synchronised.set(clock.synchronised.into());
         metrics.certificate_end.set(certificate.map_or(0, |certificate| certificate.not_after.0 / 1_000_000));
         metrics.queue_events.set(self.serving.waiting() as i64);
         metrics.text()
@@ -201,6 +206,13 @@ impl StatusSource {
             "device": self.device,
             "agent": crate::VERSION,
             "incarnation": self.store.incarnation(),
+            "clock": {
+                "now": rfc3339(&report.clock.now),
+                "synchronised": report.clock.synchronised,
+                "unset": report.clock.unset,
+                "ahead_of_hub_seconds": report.clock.ahead.map(|ahead| ahead / Micros::SECOND),
+                "not_before": rfc3339(&report.clock.floor),
+            },
             "health": { "ok": health.ok, "problems": health.problems },
             "hub": hub,
             "serving": serving,

@@ -83,6 +83,7 @@ pub(super) fn status(status: &Value) -> String {
         row(&mut out, "", &text(problem));
     }
     hub(&mut out, &status["hub"]);
+    clock(&mut out, &status["clock"]);
     let serving = &status["serving"];
     row(
         &mut out,
@@ -175,6 +176,22 @@ fn sampling(out: &mut String, sampling: &Value) {
     row(out, "", &found);
     if counts["uncovered"] != 0 {
         row(out, "", &format!("{} without a chance: the day's bytes were used up", counts["uncovered"]));
+    }
+}
+
+/// What time it is taken for, and what the hub makes of it.
+fn clock(out: &mut String, clock: &Value) {
+    // An agent from before does not say.
+    let Some(now) = clock["now"].as_str() else { return };
+    let words = match clock["ahead_of_hub_seconds"].as_i64() {
+        None => "not compared with the hub's yet".into(),
+        Some(_) if clock["synchronised"] == true => "as the hub's".into(),
+        Some(ahead @ ..0) => format!("{} s behind the hub's", -ahead),
+        Some(ahead) => format!("{ahead} s ahead of the hub's"),
+    };
+    row(out, "clock", &format!("{now}; {words}"));
+    if clock["unset"] == true {
+        row(out, "", "the system's clock is not set: this is the last signed time and the uptime since");
     }
 }
 

@@ -4,12 +4,9 @@ use tributary_process::checkup::{Finding, span};
 use tributary_wire::Micros;
 
 use super::Subject;
+use crate::identity::{AGREES, WRONG};
 
 const SECTION: &str = "Machine";
-/// The hub's answer says whole seconds, and took its time.
-const SLACK: i64 = 5 * Micros::SECOND;
-/// Live events so far ahead are refused.
-const AHEAD: i64 = 300 * Micros::SECOND;
 
 /// `heard`: the hub's time, and this device's when it was heard.
 pub(super) fn check(subject: &Subject, heard: Option<(Micros, Micros)>) -> Vec<Finding> {
@@ -33,8 +30,8 @@ fn judge(now: Micros, floor: Micros, heard: Option<(Micros, Micros)>) -> Vec<Fin
     let off = ours.since(theirs);
     let words = format!("{now}; {} {} the hub's", span(off), if off < 0 { "behind" } else { "ahead of" });
     vec![match off.abs() {
-        ..=SLACK => Finding::ok(SECTION, "clock", format!("{now}; as the hub's")),
-        off if off <= AHEAD => Finding::warn(SECTION, "clock", words).advise(set),
+        ..=AGREES => Finding::ok(SECTION, "clock", format!("{now}; as the hub's")),
+        off if off <= WRONG => Finding::warn(SECTION, "clock", words).advise(set),
         _ => Finding::fail(SECTION, "clock", words).advise(set),
     }]
 }

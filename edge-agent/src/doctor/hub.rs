@@ -11,7 +11,7 @@ use tributary_wire::Micros;
 
 use super::Subject;
 use crate::config::host_and_port;
-use crate::identity::Current;
+use crate::identity::{Current, date};
 use crate::link::{DialError, probe};
 use crate::words::in_words;
 
@@ -94,9 +94,7 @@ async fn web(current: &Current, client: Client) -> (Finding, Heard) {
         }
     };
     let ours = Micros(wall_now() - (took / 2).as_micros() as i64);
-    let date = answer.headers.get("date").and_then(|date| date.to_str().ok());
-    let theirs = date.and_then(|date| jiff::fmt::rfc2822::parse(date).ok());
-    let heard = theirs.map(|theirs| (Micros(theirs.timestamp().as_microsecond()), ours));
+    let heard = date(&answer.headers).map(|theirs| (theirs, ours));
     (judge_answer(address, answer.status, answer.accepted().err().map(|error| in_words(&error)), took), heard)
 }
 

@@ -6,6 +6,7 @@
 mod files;
 mod look;
 mod answer;
+mod compare;
 mod enrol;
 mod renew;
 mod time;
@@ -23,12 +24,13 @@ use tributary_process::http::{Client, Endpoint};
 use tributary_wire::{DeviceId, Micros};
 
 pub use answer::AnswerError;
+pub use compare::{compare, date};
 pub use enrol::{Done, EnrolError, Enrolment, enrol, token_from};
 pub use files::{FilesError, Folder};
 pub use renew::{RenewError, Renewal, RenewalStatus, RenewalView, Requests, run as renew};
 /// TLS settings of one connection.
 pub use rustls::ClientConfig as TlsSettings;
-pub use time::{KeepFloor, Time};
+pub use time::{AGREES, ClockView, KeepFloor, Time, WRONG};
 
 use crate::config::Hub;
 use files::Stored;

@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tributary_identity::DeviceClock;
+use tributary_process::checkup::span;
 use tributary_process::clock::Clock;
 use tributary_wire::Micros;
 
@@ -14,6 +16,11 @@ use crate::words::in_words;
 
 /// Makes a floor durable.
 pub type KeepFloor = Arc<dyn Fn(Micros) -> io::Result<()> + Send + Sync>;
+
+/// Clocks that are no further apart agree: the hub says whole seconds, and its answer takes time.
+pub const AGREES: i64 = 5 * Micros::SECOND;
+/// A clock that is further from the hub's is wrong: live events that are so far ahead are refused.
+pub const WRONG: i64 = 300 * Micros::SECOND;
 
 /// The floor is written again when it has risen by this: losing an hour of it costs nothing.
 const STEP: i64 = 3_600_000_000;
@@ -25,6 +32,31 @@ pub struct Time {
     keep: Option<KeepFloor>,
     stored: Arc<AtomicI64>,
     vouched: Arc<AtomicI64>,
+    hub: Arc<Mutex<Option<HubTime>>>,
+}
+
+/// The hub's time, and the monotonic time at which it was that.
+#[derive(Debug, Clone, Copy)]
+struct HubTime {
+    theirs: Micros,
+    at: Micros,
+}
+
+/// The clock, for status and metrics.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ClockView {
+    /// What it says, or what has certainly passed if that is later.
+    pub now: Micros,
+    /// The latest time that was signed.
+    pub floor: Micros,
+    /// The system's clock is certainly wrong.
+    pub unset: bool,
+    /// How far it is ahead of the hub's, below zero if behind; none before they were compared.
+    pub ahead: Option<i64>,
+    /// It agreed with the hub's.
+    pub synchronised: bool,
+    /// What a person must know.
+    pub problem: Option<String>,
 }
 
 impl fmt::Debug for Time {
@@ -46,12 +78,12 @@ impl Time {
     /// With a clock of one's own, whose floor is kept in this way.
     pub fn keeping(clock: DeviceClock, keep: KeepFloor) -> Self {
         let stored = Arc::new(AtomicI64::new(clock.floor().0));
-        Self { clock: Arc::new(clock), keep: Some(keep), stored, vouched: unvouched() }
+        Self { clock: Arc::new(clock), keep: Some(keep), stored, vouched: unvouched(), hub: Arc::default() }
     }
 
     /// With a clock of one's own, and nothing kept: for tests.
     pub fn of(clock: DeviceClock) -> Self {
-        Self { clock: Arc::new(clock), keep: None, stored: Arc::default(), vouched: unvouched() }
+        Self { clock: Arc::new(clock), keep: None, stored: Arc::default(), vouched: unvouched(), hub: Arc::default() }
     }
 
     /// For the TLS library.
@@ -88,7 +120,7 @@ impl Time {
 
     /// Raises the floor to a time that somebody trusted has signed. Writes to disk now and then.
     pub fn raise(&self, signed: Micros) {
-        if self.is_unset() && signed.0 > self.vouched.load(Ordering::Relaxed) {
+        if self.clock.is_lost() && signed.0 > self.vouched.load(Ordering::Relaxed) {
             tracing::debug!(%signed, "a time that no signed metadata reaches does not set an unset clock");
         } else if self.clock.raise(signed) {
             self.keep();
@@ -100,6 +132,39 @@ impl Time {
     /// Whether the system's clock is certainly wrong.
     pub fn is_unset(&self) -> bool {
         self.clock.is_unset()
+    }
+
+    /// The hub has just said that it is this time, which took so long to arrive. It is compared, and never believed.
+    pub fn hub_says(&self, theirs: Micros, took: Duration) {
+        let half = i64::try_from(took.as_micros() / 2).unwrap_or(i64::MAX);
+        let at = Micros(self.clock.monotonic().0.saturating_sub(half));
+        *self.hub.lock().unwrap_or_else(PoisonError::into_inner) = Some(HubTime { theirs, at });
+    }
+
+    /// How far this device's clock is ahead of the hub's, as it runs on since it was heard.
+    pub fn ahead(&self) -> Option<i64> {
+        let HubTime { theirs, at } = (*self.hub.lock().unwrap_or_else(PoisonError::into_inner))?;
+        let theirs = theirs.0.saturating_add(self.clock.monotonic().since(at));
+        Some(self.now().since(Micros(theirs)))
+    }
+
+    /// Whether this device has reason to believe its clock.
+    pub fn is_synchronised(&self) -> bool {
+        !self.is_unset() && self.ahead().is_some_and(|ahead| ahead.abs() <= AGREES)
+    }
+
+    /// For status and metrics. That a device has no clock at all is no problem; that its clock is wrong is.
+    pub fn view(&self) -> ClockView {
+        let (ahead, unset) = (self.ahead(), self.is_unset());
+        let wrong = ahead.filter(|ahead| *ahead > WRONG || (*ahead < -WRONG && !unset));
+        let problem = wrong.map(|ahead| {
+            let side = if ahead > 0 { "ahead of" } else { "behind" };
+            let words =
+                format!("the clock of this device is {} {side} the hub's: set it, and have it kept by a", span(ahead));
+            format!("{words} time service; certificates and signed metadata are judged by it")
+        });
+        let (now, floor, synchronised) = (self.now(), self.floor(), self.is_synchronised());
+        ClockView { now, floor, unset, ahead, synchronised, problem }
     }
 
     /// Writes the floor down if it has risen much. A disk that refuses costs only that the next start knows less.
@@ -137,5 +202,9 @@ impl Clock for Floored {
 
     fn certain(&self) -> i64 {
         self.time.passed().0
+    }
+
+    fn is_synchronised(&self) -> bool {
+        self.time.is_synchronised()
     }
 }

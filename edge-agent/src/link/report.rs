@@ -19,7 +19,10 @@ pub(super) fn build(link: &Link, number: u64) -> Report {
             boot: link.store.boot(),
             monotonic: link.clock.monotonic(),
             wall: Micros(link.clock.wall()),
-            clock: ClockState::Unsynchronised,
+            clock: match link.clock.is_synchronised() {
+                true => ClockState::Synchronised,
+                false => ClockState::Unsynchronised,
+            },
         },
         reads: WIRE_VERSION,
         agent: crate::VERSION.to_owned(),

@@ -405,7 +405,10 @@ impl Pipeline {
             boot: self.store.boot(),
             monotonic: clock.monotonic(),
             wall: Micros(clock.wall()),
-            clock: ClockState::Unsynchronised,
+            clock: match clock.is_synchronised() {
+                true => ClockState::Synchronised,
+                false => ClockState::Unsynchronised,
+            },
         }
     }
 

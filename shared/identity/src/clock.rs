@@ -71,12 +71,20 @@ impl DeviceClock {
         Micros(self.base.load(Ordering::Relaxed).saturating_add(signed((self.monotonic)())))
     }
 
+    /// Microseconds since some fixed moment of this process; never goes back.
+    pub fn monotonic(&self) -> Micros {
+        Micros(signed((self.monotonic)()))
+    }
+
     /// Whether [`Self::raise`] would take this time.
     pub fn is_credible(&self, time: Micros) -> bool {
-        let system = (self.system)();
-        // A clock that is behind by no more than one such step may still be right.
-        let unset = system.0.saturating_add(Micros::DAY) < self.passed().0;
-        unset || time.0 <= system.0.saturating_add(Micros::DAY)
+        self.is_lost() || time.0 <= (self.system)().0.saturating_add(Micros::DAY)
+    }
+
+    /// Whether the system's clock bounds nothing. One that is behind by no more than one step of [`Self::raise`] may still
+    /// be right.
+    pub fn is_lost(&self) -> bool {
+        (self.system)().0.saturating_add(Micros::DAY) < self.passed().0
     }
 
     /// Raises the floor to a time that somebody trusted has signed; whether it was taken. Where the system's clock may be

@@ -13,6 +13,10 @@ pub trait Clock: Send + Sync + 'static {
     fn certain(&self) -> i64 {
         self.wall()
     }
+    /// Whether there is reason to believe the wall time: it agreed with another clock when they were compared.
+    fn is_synchronised(&self) -> bool {
+        false
+    }
 }
 
 /// The machine's own clocks.

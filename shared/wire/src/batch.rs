@@ -76,7 +76,7 @@ pub struct Stamp {
 /// How far wall time can be trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ClockState {
-    /// Set by a time service.
+    /// It agreed with the hub's to a few seconds when they were last compared.
     Synchronised,
     /// Only known not to run behind the persisted floor.
     Unsynchronised,

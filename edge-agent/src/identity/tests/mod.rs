@@ -6,6 +6,7 @@ mod renewal;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use hub::{DAY, Hub, authority, device, now, shown};
 use tributary_identity::{Authority, DeviceClock, Enrolled, Key, KeyFile, Ports};
@@ -222,6 +223,41 @@ async fn a_device_that_wakes_up_in_1970_is_enrolled_and_gets_in() {
         identity.web().get::<Option<String>>("/api/v1/who").await.unwrap();
         assert!(time.floor() > tributary_identity::BUILT, "the hub's certificate was signed later than that");
     }
+}
+
+#[tokio::test]
+async fn a_clock_is_held_against_the_hubs_and_what_is_wrong_with_it_is_told() {
+    let (hub, state) = (Hub::start().await, tempfile::tempdir().unwrap());
+    enrolled(&hub, state.path()).await;
+    let skew = Arc::new(AtomicI64::new(0));
+    let ours = skew.clone();
+    let clock = DeviceClock::with_system(Micros(0), move || Micros(now().0 + ours.load(Ordering::Relaxed)));
+    let time = Time::of(clock);
+    let over = time.over(Arc::new(tributary_process::clock::SystemClock::start()));
+    assert!(time.view().ahead.is_none() && !over.is_synchronised() && time.view().problem.is_none());
+    let shutdown = tributary_process::shutdown::Shutdown::default();
+    let web = crate::identity::Web::Secure(open(state.path()));
+    let comparing = compare(web, time.clone(), DAY, shutdown.clone());
+    let watching = async {
+        while time.view().ahead.is_none() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        shutdown.give();
+    };
+    let both = async { tokio::join!(comparing, watching) };
+    tokio::time::timeout(Duration::from_secs(60), both).await.expect("the hub's answer");
+    time.hub_says(now(), Duration::ZERO);
+    assert!(over.is_synchronised() && time.view().synchronised && time.view().problem.is_none());
+    // It jumps after it was compared.
+    for (skewed, word) in [(3600, "ahead of"), (-3600, "behind")] {
+        skew.store(skewed * Micros::SECOND, Ordering::Relaxed);
+        let view = time.view();
+        assert!(view.problem.as_ref().is_some_and(|problem| problem.contains(word)), "{view:?}");
+        assert!(!over.is_synchronised() && (view.ahead.unwrap() / Micros::SECOND - skewed).abs() < 60);
+    }
+    // A device that has none is not told so again and again.
+    skew.store(-now().0, Ordering::Relaxed);
+    assert!(time.view().unset && time.view().problem.is_none() && !time.view().synchronised);
 }
 
 #[test]
