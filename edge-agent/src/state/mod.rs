@@ -11,6 +11,7 @@ mod create;
 mod outbox;
 mod giving_up;
 mod commit;
+mod mark;
 mod watched;
 mod overlay;
 mod inspect;
@@ -38,6 +39,7 @@ pub use inspect::{Contents, Damage, inspect};
 pub use outbox::{ClosedBatch, Outgoing};
 pub use records::{Accepted, Answer, Observation, SketchRecord, SourceState};
 
+use mark::Mark;
 use outbox::Book;
 use watched::Watched;
 
@@ -167,6 +169,7 @@ impl Default for StoreOptions {
 /// The device's durable state. Calls block on the disk: from async code through `spawn_blocking`.
 pub struct Store {
     location: Location,
+    mark: Option<Mark>,
     options: StoreOptions,
     /// `None` after a failed write, until [`Store::reopen`]: redb refuses everything after an I/O error.
     database: RwLock<Option<Database>>,
@@ -183,28 +186,31 @@ pub struct Store {
 impl Store {
     /// Opens the state in a file, or makes a new one.
     pub fn open(path: &Path, options: StoreOptions) -> Result<Self, StoreError> {
-        Self::open_at(Location::File(path.to_owned()), options)
+        let mark = Mark::beside(path, Arc::new(RealDisk), mark::boot());
+        Self::open_at(Location::File(path.to_owned()), Some(mark), options)
     }
 
-    /// Opens the state on what `backend` makes; it is called again after a failed write.
+    /// Opens the state on what `backend` makes; it is called again after a failed write. What the program before this
+    /// one left is believed.
     pub fn open_with<B: StorageBackend>(
         backend: impl Fn() -> io::Result<B> + Send + Sync + 'static,
         options: StoreOptions,
     ) -> Result<Self, StoreError> {
         let open: OpenBackend = Box::new(move || Ok(Box::new(backend()?)));
-        Self::open_at(Location::Backend(open), options)
+        Self::open_at(Location::Backend(open), None, options)
     }
 
-    fn open_at(location: Location, options: StoreOptions) -> Result<Self, StoreError> {
+    fn open_at(location: Location, mark: Option<Mark>, options: StoreOptions) -> Result<Self, StoreError> {
         let in_doubt = Arc::default();
         let (database, incarnation, book) = guarded(&location, || {
-            let database = open_database(&location, options.cache_bytes, &in_doubt)?;
+            let database = open_database(&location, options.cache_bytes, mark.as_ref(), &in_doubt)?;
             let incarnation = tables::prepare(&database, options.wall, options.boot)?;
             let book = Book::load(&database)?;
             Ok((database, incarnation, book))
         })?;
         Ok(Self {
             location,
+            mark,
             options,
             database: RwLock::new(Some(database)),
             book: Mutex::new(book),
@@ -224,7 +230,7 @@ impl Store {
         // The old one must be gone first: it holds the file's lock.
         *database = None;
         let (opened, loaded) = guarded(&self.location, || {
-            let opened = open_database(&self.location, self.options.cache_bytes, &self.in_doubt)?;
+            let opened = open_database(&self.location, self.options.cache_bytes, self.mark.as_ref(), &self.in_doubt)?;
             let loaded = Book::load(&opened)?;
             Ok((opened, loaded))
         })?;
@@ -300,7 +306,12 @@ fn guarded<T>(location: &Location, work: impl FnOnce() -> Result<T, StoreError>)
     })
 }
 
-fn open_database(location: &Location, cache_bytes: usize, in_doubt: &Arc<AtomicBool>) -> Result<Database, StoreError> {
+fn open_database(
+    location: &Location,
+    cache_bytes: usize,
+    mark: Option<&Mark>,
+    in_doubt: &Arc<AtomicBool>,
+) -> Result<Database, StoreError> {
     let open = |source: redb::Error| StoreError::Open { location: location.to_string(), source };
     let mut builder = Builder::new();
     builder.set_cache_size(cache_bytes);
@@ -318,7 +329,7 @@ fn open_database(location: &Location, cache_bytes: usize, in_doubt: &Arc<AtomicB
         }
         Location::Backend(backend) => backend().map_err(|error| open(error.into()))?,
     };
-    let backend = Watched::new(backend, in_doubt.clone()).map_err(|error| open(error.into()))?;
+    let backend = Watched::new(backend, mark.cloned(), in_doubt.clone());
     builder.create_with_backend(backend).map_err(|error| open(error.into()))
 }
 

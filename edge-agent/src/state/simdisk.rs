@@ -2,16 +2,35 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use redb::{Builder, StorageBackend};
 use tributary_process::disk::SimFile;
 
 use super::create::make_if_missing;
+use super::mark::Mark;
+use super::{Location, Store, StoreError, StoreOptions};
 
 pub use tributary_process::disk::SimDisk;
 
 /// Where the state lies on a simulated disk.
 const STATE: &str = "/state.redb";
+
+/// Opens the state of this disk as [`Store::open`] opens a file; it fails for ever after the next [`SimDisk::crash`] or
+/// [`SimDisk::kill`].
+pub fn open(disk: &SimDisk, options: StoreOptions) -> Result<Store, StoreError> {
+    let (mark, disk) = (mark(disk), disk.until_crash());
+    Store::open_at(Location::Backend(Box::new(move || Ok(Box::new(backend(&disk)?)))), Some(mark), options)
+}
+
+/// Lets the state pass for one that was closed in order, whatever became of it.
+pub fn pretend_closed(disk: &SimDisk) {
+    mark(disk).close();
+}
+
+fn mark(disk: &SimDisk) -> Mark {
+    Mark::beside(Path::new(STATE), Arc::new(disk.until_crash()), disk.boots().to_string())
+}
 
 /// Opens the state of this disk for redb, or makes it; it fails for ever after the next [`SimDisk::crash`].
 pub fn backend(disk: &SimDisk) -> io::Result<SimBackend> {

@@ -223,6 +223,34 @@ fn what_is_stored_after_a_sync_that_failed_survives_a_power_cut() {
 }
 
 #[test]
+fn a_program_that_dies_after_a_sync_that_failed_leaves_nothing_to_the_next_power_cut() {
+    for pretend in [false, true] {
+        let mut lost = 0;
+        for after in 0..60 {
+            let disk = SimDisk::new();
+            let store = simdisk::open(&disk, StoreOptions::default()).unwrap();
+            commit_batches(&store, 1..4);
+            disk.fail_once(after, io::ErrorKind::Other);
+            let _ = (4..20).try_for_each(|number| {
+                store.commit(&Commit { accepted: &rows(number, number + 1), ..Commit::default() }, stamp()).map(|_| ())
+            });
+            disk.kill();
+            drop(store);
+            if pretend {
+                simdisk::pretend_closed(&disk);
+            }
+            let store = simdisk::open(&disk, StoreOptions::default()).unwrap();
+            let next = store.load().unwrap().next;
+            disk.crash(None);
+            drop(store);
+            let again = simdisk::open(&disk, StoreOptions::default()).and_then(|store| store.load());
+            lost += u32::from(again.map_or(true, |loaded| loaded.next != next));
+        }
+        assert_eq!(lost > 0, pretend, "{lost} lost something");
+    }
+}
+
+#[test]
 fn blobs_and_report_numbers_survive() {
     let rig = Rig::new();
     let store = rig.store().unwrap();

@@ -138,6 +138,22 @@ fn short_writes_are_finished_and_a_failed_sync_leaves_its_bytes_in_doubt() {
 }
 
 #[test]
+fn a_program_that_is_killed_writes_nothing_more_and_loses_nothing() {
+    let disk = SimDisk::new();
+    let mut file = disk.until_crash().append(Path::new("/a")).unwrap();
+    file.write_all(b"one").unwrap();
+    disk.kill_after(1);
+    file.write_all(b"two").unwrap();
+    assert!(file.sync().is_err() && file.write_all(b"three").is_err(), "its handles are dead");
+    assert_eq!((content(&disk, "/a").unwrap(), disk.boots()), (b"onetwo".to_vec(), 0));
+    let mut next = disk.append(Path::new("/a")).unwrap();
+    next.sync().unwrap();
+    disk.sync_folder(Path::new("/")).unwrap();
+    disk.crash(None);
+    assert_eq!((content(&disk, "/a").unwrap(), disk.boots()), (b"onetwo".to_vec(), 1));
+}
+
+#[test]
 fn the_real_disk_does_the_same() {
     let folder = tempfile::tempdir().unwrap();
     let below = folder.path().join("x/y");

@@ -8,7 +8,7 @@ use super::super::{Growing, ReadAt};
 use super::SimDisk;
 use super::journal::Operation;
 
-/// An open file; it fails for ever after the next [`SimDisk::crash`]. Clones are the same file.
+/// An open file; it fails for ever after the next [`SimDisk::crash`] or [`SimDisk::kill`]. Clones are the same file.
 #[derive(Debug, Clone)]
 pub struct SimFile {
     disk: SimDisk,

@@ -34,12 +34,17 @@ struct Inner {
     names: Names,
     contents: BTreeMap<u64, Content>,
     next: u64,
+    /// Programs that died with their handles.
     cycle: u64,
+    /// Power cuts.
+    boots: u64,
     /// Changing operations so far: what cuts and faults are counted in.
     operations: u64,
     syncs: u64,
     /// The power fails at this operation, and stays away.
     cut_at: Option<u64>,
+    /// The program dies at this operation.
+    kill_at: Option<u64>,
     /// Single operations that fail, and how.
     faults: BTreeMap<u64, io::ErrorKind>,
     /// No file grows when all together would then have more bytes.
@@ -62,8 +67,8 @@ impl SimDisk {
         Self { inner: Arc::default(), cycle: None }
     }
 
-    /// A handle for a program that dies with the power: after the next [`SimDisk::crash`] it does nothing any more,
-    /// whatever of that program still runs.
+    /// A handle for a program that dies with the power: after the next [`SimDisk::crash`] or [`SimDisk::kill`] it does
+    /// nothing any more, whatever of that program still runs.
     pub fn until_crash(&self) -> Self {
         Self { inner: self.inner.clone(), cycle: Some(self.lock().cycle) }
     }
@@ -78,8 +83,29 @@ impl SimDisk {
         inner.contents.retain(|id, _| known.contains(id));
         inner.contents.values_mut().for_each(|content| content.crash(coin.as_mut()));
         inner.cycle += 1;
+        inner.boots += 1;
         inner.cut_at = None;
+        inner.kill_at = None;
         inner.faults.clear();
+    }
+
+    /// The program dies, and the machine goes on: its handles do nothing any more, as after [`SimDisk::crash`], but
+    /// what it wrote is as it was, and a disk that fails goes on failing.
+    pub fn kill(&self) {
+        let mut inner = self.lock();
+        inner.cycle += 1;
+        inner.kill_at = None;
+    }
+
+    /// The program dies after so many more operations, as [`SimDisk::kill`] has it.
+    pub fn kill_after(&self, operations: u64) {
+        let mut inner = self.lock();
+        inner.kill_at = Some(inner.operations + operations);
+    }
+
+    /// How often the power was cut: a name for what lasts from one cut to the next, as systems have one.
+    pub fn boots(&self) -> u64 {
+        self.lock().boots
     }
 
     /// The power fails after so many more operations: every later one fails, until [`SimDisk::crash`].
@@ -175,6 +201,11 @@ impl SimDisk {
         let mut inner = self.reader()?;
         let operation = inner.operations;
         inner.operations += 1;
+        if inner.kill_at.is_some_and(|at| operation >= at) {
+            inner.kill_at = None;
+            inner.cycle += 1;
+            return Err(io::Error::other("the program was killed"));
+        }
         if inner.cut_at.is_some_and(|at| operation >= at) {
             return Err(io::Error::other("the power is failing"));
         }
