@@ -42,6 +42,16 @@ pub enum Fault {
     Restart,
     /// A device's disk was replaced by an empty one.
     NewDisk,
+    /// A device's program was killed, and started again.
+    Kill,
+    /// The hub's program was killed, and started again.
+    HubKill,
+    /// The hub's catalog was lost, and made again from the lake.
+    CatalogLost,
+    /// A bit of a file of the lake flipped, until the drive's copy was put back.
+    LakeRot,
+    /// A device was given another sampling policy.
+    OtherSampling,
 }
 
 impl fmt::Display for Fault {
@@ -65,6 +75,11 @@ impl fmt::Display for Fault {
             Self::HubClockJump => "jumps of the hub's wall clock",
             Self::Restart => "orderly restarts",
             Self::NewDisk => "disks replaced by empty ones",
+            Self::Kill => "kills of a device's program",
+            Self::HubKill => "kills of the hub's program",
+            Self::CatalogLost => "catalogs lost and made again from the lake",
+            Self::LakeRot => "flipped bits in files of the lake",
+            Self::OtherSampling => "changes of a sampling policy",
         })
     }
 }

@@ -57,14 +57,16 @@ impl MemoryLedger {
     }
 
     /// The ledger as its file has it, for the next life of the program.
-    pub fn reopen(&self, disk: Arc<dyn Disk>) -> Result<Self, LedgerError> {
-        let number = committed(&*disk, &self.path).map_err(failed)?;
+    pub fn reopen(&self, on: Arc<dyn Disk>) -> Result<Self, LedgerError> {
+        // The program before this one may have died between the commit's name and its sync.
+        on.sync_folder(disk::folder_of(&self.path)).map_err(failed)?;
+        let number = committed(&*on, &self.path).map_err(failed)?;
         let mut tables = lock(&self.tables).clone();
         if tables.number != number {
             tables = self.replay(number);
         }
         let tables = Arc::new(Mutex::new(tables));
-        Ok(Self { disk, path: self.path.clone(), tried: self.tried.clone(), tables })
+        Ok(Self { disk: on, path: self.path.clone(), tried: self.tried.clone(), tables })
     }
 
     /// What devices gave up, in the order in which it came.

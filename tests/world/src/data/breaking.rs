@@ -6,6 +6,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use rand::Rng;
 
+use super::hub::Hub;
+use super::setup;
 use super::steps::NOTICED;
 use super::{HUB, Happening, World};
 use crate::faults::Fault;
@@ -15,7 +17,7 @@ use crate::network::Quality;
 const ERROR: i64 = 400_000_000_000_000;
 
 /// How often each kind comes, compared with the others.
-const WEIGHTS: [(Fault, u32); 15] = [
+const WEIGHTS: [(Fault, u32); 20] = [
     (Fault::Partition, 10),
     (Fault::OneWayCut, 10),
     (Fault::OtherQuality, 12),
@@ -31,6 +33,11 @@ const WEIGHTS: [(Fault, u32); 15] = [
     (Fault::Restart, 6),
     (Fault::NewDisk, 2),
     (Fault::HubDiskHiccup, 8),
+    (Fault::Kill, 15),
+    (Fault::HubKill, 8),
+    (Fault::CatalogLost, 2),
+    (Fault::LakeRot, 5),
+    (Fault::OtherSampling, 5),
 ];
 
 impl World {
@@ -90,13 +97,11 @@ impl World {
                 self.wake_up(device);
             }
             Fault::DeviceDiskFailed => {
-                self.devices[device].doubtful = true;
                 self.devices[device].disk.fail_after(self.chance.random_range(0..200));
                 self.plan(lasts, Happening::Mend(machine));
             }
             Fault::DeviceDiskHiccup => {
                 let after = self.chance.random_range(0..100);
-                self.devices[device].doubtful = true;
                 self.devices[device].disk.fail_once(after, ErrorKind::Other);
             }
             Fault::DeviceDiskFull => {
@@ -110,7 +115,7 @@ impl World {
                     self.group()?;
                     self.plan(lasts, Happening::Mend(HUB));
                 }
-                self.hub_loses_power(lasts);
+                self.hub_goes(lasts, Hub::lose_power)?;
             }
             Fault::HubDiskFailed => {
                 self.hub.fail_disk(self.chance.random_range(0..60));
@@ -139,6 +144,34 @@ impl World {
                 self.plan_clock(device);
                 self.wake_up(device);
             }
+            Fault::Kill => {
+                if self.chance.random_bool(0.5) {
+                    self.devices[device].disk.kill_after(self.chance.random_range(0..40));
+                    self.devices[device].bring()?;
+                    self.devices[device].work()?;
+                }
+                self.devices[device].kill()?;
+                self.wake_up(device);
+            }
+            Fault::HubKill => {
+                if self.hub.is_up() && self.chance.random_bool(0.5) {
+                    self.hub.kill_after(self.chance.random_range(0..60));
+                    self.group()?;
+                }
+                self.hub_goes(lasts, Hub::kill)?;
+            }
+            Fault::CatalogLost => self.hub_goes(lasts, Hub::lose_catalog)?,
+            Fault::LakeRot => {
+                if let Some(path) = self.hub.rot()? {
+                    self.note(format_args!("a bit of {path} flips"));
+                    self.plan(lasts, Happening::RotMended);
+                }
+            }
+            Fault::OtherSampling => {
+                let policy = setup::policy(&mut self.chance);
+                self.note(format_args!("edge-{device} samples: {policy:?}"));
+                self.devices[device].sample(policy);
+            }
             // The quality of a way decides about these.
             Fault::MessageLost | Fault::MessageRepeated | Fault::MessageCut => {}
         }
@@ -153,16 +186,17 @@ impl World {
         }
     }
 
-    fn hub_loses_power(&mut self, lasts: Duration) {
+    fn hub_goes(&mut self, lasts: Duration, how: impl FnOnce(&mut Hub) -> Result<()>) -> Result<()> {
         if !self.hub.is_up() {
-            return;
+            return Ok(());
         }
-        self.hub.lose_power();
+        how(&mut self.hub)?;
         self.plan(lasts, Happening::HubStarts);
         for device in 0..self.devices.len() {
             // A machine that is gone sends no word of it.
             self.plan(NOTICED, Happening::Notice(device));
         }
+        Ok(())
     }
 
     /// Everything works from now on.
@@ -171,6 +205,7 @@ impl World {
         self.note(format_args!("peace"));
         self.network.mend();
         self.step(Happening::Mend(HUB))?;
+        self.step(Happening::RotMended)?;
         self.step(Happening::ClockRight(HUB))?;
         for device in 0..self.devices.len() {
             self.step(Happening::Mend(device + 1))?;

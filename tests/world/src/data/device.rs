@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use edge_agent::link;
-use edge_agent::state::simdisk::SimDisk;
+use edge_agent::state::simdisk::{self, SimDisk};
 use edge_agent_core::backoff::Backoff;
 use rand::Rng;
 use rand::rngs::StdRng;
 use tributary_features::{Event, View};
-use tributary_wire::{AckV1, DeviceId, Incarnation, StreamAck};
+use tributary_wire::{AckV1, DeviceId, Incarnation, SamplingPolicy, StreamAck};
 
 use super::setup::{Breakage, Setup, Source};
 use super::source;
@@ -49,9 +49,8 @@ pub struct Device {
     life: Option<Life>,
     chance: StdRng,
     backoff: Backoff,
-    /// Whether the disk failed, or may have, since the power last came back: a program that is started anew on what a
-    /// failed sync left cannot know that it must not be believed. So the machine is started anew instead.
-    pub doubtful: bool,
+    /// What the hub says about sampling, once it said something.
+    policy: Option<SamplingPolicy>,
     /// Whether a connection to the hub stands.
     pub connected: bool,
 }
@@ -91,7 +90,7 @@ impl Device {
             life: None,
             chance,
             backoff,
-            doubtful: false,
+            policy: None,
             connected: false,
         };
         device.new_disk()?;
@@ -114,7 +113,11 @@ impl Device {
     fn begin(&mut self) -> Result<()> {
         self.connected = false;
         self.life = None;
+        if self.breakage == Some(Breakage::BelievesItsEyes) {
+            simdisk::pretend_closed(&self.disk);
+        }
         let Some(life) = Life::begin(self)? else { return Ok(()) };
+        life.serving.sample(self.policy.as_ref());
         let incarnation = life.store.incarnation();
         if self.watch.incarnation() != incarnation {
             ensure!(self.told.is_empty(), "{}: the state began anew by itself", self.id);
@@ -237,8 +240,21 @@ impl Device {
         self.life = None;
         let seed = self.chance.random_bool(0.7).then(|| self.chance.random());
         self.disk.crash(seed);
-        self.doubtful = false;
         self.begin()
+    }
+
+    /// The program is killed and started again; the machine goes on.
+    pub fn kill(&mut self) -> Result<()> {
+        self.disk.kill();
+        self.begin()
+    }
+
+    /// The hub's policy is another one.
+    pub fn sample(&mut self, policy: SamplingPolicy) {
+        if let Some(life) = &self.life {
+            life.serving.sample(Some(&policy));
+        }
+        self.policy = Some(policy);
     }
 
     /// The disk is replaced by an empty one. How many events it had answered for.
@@ -251,14 +267,14 @@ impl Device {
         Ok(had)
     }
 
-    /// Stops in good order, which closes the batch that is open, and starts again.
+    /// Stops in good order, which closes the batch that is open, and starts again. A program that a failing disk keeps
+    /// from stopping is killed, as by whatever watches over it.
     pub fn restart(&mut self) -> Result<()> {
-        if self.doubtful {
-            return self.lose_power();
-        }
         if let Some(life) = &mut self.life {
             life.serving.stop();
-            ensure!(life.pipeline.step().is_none(), "the pipeline does not stop");
+            if life.pipeline.step().is_some() {
+                return self.kill();
+            }
         }
         self.begin()
     }
@@ -269,6 +285,9 @@ impl Device {
         let mut kept_back = self.life().kept_back()?;
         if uncounted {
             kept_back.dropped.clear();
+        }
+        if self.breakage == Some(Breakage::LeavesOutUncounted) {
+            kept_back.left_out = 0;
         }
         Ok(kept_back)
     }

@@ -1,6 +1,8 @@
 //! A hub's ingest over all its lives: the planner and committer that ship, over a lake and a ledger on a disk that
 //! forgets.
 
+mod rot;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::path::Path;
@@ -24,6 +26,7 @@ use tributary_wire::{Ack, AckV1, Batch, DeviceId, Incarnation, Micros, StreamAck
 
 use super::setup::Breakage;
 use crate::clock::WorldClock;
+use rot::Rot;
 
 const DATA: &str = "/data";
 const LAKE: &str = "/data/lake";
@@ -45,7 +48,7 @@ pub struct Hub {
     disk: SimDisk,
     /// Whether the disk fails now, or soon.
     ailing: bool,
-    /// Whether one change of the disk may still fail.
+    /// Whether single changes of the disk may still fail.
     stumbles: bool,
     /// Its clock.
     pub clock: WorldClock,
@@ -58,7 +61,12 @@ pub struct Hub {
     inbox: Vec<(DeviceId, Bytes)>,
     /// The furthest that each stream was acknowledged; never taken back.
     through: BTreeMap<(DeviceId, Incarnation, StreamName), u64>,
+    rot: Option<Rot>,
+    forgotten: Gaps,
 }
+
+/// Records that were given up: whose, of which stream.
+pub type Gaps = BTreeMap<(DeviceId, Incarnation, String), u64>;
 
 /// From one power cut to the next.
 struct Life {
@@ -97,6 +105,8 @@ impl Hub {
             life: None,
             inbox,
             through,
+            rot: None,
+            forgotten: Gaps::new(),
         };
         ensure!(hub.start()?, "a hub starts on a disk that works");
         Ok(hub)
@@ -111,17 +121,18 @@ impl Hub {
     pub fn start(&mut self) -> Result<bool> {
         match self.begin() {
             Ok((recovered, life)) => {
-                ensure!(recovered.missing == 0, "files of the lake are missing: {recovered:?}");
+                let unfit = recovered.missing + recovered.set_aside;
+                ensure!(unfit == 0, "files of the lake are missing or cannot be used: {recovered:?}");
                 self.life = Some(life);
                 Ok(true)
             }
-            Err(_) if self.ailing || std::mem::take(&mut self.stumbles) => Ok(false),
+            Err(_) if self.ailing || self.stumbles => Ok(false),
             Err(error) => Err(error),
         }
     }
 
     fn begin(&mut self) -> Result<(Recovered, Life)> {
-        // Bound to this life: nothing of it writes after the power cut.
+        // Bound to this life: nothing of it writes after its end.
         let disk = Arc::new(self.disk.until_crash());
         create_folder_durably(&*disk, Path::new(DATA))?;
         self.ledger = self.ledger.reopen(disk.clone())?;
@@ -214,16 +225,56 @@ impl Hub {
     }
 
     /// The power goes. What was not synced is lost, or some of it, and what was not dealt with too.
-    pub fn lose_power(&mut self) {
+    pub fn lose_power(&mut self) -> Result<()> {
         self.inbox.clear();
         let seed = self.chance.random_bool(0.7).then(|| self.chance.random());
         self.disk.crash(seed);
+        self.stumbles = false;
         self.life = None;
+        Ok(())
+    }
+
+    /// The program is killed; the machine goes on.
+    pub fn kill(&mut self) -> Result<()> {
+        self.inbox.clear();
+        self.disk.kill();
+        self.life = None;
+        Ok(())
+    }
+
+    /// The program is killed after so many more changes of the disk.
+    pub fn kill_after(&mut self, changes: u64) {
+        self.disk.kill_after(changes);
+    }
+
+    /// The power goes, and the catalog with it: the next start finds a new one beside the lake. Only gaps are lost with
+    /// it, which no footer tells of. A disk that fails keeps its catalog: it would take no new one.
+    pub fn lose_catalog(&mut self) -> Result<()> {
+        self.put_back()?;
+        let known = self.gaps();
+        self.lose_power()?;
+        if self.ailing {
+            return Ok(());
+        }
+        self.ledger = MemoryLedger::create(Arc::new(self.disk.clone()), LEDGER)?;
+        self.through.clear();
+        for (of, records) in known {
+            *self.forgotten.entry(of).or_default() += records;
+        }
+        if self.breakage == Some(Breakage::RebuiltShort) {
+            self.lose_file()?;
+        }
+        Ok(())
+    }
+
+    /// What the hub knew of gaps whenever it lost its catalog.
+    pub fn forgotten(&self) -> Gaps {
+        self.forgotten.clone()
     }
 
     /// Records that devices reported as given up, by the beginning of a stream's name and of theirs.
-    pub fn gaps(&self) -> BTreeMap<(DeviceId, Incarnation, String), u64> {
-        let mut gaps = BTreeMap::new();
+    pub fn gaps(&self) -> Gaps {
+        let mut gaps = Gaps::new();
         for gap in self.ledger.gaps() {
             let of = (gap.of.device, gap.of.incarnation, gap.of.stream.as_str().to_owned());
             *gaps.entry(of).or_default() += gap.lost.records;

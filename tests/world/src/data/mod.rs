@@ -61,6 +61,8 @@ enum Happening {
     Fault,
     /// A disk works again: the hub's, or of a device.
     Mend(Machine),
+    /// What rotted in the lake is put back.
+    RotMended,
     /// A wall clock is right again: the hub's, or of a device.
     ClockRight(Machine),
     /// No more faults from now on.
@@ -83,6 +85,8 @@ struct World {
     connecting: Vec<bool>,
     fault_every: Duration,
     peace: bool,
+    /// How often the hub started.
+    hub_starts: u64,
     tally: Tally,
 }
 
@@ -139,6 +143,7 @@ impl World {
             chance,
             group_planned: false,
             peace: false,
+            hub_starts: 0,
             tally: Tally::default(),
         };
         for device in 0..world.devices.len() {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rand::Rng;
 use rand::rngs::StdRng;
-use tributary_wire::SamplingPolicy;
+use tributary_wire::{Rare, SamplingPolicy, Uncertain, WHOLE_PPM};
 
 /// How a run differs from the usual.
 #[derive(Debug, Clone, Copy, Default)]
@@ -34,11 +34,19 @@ pub enum Breakage {
     ReadsTwice,
     /// What a device gave up is not counted.
     DropsUncounted,
+    /// What sampling left out is not counted.
+    LeavesOutUncounted,
+    /// A program that starts anew takes what it sees for what is on the disk, whatever the one before it met.
+    BelievesItsEyes,
+    /// The hub's drive gives one file of the lake for another.
+    FilesSwapped,
+    /// A catalog that is made again misses a file of the lake.
+    RebuiltShort,
 }
 
 impl Breakage {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 11] = [
         Self::FreedWhenSent,
         Self::AnsweredBeforeCommit,
         Self::HubDiskLies,
@@ -46,6 +54,10 @@ impl Breakage {
         Self::ForgetsAnswers,
         Self::ReadsTwice,
         Self::DropsUncounted,
+        Self::LeavesOutUncounted,
+        Self::BelievesItsEyes,
+        Self::FilesSwapped,
+        Self::RebuiltShort,
     ];
 }
 
@@ -85,13 +97,7 @@ impl Setup {
     /// Some setup.
     pub fn any(chance: &mut StdRng) -> Self {
         let source = if chance.random_bool(0.5) { Source::Caller } else { Source::Reader };
-        let mut sampling = SamplingPolicy::EVERYTHING;
-        if chance.random_bool(0.25) {
-            sampling.random = 300_000;
-        }
-        if chance.random_bool(0.1) {
-            sampling.keep_seconds = Some(600);
-        }
+        let sampling = if chance.random_bool(0.3) { policy(chance) } else { SamplingPolicy::EVERYTHING };
         Self {
             rows: chance.random_range(1..20),
             age: Duration::from_secs([1, 10, 60][chance.random_range(0..3)]),
@@ -105,5 +111,22 @@ impl Setup {
             no_clock: chance.random_bool(0.15),
             short_writes: chance.random_bool(0.2),
         }
+    }
+}
+
+/// Some sampling policy of a hub.
+pub fn policy(chance: &mut StdRng) -> SamplingPolicy {
+    let mut some = |share: f64, values: &[u64]| {
+        let drawn = values[chance.random_range(0..values.len())];
+        chance.random_bool(share).then_some(drawn)
+    };
+    SamplingPolicy {
+        number: some(1.0, &[1, 2, 3]).unwrap_or(1),
+        random: some(0.6, &[300_000, 20_000]).map_or(WHOLE_PPM, |share| share as u32),
+        uncertain: some(0.3, &[50_000, 300_000]).map(|band| Uncertain { band: band as u32, share: WHOLE_PPM }),
+        rare: some(0.3, &[600_000, WHOLE_PPM.into()]).map(|share| Rare { at_most: 200_000, share: share as u32 }),
+        day_bytes: some(0.2, &[500, 5_000]),
+        keep_seconds: some(0.2, &[600, 3_600]),
+        outbox_bytes: some(0.1, &[3_000, 20_000]),
     }
 }

@@ -1,5 +1,8 @@
 //! Seeds that CI runs, and checks of the checks. `WORLD_SEEDS` says how many, `WORLD_FROM` where they begin.
 
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use tributary_world::data::{self, Breakage, Options};
 use tributary_world::figures::Figures;
 
@@ -10,14 +13,27 @@ fn number(name: &str, otherwise: u64) -> u64 {
 
 #[test]
 fn nothing_is_lost_and_nothing_doubled_whatever_fails() {
-    let mut figures = Figures::default();
     let from = number("WORLD_FROM", 0);
-    for seed in from..from + number("WORLD_SEEDS", 300) {
-        match data::run(seed, Options::default()) {
-            Ok(run) => figures.add(&run),
-            Err(error) => panic!("cargo run -p tributary-world -- --replay {seed} --trace\n{error:?}"),
+    let (next, until) = (AtomicU64::new(from), from + number("WORLD_SEEDS", 3000));
+    let figures = Mutex::new(Figures::default());
+    let work = || {
+        while let Some(seed) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|seed| *seed < until) {
+            match data::run(seed, Options::default()) {
+                Ok(run) => figures.lock().unwrap().add(&run),
+                Err(error) => {
+                    next.store(until, Ordering::Relaxed);
+                    panic!("cargo run -p tributary-world -- --story data --replay {seed} --trace\n{error:?}");
+                }
+            }
         }
-    }
+    };
+    // One world is one thread; worlds know nothing of each other.
+    std::thread::scope(|scope| {
+        (0..std::thread::available_parallelism().map_or(1, |cores| cores.get())).for_each(|_| {
+            scope.spawn(work);
+        });
+    });
+    let figures = figures.into_inner().unwrap();
     println!("{figures}");
     assert!(figures.sum.faults.total() > 0 && figures.sum.accepted > 0);
 }
@@ -35,8 +51,8 @@ fn the_same_seed_is_the_same_story() {
 fn every_breakage_is_found_out() {
     for breakage in Breakage::ALL {
         let options = Options { breakage: Some(breakage), ..Options::default() };
-        let found = (0..100).find_map(|seed| data::run(seed, options).err().map(|error| (seed, error)));
-        let (seed, error) = found.unwrap_or_else(|| panic!("100 seeds do not find {breakage:?}"));
+        let found = (0..400).find_map(|seed| data::run(seed, options).err().map(|error| (seed, error)));
+        let (seed, error) = found.unwrap_or_else(|| panic!("400 seeds do not find {breakage:?}"));
         println!("{breakage:?} is found by seed {seed}: {error:#}");
     }
 }

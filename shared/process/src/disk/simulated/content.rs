@@ -126,6 +126,10 @@ impl Content {
         self.current = self.durable.clone();
     }
 
+    pub(super) fn put(&mut self, bytes: &[u8]) {
+        *self = Self { current: bytes.to_vec(), durable: bytes.to_vec(), changes: Vec::new() };
+    }
+
     pub(super) fn rot(&mut self, byte: usize) -> io::Result<()> {
         for bytes in [&mut self.current, &mut self.durable] {
             *bytes.get_mut(byte).ok_or(io::ErrorKind::UnexpectedEof)? ^= 1;

@@ -155,6 +155,14 @@ impl SimDisk {
         inner.content(id).rot(byte)
     }
 
+    /// Puts other bytes into a file, durably, as a drive does that mixes up its sectors, or takes its own copy of them.
+    pub fn put(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let mut inner = self.lock();
+        let id = inner.names.file(path)?;
+        inner.content(id).put(bytes);
+        Ok(())
+    }
+
     /// Bytes in use.
     pub fn used(&self) -> u64 {
         self.lock().used()

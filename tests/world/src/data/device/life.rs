@@ -43,15 +43,13 @@ pub(super) struct Life {
 impl Life {
     /// `None` while the disk fails; a state that is damaged is an error.
     pub(super) fn begin(device: &mut Device) -> Result<Option<Self>> {
-        // Bound to this life: nothing of it writes after the power cut.
-        let disk = device.disk.until_crash();
         let options = StoreOptions {
             outbox_budget: device.setup.outbox_budget,
             wall: Micros(device.clock.wall()),
             boot: device.chance.random(),
             cache_bytes: 1 << 16,
         };
-        let store = match Store::open_with(move || simdisk::backend(&disk), options) {
+        let store = match simdisk::open(&device.disk, options) {
             Ok(store) => Arc::new(store),
             Err(error) if error.is_broken() => return Err(error.into()),
             Err(_) => return Ok(None),
