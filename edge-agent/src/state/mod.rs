@@ -234,10 +234,14 @@ impl Store {
             let loaded = Book::load(&opened)?;
             Ok((opened, loaded))
         })?;
-        *book = loaded;
+        let freed = std::mem::take(&mut book.freed);
+        *book = Book { freed: freed.clone(), ..loaded };
         *database = Some(opened);
         self.suspect.store(false, Ordering::Release);
-        Ok(())
+        drop((book, database));
+        freed
+            .iter()
+            .try_for_each(|(stream, (through, scattered))| self.outbox_free(stream, *through, scattered).map(|_| ()))
     }
 
     /// Whether a write failed since the state was opened; whoever owns the event path then reopens it.

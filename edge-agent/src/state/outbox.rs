@@ -82,6 +82,9 @@ pub(super) struct Book {
     pub(super) dropped: u64,
     /// … and by stream and reason, as far as an earlier build counted so.
     pub(super) dropped_by: BTreeMap<(String, LossReason), u64>,
+    /// What the last receipt of each stream freed. That does not wait for the disk, so a file that is opened again may
+    /// bring it back, and nobody would send it or free it any more.
+    pub(super) freed: BTreeMap<StreamName, (SequenceNumber, Vec<SequenceNumber>)>,
 }
 
 fn last_key(stream: &str) -> String {
@@ -263,6 +266,7 @@ impl Store {
         scattered: &[SequenceNumber],
     ) -> Result<u64, StoreError> {
         let mut book = self.book();
+        book.freed.insert(stream.clone(), (through, scattered.to_vec()));
         let Some(own) = book.streams.get(stream.as_str()) else { return Ok(0) };
         // A receipt cannot free what was never given out: a hub that says so speaks of another life of this state.
         let through = through.0.min(own.offered);

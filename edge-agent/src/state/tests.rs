@@ -227,7 +227,7 @@ fn a_program_that_dies_after_a_sync_that_failed_leaves_nothing_to_the_next_power
     for pretend in [false, true] {
         let mut lost = 0;
         for after in 0..60 {
-            let disk = SimDisk::new();
+            let disk = simdisk::SimDisk::new();
             let store = simdisk::open(&disk, StoreOptions::default()).unwrap();
             commit_batches(&store, 1..4);
             disk.fail_once(after, io::ErrorKind::Other);
@@ -304,6 +304,23 @@ fn a_column_that_the_view_lost_still_travels() {
     let BatchBody::Records { schema, .. } = &all(&store, "events")[0].1 else { panic!("records") };
     let names: Vec<&str> = schema.iter().map(|field| field.name.as_str()).collect();
     assert_eq!(names, ["accepted", "event_id", "event_time", "source", "inclusion", "customer_id", "amount", "old"]);
+}
+
+#[test]
+fn what_a_receipt_freed_stays_freed_when_the_disk_fails_behind_it() {
+    for after in 0..30 {
+        let rig = Rig::new();
+        let store = rig.store().unwrap();
+        commit_batches(&store, 1..4);
+        let stream = tributary_wire::StreamName::new("events").unwrap();
+        let last = SequenceNumber(all(&store, "events").len() as u64);
+        rig.disk.fail_once(after, io::ErrorKind::Other);
+        let _ = store.outbox_free(&stream, last, &[]);
+        let many = rows(4, 400);
+        let _ = store.commit(&Commit { accepted: &many, ..Commit::default() }, stamp());
+        while store.reopen().is_err() {}
+        assert!(all(&store, "events").is_empty(), "operation {after}");
+    }
 }
 
 #[test]

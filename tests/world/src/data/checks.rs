@@ -77,7 +77,7 @@ impl World {
         // Devices of which the lake does not have all events: no replay can agree with what they served.
         let mut incomplete = BTreeSet::new();
         let mut present = 0;
-        let (gaps, forgotten) = (self.hub.gaps(), self.hub.forgotten());
+        let gaps = self.hub.gaps();
         for device in &mut self.devices {
             let kept_back = device.kept_back()?;
             let (name, prefix, told) = (device.id.clone(), device.prefix(), device.told.len() as u64);
@@ -89,11 +89,9 @@ impl World {
                 let left_out = if stream == "observations" { kept_back.left_out } else { 0 };
                 let of = (name.clone(), device.incarnation(), stream.to_owned());
                 let reported = gaps.get(&of).copied().unwrap_or(0);
-                let forgotten = forgotten.get(&of).copied().unwrap_or(0);
                 ensure!(
-                    reported <= dropped && dropped <= reported + forgotten,
-                    "{name}, {stream}: {dropped} records were dropped, the hub knows of {reported}, \
-                     and knew of {forgotten} before it lost its catalog"
+                    dropped == reported,
+                    "{name}, {stream}: {dropped} records were dropped, the hub knows of {reported}"
                 );
                 let lost: Vec<_> = device.told.iter().filter(|id| !found.contains(id)).take(5).collect();
                 let there = found.len() as u64;

@@ -62,7 +62,6 @@ pub struct Hub {
     /// The furthest that each stream was acknowledged; never taken back.
     through: BTreeMap<(DeviceId, Incarnation, StreamName), u64>,
     rot: Option<Rot>,
-    forgotten: Gaps,
 }
 
 /// Records that were given up: whose, of which stream.
@@ -106,7 +105,6 @@ impl Hub {
             inbox,
             through,
             rot: None,
-            forgotten: Gaps::new(),
         };
         ensure!(hub.start()?, "a hub starts on a disk that works");
         Ok(hub)
@@ -247,29 +245,20 @@ impl Hub {
         self.disk.kill_after(changes);
     }
 
-    /// The power goes, and the catalog with it: the next start finds a new one beside the lake. Only gaps are lost with
-    /// it, which no footer tells of. A disk that fails keeps its catalog: it would take no new one.
+    /// The power goes, and the catalog with it: the next start finds a new one beside the lake. A disk that fails
+    /// keeps its catalog: it would take no new one.
     pub fn lose_catalog(&mut self) -> Result<()> {
         self.put_back()?;
-        let known = self.gaps();
         self.lose_power()?;
         if self.ailing {
             return Ok(());
         }
         self.ledger = MemoryLedger::create(Arc::new(self.disk.clone()), LEDGER)?;
         self.through.clear();
-        for (of, records) in known {
-            *self.forgotten.entry(of).or_default() += records;
-        }
         if self.breakage == Some(Breakage::RebuiltShort) {
             self.lose_file()?;
         }
         Ok(())
-    }
-
-    /// What the hub knew of gaps whenever it lost its catalog.
-    pub fn forgotten(&self) -> Gaps {
-        self.forgotten.clone()
     }
 
     /// Records that devices reported as given up, by the beginning of a stream's name and of theirs.

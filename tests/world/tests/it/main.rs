@@ -14,7 +14,7 @@ fn number(name: &str, otherwise: u64) -> u64 {
 #[test]
 fn nothing_is_lost_and_nothing_doubled_whatever_fails() {
     let from = number("WORLD_FROM", 0);
-    let (next, until) = (AtomicU64::new(from), from + number("WORLD_SEEDS", 3000));
+    let (next, until) = (AtomicU64::new(from), from + number("WORLD_SEEDS", 1000));
     let figures = Mutex::new(Figures::default());
     let work = || {
         while let Some(seed) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|seed| *seed < until) {
