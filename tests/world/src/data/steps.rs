@@ -51,7 +51,7 @@ impl World {
                 self.note(format_args!("the hub starts: {started}"));
                 if started {
                     // Reading the whole lake is dear.
-                    if self.hub_starts % EVERY_START == 0 {
+                    if self.hub_starts.is_multiple_of(EVERY_START) {
                         self.check_often()?;
                     }
                     self.hub_starts += 1;
