@@ -65,6 +65,8 @@ struct Stream {
     window: u16,
     /// While the hub says hold: when to try one batch all the same, in case its next word was lost.
     probe: Option<Duration>,
+    /// Whether the last probe found nothing to send: then only a store that grew is a reason to look again.
+    empty: bool,
 }
 
 /// The numbers of all streams of a device.
@@ -96,6 +98,7 @@ impl Outbox {
             sent: SequenceNumber(0),
             window,
             probe: None,
+            empty: false,
         });
     }
 
@@ -157,6 +160,7 @@ impl Outbox {
             let Some(stream) = self.streams.get_mut(&news.stream) else { continue };
             stream.unite(news);
             stream.window = news.window;
+            stream.empty = false;
             stream.probe = (news.window == 0).then(|| now + wait(&self.settings, 0, &mut self.chance));
             freed.push(Freed {
                 stream: news.stream.clone(),
@@ -174,7 +178,7 @@ impl Outbox {
             return None;
         }
         let due = |stream: &Stream| match stream.probe {
-            Some(probe) => Some(probe),
+            Some(probe) => Some(probe).filter(|_| !stream.empty),
             None => stream.in_flight.values().map(|flight| flight.due).min(),
         };
         self.streams.values().filter_map(due).min()
@@ -201,7 +205,12 @@ impl Stream {
     ) -> Result<Option<SequenceNumber>, E> {
         if let Some(probe) = self.probe {
             // Hold. One batch, the oldest, goes out at the probe's time.
-            return if now < probe { Ok(None) } else { after(self.through) };
+            if now < probe {
+                return Ok(None);
+            }
+            let found = after(self.through)?;
+            self.empty = found.is_none();
+            return Ok(found);
         }
         if let Some(late) = self.in_flight.iter().find(|(_, flight)| flight.due <= now).map(|(number, _)| *number) {
             // The store may have replaced the batch by a gap with a lower number since; `after` finds what is there.
@@ -368,6 +377,17 @@ mod tests {
         assert_eq!(numbers(&all(&mut outbox, 7, 9)), [1]);
         outbox.acknowledged(Duration::from_secs(7), &ack("events", 1, &[], 2));
         assert_eq!(numbers(&all(&mut outbox, 7, 9)), [2, 3]);
+    }
+
+    #[test]
+    fn hold_over_an_empty_stream_wakes_nobody() {
+        let mut outbox = outbox(&["events"]);
+        outbox.acknowledged(Duration::ZERO, &ack("events", 3, &[], 0));
+        assert!(outbox.next_wake().is_some());
+        assert_eq!(numbers(&all(&mut outbox, 7, 3)), Vec::<u64>::new());
+        assert_eq!(outbox.next_wake(), None, "a probe that is due for ever keeps a device busy with nothing");
+        assert_eq!(numbers(&all(&mut outbox, 8, 9)), [4], "the store grew");
+        assert!(outbox.next_wake().is_some());
     }
 
     #[test]
