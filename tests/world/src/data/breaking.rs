@@ -162,8 +162,8 @@ impl World {
             }
             Fault::CatalogLost => self.hub_goes(lasts, Hub::lose_catalog)?,
             Fault::LakeRot => {
-                if let Some(path) = self.hub.rot()? {
-                    self.note(format_args!("a bit of {path} flips"));
+                if self.hub.rot()? {
+                    self.note(format_args!("a bit of the lake flips"));
                     self.plan(lasts, Happening::RotMended);
                 }
             }
