@@ -5,6 +5,7 @@ mod backup;
 mod commands;
 mod cut;
 mod discard;
+mod doctor;
 mod faults;
 mod fetching;
 mod interop;
