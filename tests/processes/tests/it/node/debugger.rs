@@ -48,7 +48,8 @@ impl Debugger {
                 byte => text.push(char::from(byte)),
             }
         }
-        (self.byte(), self.byte());
+        self.byte();
+        self.byte();
         self.stub.write_all(b"+").unwrap();
         text
     }
