@@ -203,7 +203,9 @@ async fn batches_in_any_order_and_twice_appear_once_and_are_acknowledged() {
         bench.send("edge-1", batch(sequence, &ids)).await;
     }
     let ack = bench.until_through(2).await;
-    assert_eq!((ack.through.0, ack.scattered, ack.window), (2, vec![SequenceNumber(4)], 64));
+    assert_eq!((ack.through.0, ack.scattered), (2, vec![SequenceNumber(4)]));
+    // It began with one and grew with what was committed, in however many groups that was.
+    assert!((2..64).contains(&ack.window), "{}", ack.window);
     assert_eq!(bench.ids("events").len(), 90);
     // Again, after the commit: acknowledged, not stored.
     bench.send("edge-1", batch(1, &(100..130).collect::<Vec<_>>())).await;

@@ -84,6 +84,10 @@ fn example(operation: &str, known: &BTreeMap<&str, Value>) -> Option<Example> {
             let verb = operation.rsplit('/').next().unwrap();
             json_example(format!("/rollouts/{}/{verb}", id("POST /rollouts", "id")), json!({"reason": "tried"}))
         }
+        "POST /lines/{line}/versions/{version}/withdraw" => json_example(
+            "/lines/card-fraud/versions/1/withdraw",
+            json!({"reason": "tried", "even_if_wanted": true}),
+        ),
         "POST /alerts/{alert}/silence" => {
             json_example(format!("/alerts/{}/silence", id("alert", "id")), json!({"seconds": 60}))
         }
@@ -109,7 +113,7 @@ fn example(operation: &str, known: &BTreeMap<&str, Value>) -> Option<Example> {
 }
 
 /// Operations that need what others have made, in this order; all others in between.
-const LAST: [&str; 12] = [
+const LAST: [&str; 13] = [
     "DELETE /sampling/{name}",
     "POST /lines/{line}/versions/{version}/publish",
     "PUT /lines/{line}/aliases/{alias}",
@@ -119,6 +123,7 @@ const LAST: [&str; 12] = [
     "POST /rollouts/{rollout}/share",
     "POST /rollouts/{rollout}/abort",
     "POST /rollouts/{rollout}/end",
+    "POST /lines/{line}/versions/{version}/withdraw",
     "DELETE /devices/{device}/commands/{command}",
     "POST /devices/{device}/revoke",
     "POST /devices/{device}/allow-enrolment",
