@@ -84,10 +84,9 @@ fn example(operation: &str, known: &BTreeMap<&str, Value>) -> Option<Example> {
             let verb = operation.rsplit('/').next().unwrap();
             json_example(format!("/rollouts/{}/{verb}", id("POST /rollouts", "id")), json!({"reason": "tried"}))
         }
-        "POST /lines/{line}/versions/{version}/withdraw" => json_example(
-            "/lines/card-fraud/versions/1/withdraw",
-            json!({"reason": "tried", "even_if_wanted": true}),
-        ),
+        "POST /lines/{line}/versions/{version}/withdraw" => {
+            json_example("/lines/card-fraud/versions/1/withdraw", json!({"reason": "tried", "even_if_wanted": true}))
+        }
         "POST /alerts/{alert}/silence" => {
             json_example(format!("/alerts/{}/silence", id("alert", "id")), json!({"seconds": 60}))
         }

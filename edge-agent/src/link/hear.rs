@@ -74,17 +74,21 @@ fn ignore(link: &Link, Ignored { what, problem }: &Ignored) {
     tracing::warn!(what, %problem, "ignored a message of the hub");
 }
 
-/// Only here do batches leave the store.
+/// Only here do batches leave the store. A disk that fails at one stream stops none of the others: the outbox counts all
+/// of them as gone, so the store must have heard of each.
 async fn free(link: &Link, freed: Vec<Freed>) -> Result<(), LinkError> {
+    let mut all = Ok(());
     for Freed { stream, through, scattered, quarantined } in freed {
         if !quarantined.is_empty() {
             tracing::warn!(%stream, batches = ?quarantined, "the hub put batches aside");
             link.status.count_quarantined(quarantined.len() as u64);
         }
-        let count = blocking(link, move |store| store.outbox_free(&stream, through, &scattered)).await?;
-        link.status.count_acknowledged(count);
+        match blocking(link, move |store| store.outbox_free(&stream, through, &scattered)).await {
+            Ok(count) => link.status.count_acknowledged(count),
+            Err(error) => all = Err(error),
+        }
     }
-    Ok(())
+    all
 }
 
 async fn take_part(link: &Link, snapshots: &mut Snapshots, part: FeatureSnapshotV1) -> Result<(), LinkError> {

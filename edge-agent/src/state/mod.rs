@@ -239,9 +239,10 @@ impl Store {
         *database = Some(opened);
         self.suspect.store(false, Ordering::Release);
         drop((book, database));
-        freed
-            .iter()
-            .try_for_each(|(stream, (through, scattered))| self.outbox_free(stream, *through, scattered).map(|_| ()))
+        let free = |(stream, (through, scattered)): (&_, &(_, Vec<_>))| self.outbox_free(stream, *through, scattered);
+        let again = freed.iter().try_for_each(|freed| free(freed).map(drop));
+        // Whoever opens it again after this has to come back here.
+        again.inspect_err(|_| self.suspect.store(true, Ordering::Release))
     }
 
     /// Whether a write failed since the state was opened; whoever owns the event path then reopens it.

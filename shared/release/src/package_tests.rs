@@ -194,7 +194,8 @@ fn a_package_that_contradicts_itself_is_not_written() {
     let error = broken(&|package| package.manifest.graphs[0].name = "../int8".to_owned());
     assert!(matches!(error, PackageError::Manifest(ManifestError::Name { .. })), "{error}");
     let error = broken(&|package| package.manifest.requires.agent = "v0.1.0".to_owned());
-    assert!(error.to_string().contains("v0.1.0"), "{error}");
+    let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+    assert!(cause.contains("v0.1.0"), "{error}: {cause}");
     let error = broken(&|package| package.manifest.decision.margin = f32::NAN);
     assert!(matches!(error, PackageError::Manifest(ManifestError::Number { .. })), "{error}");
     let error = broken(&|package| package.manifest.graphs[0].metrics = BTreeMap::from([("auc".to_owned(), f64::NAN)]));

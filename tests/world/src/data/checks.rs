@@ -46,6 +46,9 @@ impl World {
             words += if device.is_up() { "" } else { "; down" };
             words += &format!("; {}: source through: {through}, connected: {}, ", device.id, device.connected);
             words += &format!("at rest: {rest}");
+            if !rest && device.is_up() {
+                words += &format!(" ({})", device.waiting()?);
+            }
         }
         Ok(words)
     }

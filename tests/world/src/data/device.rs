@@ -10,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 use edge_agent::link;
 use edge_agent::state::simdisk::{self, SimDisk};
 use edge_agent_core::backoff::Backoff;
+use edge_agent_core::outbox::Freed;
 use rand::Rng;
 use rand::rngs::StdRng;
 use tributary_features::{Event, View};
@@ -169,6 +170,13 @@ impl Device {
         Ok(self.is_through() && waiting == 0 && loaded.batched_through + 1 == loaded.next)
     }
 
+    /// What waits, in words.
+    pub fn waiting(&mut self) -> Result<String> {
+        let loaded = self.life().store.load()?;
+        let waiting = self.life().store.outbox_size().0;
+        Ok(format!("{waiting} batches, records {} to {} in none", loaded.batched_through + 1, loaded.next))
+    }
+
     /// The pipeline does what is due.
     pub fn work(&mut self) -> Result<()> {
         if let Some(life) = &mut self.life {
@@ -207,8 +215,8 @@ impl Device {
         let now = self.clock.now();
         let life = self.life();
         let freed = life.outbox.acknowledged(now, ack);
-        let mut freed = freed.into_iter();
-        if !freed.all(|freed| life.store.outbox_free(&freed.stream, freed.through, &freed.scattered).is_ok()) {
+        let free = |freed: Freed| life.store.outbox_free(&freed.stream, freed.through, &freed.scattered).is_err();
+        if freed.into_iter().map(free).filter(|failed| *failed).count() > 0 {
             self.disconnected();
         }
         Ok(())

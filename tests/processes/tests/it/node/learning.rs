@@ -1,12 +1,14 @@
 //! The whole way round: an emulated node's windows reach the lake of a real hub, a model is learnt from the healthy ones,
 //! and the node takes it, tries it, keeps it, and finds the worn bearing with it.
 
+use serde_json::{Value, json};
+use tributary_demo::wait;
 use tributary_vibration::lake::{self, ADXL345_COUNT};
 use tributary_vibration::{VIEW_TOML, learn};
 use tributary_wire::Micros;
 
-use super::Bench;
 use super::images::key;
+use super::{Bench, NODE, PATIENCE};
 use crate::process::Hub;
 
 /// The emulated machine is healthy for twenty seconds; a little less is learnt from.
@@ -19,6 +21,9 @@ async fn a_node_s_windows_reach_the_hub_and_what_was_learnt_from_them_comes_back
     }
     let folder = tempfile::tempdir().unwrap();
     let mut hub = Hub::start(folder.path()).await;
+    // With a signed repository every device is assigned something, and then says more about itself.
+    let keys = folder.path().join("keys").display().to_string();
+    hub.operator(&["keys", "init", "--out", &keys, "--line", "card-fraud"]);
     let Some(Bench { agent, _emulator, folder: _folder, tap: _tap, .. }) = Bench::start(VIEW_TOML, Some(&hub)).await
     else {
         return;
@@ -54,6 +59,15 @@ async fn a_node_s_windows_reach_the_hub_and_what_was_learnt_from_them_comes_back
         })
         .await;
     assert_eq!(node["threshold"].as_u64(), Some(learnt.model().unwrap().threshold().into()), "{node}");
+    // The hub knows the node, and what it runs, from the device's reports.
+    let shown = wait::until("the hub shows the node with its new model", PATIENCE, async || {
+        let device: Value = serde_json::from_str(&hub.operator(&["device", "show", "edge-1", "--json"]))?;
+        let node = device["nodes"][0].clone();
+        Ok(if node["model"]["version"] == 2 { Ok(node) } else { Err(device.to_string()) })
+    });
+    let shown = shown.await.unwrap();
+    assert_eq!((&shown["node"], &shown["kind"]), (&json!(NODE), &json!("mps2")), "{shown}");
+    assert!(shown["windows"].as_u64() > Some(0), "{shown}");
     // The machine began anew with its node; when it wears, the node finds that by what it was sent.
     let before = node["anomalies"].as_u64().unwrap();
     agent.until("it finds the worn bearing", |node| node["anomalies"].as_u64() > Some(before + 3)).await;
