@@ -120,7 +120,6 @@ impl Simulated {
         let mut options = MqttOptions::new(self.device.as_str(), ("127.0.0.1", port));
         options.set_keep_alive(30);
         let (client, mut events) = AsyncClient::builder(options).capacity(16).build();
-        client.subscribe(Topic::down_filter(&self.device), QoS::AtLeastOnce).await.unwrap();
         let topic = Topic::new(self.device.clone(), Channel::Report).to_string();
         let mut again = tokio::time::interval(std::time::Duration::from_millis(300));
         loop {
@@ -130,8 +129,17 @@ impl Simulated {
                         self.assigned(&message.payload);
                         true
                     }
+                    Ok(Event::Incoming(Packet::ConnAck(_))) => {
+                        client.subscribe(Topic::down_filter(&self.device), QoS::AtLeastOnce).await.unwrap();
+                        false
+                    }
                     Ok(_) => false,
-                    Err(_) => return,
+                    // It asks again; on a busy machine a connection may take longer than its limit.
+                    Err(error) => {
+                        eprintln!("{}: {error}", self.device);
+                        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+                        false
+                    }
                 },
                 _ = again.tick() => true,
             };

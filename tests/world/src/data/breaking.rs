@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use rand::Rng;
 
 use super::hub::Hub;
-use super::setup;
+use super::setup::{self, Breakage};
 use super::steps::NOTICED;
 use super::{HUB, Happening, World};
 use crate::faults::Fault;
@@ -40,13 +40,25 @@ const WEIGHTS: [(Fault, u32); 20] = [
     (Fault::OtherSampling, 5),
 ];
 
+/// What it takes for a program to believe what its disk failed to write, and then to lose it: seldom together among all.
+const AFTER_FAILED_SYNCS: [(Fault, u32); 3] =
+    [(Fault::DeviceDiskHiccup, 2), (Fault::Kill, 1), (Fault::DevicePowerCut, 1)];
+
+/// The faults of a world in which this is broken: all, or those alone that can show it.
+pub(super) fn weights(breakage: Option<Breakage>) -> &'static [(Fault, u32)] {
+    match breakage {
+        Some(Breakage::BelievesItsEyes) => &AFTER_FAILED_SYNCS,
+        _ => &WEIGHTS,
+    }
+}
+
 impl World {
     fn any_fault(&mut self) -> Fault {
-        let all: u32 = WEIGHTS.iter().map(|(_, weight)| weight).sum();
+        let all: u32 = self.weights.iter().map(|(_, weight)| weight).sum();
         let mut drawn = self.chance.random_range(0..all);
-        for (fault, weight) in WEIGHTS {
-            if drawn < weight {
-                return fault;
+        for (fault, weight) in self.weights {
+            if drawn < *weight {
+                return *fault;
             }
             drawn -= weight;
         }

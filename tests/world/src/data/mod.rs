@@ -18,7 +18,7 @@ use tributary_features::View;
 use tributary_wire::DeviceId;
 
 use crate::clock::WorldClock;
-use crate::faults::Faults;
+use crate::faults::{Fault, Faults};
 use crate::figures::Run;
 use crate::network::{Machine, Network};
 use crate::schedule::Schedule;
@@ -84,6 +84,8 @@ struct World {
     wakes: Vec<Duration>,
     connecting: Vec<bool>,
     fault_every: Duration,
+    /// How often each fault comes, compared with the others.
+    weights: &'static [(Fault, u32)],
     peace: bool,
     /// How often the hub started.
     hub_starts: u64,
@@ -138,6 +140,7 @@ impl World {
             wakes: vec![Duration::MAX; devices.len()],
             connecting: vec![false; devices.len()],
             fault_every: Duration::from_secs([60, 240, 1200][chance.random_range(0..3)]),
+            weights: breaking::weights(options.breakage),
             view,
             devices,
             chance,
