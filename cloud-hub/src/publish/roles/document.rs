@@ -70,7 +70,8 @@ impl Document {
             return Err(RoleError::Size { found: bytes.len() });
         }
         let mut file: Value = serde_json::from_slice(bytes)?;
-        let value = file["signed"].take();
+        // Not by index: that panics on what is no object.
+        let value = file.get_mut("signed").map(Value::take).unwrap_or_default();
         let own_name = value[ROLE].as_str().map(RoleName::from_own_name).transpose()?;
         let kind = value["_type"].as_str().unwrap_or_default();
         let (role, signed) = match (kind, own_name) {

@@ -63,6 +63,16 @@ fn the_valid_ones_are_taken() {
 }
 
 #[test]
+fn json_that_is_no_object_is_refused() {
+    for bytes in [&b"\"signed\""[..], b"7", b"[]", b"null", b"{}", b"{\"signed\":\"root\"}"] {
+        assert!(header(bytes).is_err());
+        for file in valid() {
+            look(&file, bytes);
+        }
+    }
+}
+
+#[test]
 fn any_bytes_are_metadata_or_refused_and_nothing_counts_but_what_was_signed() {
     let valid = valid();
     bolero::check!().with_type::<(Vec<(u16, u8)>, u16, Vec<u8>)>().for_each(|(changes, place, own)| {
