@@ -35,6 +35,8 @@ struct Shelf {
     cuts: Vec<usize>,
     /// Where downloads began.
     starts: Vec<usize>,
+    /// It answers, and gives nothing.
+    busy: bool,
 }
 
 /// Serves on a free port, in a thread of its own.
@@ -61,7 +63,8 @@ impl Hub {
         announce(&mut forge, &key());
         let repository = MemoryRepository::default();
         forge.publish(&repository);
-        let shelf = Shelf { forge, repository, packages: HashMap::new(), cuts: Vec::new(), starts: Vec::new() };
+        let shelf =
+            Shelf { forge, repository, packages: HashMap::new(), cuts: Vec::new(), starts: Vec::new(), busy: false };
         let shelf = Arc::new(Mutex::new(shelf));
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
@@ -158,6 +161,11 @@ impl Hub {
         self.shelf.lock().unwrap().cuts = after.to_vec();
     }
 
+    /// Whether it gives nothing for now: neither packages nor patches.
+    pub(super) fn busy(&self, busy: bool) {
+        self.shelf.lock().unwrap().busy = busy;
+    }
+
     pub(super) fn starts(&self) -> Vec<usize> {
         self.shelf.lock().unwrap().starts.clone()
     }
@@ -179,7 +187,9 @@ fn announce(forge: &mut Forge, key: &SigningKey) {
 async fn file(State(shelf): State<Arc<Mutex<Shelf>>>, Path(path): Path<String>, headers: HeaderMap) -> Response {
     // The path comes decoded; names of roles are kept as they are asked for.
     let name = path.strip_prefix("metadata/").map_or(path.clone(), |name| name.replace('/', "%2F"));
-    match shelf.lock().unwrap().repository.get(&name) {
+    let shelf = shelf.lock().unwrap();
+    match shelf.repository.get(&name) {
+        _ if shelf.busy => StatusCode::SERVICE_UNAVAILABLE.into_response(),
         Some(bytes) => from(asked_from(&headers), bytes),
         None => StatusCode::NOT_FOUND.into_response(),
     }
@@ -205,6 +215,9 @@ async fn package(
 ) -> Response {
     let sha256 = file.split('.').next().unwrap().to_owned();
     let mut shelf = shelf.lock().unwrap();
+    if shelf.busy {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    }
     let Some(file) = shelf.packages.get(&sha256).cloned() else { return StatusCode::NOT_FOUND.into_response() };
     let start = asked_from(&headers);
     shelf.starts.push(start);

@@ -278,12 +278,12 @@ fn a_bit_that_flips_in_the_committed_package_brings_the_previous_one_back_until_
     disk.rot(&files.path(&story.releases[1].sha256), 4000).unwrap();
 
     // At once the previous one answers, and the report says why; the hub gives nothing at first.
-    story.hub.cut(&[0; 10_000]);
+    story.hub.busy(true);
     let mut life = Powered::start(&rig, &disk, &story.hub, 500).unwrap();
     life.answers("after the bit flipped");
     assert_eq!((life.serving(), life.committed()), (Some(1), Some(1)));
     assert!(life.line().error.is_some(), "{:?}", life.line());
-    story.hub.cut(&[]);
+    story.hub.busy(false);
     let began = Instant::now();
     while life.committed() != Some(2) {
         assert!(began.elapsed() < PATIENCE, "{:?}", life.line());
