@@ -1,13 +1,15 @@
-//! At start: what the catalog says counts, what it does not know is cleared away, and a lost catalog is made again.
+//! At start: what the catalog says counts, what it does not know is cleared away, and a lost catalog is made again. Beside
+//! a catalog made again nothing is deleted that might be the only copy.
 
 use std::collections::{HashMap, HashSet};
 
 use anyhow::Context as _;
-use cloud_hub_lake::Differences;
+use cloud_hub_lake::{Differences, LakeError};
 use serde_json::json;
 use tributary_process::disk::walk;
 use tributary_wire::StreamName;
 
+use super::judge::spare;
 use super::ledger::{Ledger, LedgerError};
 use super::rebuild::rebuild;
 use super::{Parts, adopt};
@@ -24,9 +26,12 @@ pub struct Recovered {
     pub missing: usize,
     /// Files whose catalog rows were made again from their footers.
     pub rebuilt: usize,
-    /// Files that could not be used for that, or held parts of batches whose other parts could not; they lie aside, and
-    /// an alert says which.
+    /// Files that could not be used for that, and beside them those that held parts of their batches; they lie aside,
+    /// and an alert says which.
     pub set_aside: usize,
+    /// Files that were whole, but of whose batches a part or a later copy is in no other file: a crash left them behind,
+    /// or others were lost. They lie aside as well, and an alert says so.
+    pub partial: usize,
 }
 
 /// Loads the catalog into the lake, removes what does not count, and rebuilds a catalog that was lost.
@@ -41,9 +46,15 @@ pub async fn recover<L: Ledger>(parts: &Parts<L>) -> anyhow::Result<Recovered> {
         (recovered.rebuilt, damaged) =
             rebuild(parts, &there).await.context("could not rebuild the catalog from the lake")?;
         resync(parts).await?;
+        let left = compare(parts).await?.unregistered;
         if damaged {
             // Beside damage nobody knows what the files that are left over would have meant.
-            recovered.set_aside = set_aside(parts, compare(parts).await?.unregistered).await?;
+            recovered.set_aside =
+                set_aside(parts, left, "files of the lake cannot be used; batches in them are missing").await?;
+        } else {
+            let problem = "files of the lake hold batches of which other parts are in no file: either a crash left the \
+                           files behind, and devices send these batches again, or other files were lost";
+            recovered.partial = set_aside(parts, not_elsewhere(parts, left).await?, problem).await?;
         }
     }
     let Differences { unregistered, missing } = compare(parts).await?;
@@ -100,12 +111,28 @@ async fn clear_quarantine<L: Ledger>(parts: &Parts<L>) -> anyhow::Result<()> {
     .context("could not clear the quarantine folder")
 }
 
+/// Of files that do not count in a catalog made from all of them, those that hold what no file that counts holds. Whether
+/// that was ever acknowledged only the lost catalog knew.
+async fn not_elsewhere<L: Ledger>(parts: &Parts<L>, paths: Vec<String>) -> anyhow::Result<Vec<String>> {
+    let lake = parts.lake.clone();
+    let paths = tokio::task::spawn_blocking(move || {
+        let files = paths.iter().filter(|path| path.ends_with(".parquet"));
+        let left = files.map(|path| lake.describe(path)).collect::<Result<Vec<_>, _>>()?;
+        let spare = spare(&lake, &left, &[]);
+        let paths = left.into_iter().map(|(entry, ..)| entry.path);
+        Ok::<_, LakeError>(paths.filter(|path| !spare.contains(path)).collect())
+    });
+    paths.await?.context("could not look at files that are left over in the lake")
+}
+
 /// Moves files out of the lake and tells people.
-async fn set_aside<L: Ledger>(parts: &Parts<L>, paths: Vec<String>) -> anyhow::Result<usize> {
+async fn set_aside<L: Ledger>(parts: &Parts<L>, paths: Vec<String>, problem: &str) -> anyhow::Result<usize> {
+    if paths.is_empty() {
+        return Ok(0);
+    }
     adopt::set_aside(parts, &paths).await.context("could not move files of the lake aside")?;
     let (files, some): (_, Vec<_>) = (paths.len(), paths.iter().take(20).collect());
-    tracing::error!(files, first = some.first(), "files of the lake cannot be used and were set aside");
-    let problem = "files of the lake cannot be used; batches in them are missing";
+    tracing::error!(files, first = some.first(), problem, "files of the lake were set aside");
     let detail = json!({ "problem": problem, "files": files, "some": some, "folder": adopt::aside_folder(parts) });
     let alert = Raise { kind: "lake-files-set-aside", subject: "lake", severity: "critical", detail };
     parts.catalog.raise(alert, parts.now()).await?;

@@ -142,3 +142,39 @@ async fn what_was_left_behind_is_set_aside_and_called_spare_only_if_another_file
         bench.stop().await;
     }
 }
+
+/// With the catalog gone nobody knows whether a part of a batch was acknowledged as a whole.
+#[tokio::test]
+async fn beside_a_lost_catalog_a_file_is_deleted_only_if_all_that_it_holds_is_in_others() {
+    let (folder, storage) = (tempfile::tempdir().unwrap(), SimDisk::new());
+    let bench = Bench::open(folder.path(), &storage).await;
+    let two_days: Vec<i64> = (12..36).collect();
+    bench.send("edge-1", batch(1, &two_days)).await;
+    bench.until_through(1).await;
+    bench.send("edge-2", batch(1, &[100])).await;
+    bench.until("edge-2 is answered", |acks| acks.iter().any(|(d, _)| d.as_str() == "edge-2")).await;
+    let files = bench.parts.lake.files_after(&StreamName::new("events").unwrap(), 0);
+    bench.crash().await;
+    let path = |at: usize| Path::new("/data/lake").join(&files[at].path);
+    assert_eq!(files.iter().map(|file| file.day).collect::<Vec<_>>(), [0, 1, 4]);
+    let bytes = |path: &Path| storage.read(path, u64::MAX).unwrap();
+    let (part, whole) = (bytes(&path(0)), bytes(&path(2)));
+    storage.remove(&path(1)).unwrap();
+    let left_behind = path(2).with_file_name("00000000000000000000000001.parquet");
+    disk::replace(&storage, &left_behind, &whole, Access::Everyone).unwrap();
+
+    let elsewhere = tempfile::tempdir().unwrap();
+    let bench = Bench::open(elsewhere.path(), &storage).await;
+    assert_eq!(bench.ids("events"), [100]);
+    assert_eq!(walk(&storage, Path::new("/data/lake")).unwrap(), [path(2)], "the copy is gone, nothing else is left");
+    let aside = Path::new(ASIDE).join(&files[0].path);
+    assert_eq!(walk(&storage, Path::new(ASIDE)).unwrap(), [aside.clone()]);
+    assert_eq!(bytes(&aside), part);
+    let problem = "select count(*) from alerts where kind = 'lake-files-set-aside' and detail like '%were lost%'";
+    assert_eq!(bench.count(problem).await, 1);
+    // A device that still has the batch sends it again.
+    bench.send("edge-1", batch(1, &two_days)).await;
+    bench.until_through(1).await;
+    assert_eq!(bench.ids("events").len(), 25);
+    bench.stop().await;
+}
