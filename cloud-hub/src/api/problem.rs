@@ -6,6 +6,9 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+/// Seconds after which somebody may ask again for what was not available.
+const AGAIN_AFTER: header::HeaderValue = header::HeaderValue::from_static("2");
+
 /// What went wrong, for programs (`type`, `status`) and for people (`title`, `detail`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
@@ -156,11 +159,30 @@ impl Problem {
     }
 }
 
-/// Whatever a handler did not foresee: logged once, here, with its whole chain.
+/// Whatever a handler did not foresee: logged once, here, with its whole chain. What may pass is told as that.
 impl From<anyhow::Error> for Problem {
     fn from(error: anyhow::Error) -> Self {
         tracing::error!(error = format!("{error:#}"), "request failed");
-        Self::internal()
+        error.chain().find_map(passing).map_or_else(Self::internal, Self::unavailable)
+    }
+}
+
+/// In words, if the same request may well succeed a moment later, or once somebody has made room.
+fn passing(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
+    const BUSY: &str = "the catalog is busy with other requests; nothing was changed";
+    const FULL: &str = "the hub's disk is full; nothing was changed";
+    if let Some(error) = cause.downcast_ref::<std::io::Error>() {
+        return (error.kind() == std::io::ErrorKind::StorageFull).then_some(FULL);
+    }
+    let code = match cause.downcast_ref::<sqlx::Error>()? {
+        sqlx::Error::PoolTimedOut => return Some(BUSY),
+        error => error.as_database_error()?.code()?.parse::<i32>().ok()?,
+    };
+    // SQLITE_BUSY, SQLITE_LOCKED and SQLITE_FULL, and what is derived from them.
+    match code & 0xff {
+        5 | 6 => Some(BUSY),
+        13 => Some(FULL),
+        _ => None,
     }
 }
 
@@ -183,8 +205,46 @@ impl IntoResponse for Problem {
         response
             .headers_mut()
             .insert(header::CONTENT_TYPE, const { header::HeaderValue::from_static("application/problem+json") });
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(header::RETRY_AFTER, AGAIN_AFTER);
+        }
         // The outermost layer writes the path into it: handlers do not know it.
         response.extensions_mut().insert(self);
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::sqlite::SqliteConnectOptions;
+    use sqlx::{ConnectOptions as _, Connection as _};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_passes_is_not_told_as_a_failure_of_the_hub() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = SqliteConnectOptions::new().filename(folder.path().join("catalog.db")).create_if_missing(true);
+        let options = options.busy_timeout(std::time::Duration::ZERO);
+        let (mut one, mut other) = (options.connect().await.unwrap(), options.connect().await.unwrap());
+        let writing = one.begin_with("begin immediate").await.unwrap();
+        let busy = other.begin_with("begin immediate").await.map(drop).unwrap_err();
+        drop(writing);
+        let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+        for (error, words) in [
+            (anyhow::Error::new(busy).context("make a dataset"), "busy"),
+            (sqlx::Error::PoolTimedOut.into(), "busy"),
+            (anyhow::Error::new(full).context("write"), "disk is full"),
+        ] {
+            let problem = Problem::from(error);
+            assert_eq!(problem.status, 503);
+            assert!(problem.detail.contains(words), "{}", problem.detail);
+            assert!(problem.into_response().headers().contains_key(header::RETRY_AFTER));
+        }
+        for error in [sqlx::Error::RowNotFound.into(), anyhow::anyhow!("a cause")] {
+            let response = Problem::from(error).into_response();
+            assert_eq!(response.status(), 500);
+            assert!(!response.headers().contains_key(header::RETRY_AFTER));
+        }
     }
 }

@@ -424,3 +424,26 @@ fn a_lake_that_does_not_fit_the_view_is_refused_by_column() {
     let dataset = Dataset::build(&empty, fleet.spec(), &|_| Ok(None)).unwrap();
     assert_eq!(dataset.summary().rows, 0);
 }
+
+/// A run that was queued and a caller of the API ask for the same at the same moment.
+#[test]
+fn the_same_dataset_may_be_made_twice_at_once() {
+    let dataset = Fleet::run().build();
+    let folder = tempfile::tempdir().unwrap();
+    let (at_once, datasets) = (std::sync::Barrier::new(4), folder.path().join("datasets"));
+    let twenty = || -> Vec<_> {
+        let make = |_| {
+            at_once.wait();
+            dataset.write(&RealDisk, &datasets)
+        };
+        (0..20).map(make).collect()
+    };
+    let made = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(twenty)).collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+    });
+    for stored in made {
+        let stored = stored.unwrap();
+        assert_eq!(std::fs::metadata(stored.path).unwrap().len(), stored.bytes);
+    }
+}

@@ -108,7 +108,7 @@ const UNFINISHED: &str = ".";
 const UNFINISHED_END: &str = ".tmp";
 
 /// Writes `bytes` to `path` so that after any crash the file holds either its old content or all of the new one. When
-/// it returns, the new one is durable.
+/// it returns, the new one is durable. One writer of a path at a time: two of one program would write into one file.
 pub fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8], access: Access) -> io::Result<()> {
     let name = path.file_name().ok_or_else(|| io::Error::other(format!("{} has no file name", path.display())))?;
     let process = std::process::id();
