@@ -25,7 +25,8 @@ Run it on the hub's own machine, with the hub's settings and as its user. It may
 working hub. --repair deletes nothing: what is broken gets another name beside the old one,
 such as catalog.db.broken-20261121T093000Z.
 
-Exit codes: 0 nothing is broken (there may be warnings), 1 something is, 2 wrong usage.")]
+Exit codes: 0 nothing is broken (there may be warnings), 1 something is, 2 wrong usage. Every check,
+and the form of --json: deploy/hub/doctor.md.")]
 pub struct Doctor {
     #[command(flatten)]
     settings: Settings,

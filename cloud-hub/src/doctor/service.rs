@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use sqlx::SqlitePool;
-use tributary_identity::{Certificate, DeviceClock, tls};
+use tributary_identity::{BUILT, Certificate, DeviceClock, tls};
 use tributary_process::checkup::{Finding, disk, host, span};
 use tributary_process::http::{Client, Endpoint};
 use tributary_wire::Micros;
@@ -163,26 +163,41 @@ fn open_files(limit: u64, connections: u64) -> Finding {
     }
 }
 
-/// A clock that is behind what it has already said makes instants that go back.
+/// The row of the catalog with the latest instant.
+#[derive(Debug, sqlx::FromRow)]
+struct Newest {
+    what: String,
+    at: i64,
+}
+
+/// Holds the clock against what it said before.
 async fn clock(subject: &Subject, catalog: &SqlitePool) -> Finding {
-    let query = "select max(at) from (select max(committed) as at from lake_files union all select max(time) from audit
-                 union all select max(stored) from metadata)";
-    match sqlx::query_scalar::<_, Option<i64>>(query).fetch_one(catalog).await {
-        Ok(newest) => judge_clock(subject.now, newest.map(Micros)),
+    let query = "select 'file ' || path || ' of the lake' as what, committed as at from lake_files
+                 union all select 'entry ' || number || ' of the audit log', time from audit
+                 union all select 'version ' || version || ' of the role ' || role, stored from metadata
+                 order by at desc limit 1";
+    match sqlx::query_as::<_, Newest>(query).fetch_optional(catalog).await {
+        Ok(newest) => judge_clock(subject.now, newest.as_ref()),
         Err(error) => Finding::skipped("Machine", "clock", words(&error)),
     }
 }
 
-fn judge_clock(now: Micros, newest: Option<Micros>) -> Finding {
+/// A clock before the program's own time is certainly wrong. One behind what the catalog holds may be right: then it ran
+/// ahead when that was written, and it would not help anybody to call the hub broken until that time has come.
+fn judge_clock(now: Micros, newest: Option<&Newest>) -> Finding {
     let words = whole(now);
-    match newest.map(|newest| newest.since(now)) {
-        Some(ahead) if ahead > SLACK => {
-            let found = format!(
-                "{words}, but the catalog holds an instant that is {} later: the clock was set back",
-                span(ahead)
-            );
-            Finding::fail("Machine", "clock", found)
-                .advise("set the clock, and have it kept by a time service (chrony, systemd-timesyncd)")
+    let set = "set the clock, and have it kept by a time service (chrony, systemd-timesyncd)";
+    if now < BUILT {
+        let found = format!("it says {words}, but this program was made after {}", whole(BUILT));
+        return Finding::fail("Machine", "clock", found).advise(set);
+    }
+    match newest.map(|newest| (newest, Micros(newest.at).since(now))) {
+        Some((Newest { what, at }, later)) if later > SLACK => {
+            let found = format!("{words}, but {what} is of {}, {} later", whole(Micros(*at)), span(later));
+            Finding::warn("Machine", "clock", found).advise(format!(
+                "look at another clock (chronyc tracking, timedatectl). If this one is wrong, it was set back: {set}. If it \
+                 is right, it ran ahead when that was written: nothing is to be done but to find out why"
+            ))
         }
         _ => Finding::ok("Machine", "clock", format!("{words}; not before anything in the catalog")),
     }
@@ -198,11 +213,17 @@ mod tests {
     fn limits_and_times_are_judged() {
         assert_eq!([100, 2_000].map(|limit| open_files(limit, 1_000).mark()), [Mark::Warn, Mark::Ok]);
         let now = Micros(1_900_000_000_000_000);
-        let mark = |newest: Option<i64>| judge_clock(now, newest.map(Micros)).mark();
+        let newest = |at| Newest { what: "entry 7 of the audit log".to_owned(), at };
+        let judge = |at: Option<i64>| judge_clock(now, at.map(newest).as_ref());
         assert_eq!(
-            [None, Some(0), Some(now.0 + 1), Some(now.0 + Micros::HOUR)].map(mark),
-            [Mark::Ok, Mark::Ok, Mark::Ok, Mark::Fail]
+            [None, Some(0), Some(now.0 + 1), Some(now.0 + Micros::HOUR)].map(judge).map(|found| found.mark()),
+            [Mark::Ok, Mark::Ok, Mark::Ok, Mark::Warn]
         );
+        let ahead = judge(Some(now.0 + 500 * Micros::DAY));
+        assert!(ahead.found().contains("entry 7 of the audit log is of 2031-"), "{ahead:?}");
+        let advice = ahead.advice().unwrap();
+        assert!(advice.contains("it was set back") && advice.contains("it ran ahead"), "{advice}");
+        assert_eq!(judge_clock(Micros(BUILT.0 - 1), None).mark(), Mark::Fail);
         assert_eq!(reachable("0.0.0.0:8443"), "127.0.0.1:8443");
         assert_eq!(reachable("10.0.0.1:8443"), "10.0.0.1:8443");
     }

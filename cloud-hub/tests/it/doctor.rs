@@ -308,3 +308,28 @@ async fn a_catalog_with_a_broken_index_is_written_anew_and_the_hub_goes_on_with_
     assert!(report.text(Style::Plain).contains("not repaired"), "{report:?}");
     drop(folder);
 }
+
+/// Checks whose name stands in the source, and those that a whole hub has.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_guide_names_every_check() {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let guide = fs::read_to_string(here.join("../deploy/hub/doctor.md")).unwrap();
+    let mut names: Vec<String> = Vec::new();
+    for entry in fs::read_dir(here.join("src/doctor")).unwrap() {
+        let source = fs::read_to_string(entry.unwrap().path()).unwrap();
+        let code = source.split("#[cfg(test)]").next().unwrap();
+        let places = code.split("SECTION,").skip(1).chain(code.split("\"Machine\",").skip(1));
+        let literals = places.filter_map(|rest| rest.trim_start().strip_prefix('"'));
+        names.extend(literals.filter_map(|rest| Some(rest.split_once('"')?.0.to_owned())));
+    }
+    assert!(names.len() > 30, "{names:?}");
+    let hub = hub().await;
+    let data = hub.hub.data().to_owned();
+    let _folder = hub.stop().await;
+    let report = look(&data).await;
+    // Roles have names of their own.
+    let fixed = report.findings.iter().map(Finding::key).filter(|(section, _)| *section != "Repository");
+    names.extend(fixed.map(|(_, check)| check.to_owned()));
+    let missing: Vec<_> = names.iter().filter(|name| *name != "all" && !guide.contains(&format!("`{name}`"))).collect();
+    assert!(missing.is_empty(), "deploy/hub/doctor.md does not speak of {missing:?}");
+}
