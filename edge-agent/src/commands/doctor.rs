@@ -28,7 +28,8 @@ one, such as state.redb.broken-20261121T093000Z.
 
 Exit codes: 0 nothing is broken (there may be warnings), 1 something is,
 2 wrong usage. --json lists the findings, each with section, check, result
-(ok, skipped, warn, fail), found, details, advice and repair.")]
+(ok, skipped, warn, fail), found, details, advice and repair. Every check,
+and what --repair does: deploy/device/doctor.md.")]
 pub(super) struct Doctor {
     /// Mend what can be mended without losing anything; what is done is
     /// said before

@@ -124,7 +124,7 @@ fn judge(transport: &str, address: &str, reached: Result<Duration, DialError>, o
         Err(error) => error,
     };
     let found = format!("{address}: {}", in_words(&error));
-    let problem = hub_problem(&error);
+    let problem = error.hub_problem();
     if transport == "quic" && problem.is_none() && other_works {
         return Finding::warn(SECTION, transport, found).advise(
             "UDP does not get through; TLS does, so the agent uses that. Let UDP pass, or set `hub.quic = \"\"`",

@@ -7,6 +7,7 @@
 mod settings;
 mod running;
 mod state;
+mod outbox;
 mod windows;
 mod packages;
 mod trust;

@@ -1,24 +1,20 @@
-//! The state file and the outbox in it.
+//! The state file, and what was set aside of it.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::Value;
 use tributary_process::checkup::host::{self, Locked};
-use tributary_process::checkup::{ASIDE, Finding, Mend, aside, bytes, count, rename_new, span};
-use tributary_wire::Micros;
+use tributary_process::checkup::{ASIDE, Finding, Mend, aside, bytes, count, rename_new};
 
 use super::Subject;
+use super::outbox::Outbox;
 use super::running::Running;
 use crate::state::{Contents, Damage, Store, inspect};
 use crate::words::in_words;
 
 const SECTION: &str = "State";
 const FILE: &str = "state.redb";
-/// From this share of its budget on the outbox is nearly full.
-const NEARLY: u64 = 80;
-/// Records that wait for longer than this wait for something that is wrong.
-const LONG: i64 = Micros::DAY;
 
 /// The state, opened over changes that nobody keeps, and what is to be said about it.
 pub(super) struct Opened {
@@ -28,11 +24,13 @@ pub(super) struct Opened {
 
 pub(super) fn check(subject: &Subject, running: &Running) -> Opened {
     let path = subject.path(FILE);
-    let budget = subject.config.outbox.budget.0;
     let mut findings = Vec::new();
     let mut store = None;
     match running {
-        Running::Somebody { status: Ok(status), .. } => findings.extend(judge_running(status, budget)),
+        Running::Somebody { status: Ok(status), .. } => {
+            findings.push(running_file(status));
+            findings.extend(Outbox::of_agent(status, &subject.config).judge());
+        }
         Running::Somebody { .. } | Running::Unknown(_) => {
             findings.push(Finding::skipped(SECTION, FILE, running.in_the_way().unwrap_or_default()));
         }
@@ -40,7 +38,8 @@ pub(super) fn check(subject: &Subject, running: &Running) -> Opened {
         Running::Nobody { .. } => match inspect(&path) {
             Ok((opened, contents)) => {
                 let size = host::standing(&path).map_or(0, |standing| standing.bytes);
-                findings.extend(judge(&contents, size, budget, subject.now));
+                findings.push(whole_file(&contents, size));
+                findings.extend(Outbox::of_file(&opened, &contents, &subject.config, subject.now).judge());
                 store = Some(Arc::new(opened));
             }
             Err(damage) => findings.push(broken(&path, &damage, &subject.at())),
@@ -101,7 +100,7 @@ fn give_up(path: &Path, at: &str) -> Mend {
     })
 }
 
-fn judge(contents: &Contents, size: u64, budget: u64, now: Micros) -> Vec<Finding> {
+fn whole_file(contents: &Contents, size: u64) -> Finding {
     let found = format!(
         "{}, whole; life {}, {} accepted, {} kept for windows",
         bytes(size),
@@ -109,73 +108,17 @@ fn judge(contents: &Contents, size: u64, budget: u64, now: Micros) -> Vec<Findin
         count(contents.accepted, "event", "events"),
         contents.kept
     );
-    let waits = contents.oldest.map(|oldest| now.since(oldest));
-    let mut findings = vec![Finding::ok(SECTION, FILE, found)];
-    findings.extend(judge_outbox(
-        contents.batches,
-        contents.bytes,
-        Some(contents.records),
-        waits,
-        contents.dropped,
-        budget,
-    ));
-    findings
+    Finding::ok(SECTION, FILE, found)
 }
 
-fn judge_running(status: &Value, budget: u64) -> Vec<Finding> {
+fn running_file(status: &Value) -> Finding {
     let number = |value: &Value| value.as_u64().unwrap_or_default();
     let found = format!(
         "open in the running agent; life {}, {} accepted",
         number(&status["incarnation"]),
         count(number(&status["events"]["accepted"]), "event", "events"),
     );
-    let outbox = &status["outbox"];
-    let mut findings = vec![Finding::ok(SECTION, FILE, found)];
-    let (batches, size, dropped) =
-        (number(&outbox["batches"]), number(&outbox["bytes"]), number(&outbox["dropped_records"]));
-    findings.extend(judge_outbox(batches, size, None, None, dropped, budget));
-    findings
-}
-
-fn judge_outbox(
-    batches: u64,
-    size: u64,
-    records: Option<u64>,
-    waits: Option<i64>,
-    dropped: u64,
-    budget: u64,
-) -> Vec<Finding> {
-    let share = (size * 100).checked_div(budget).unwrap_or(100);
-    let records = records.map_or(String::new(), |records| format!(" with {}", count(records, "record", "records")));
-    let mut found = format!(
-        "{}{records} wait, {} of {} ({share} %)",
-        count(batches, "batch", "batches"),
-        bytes(size),
-        bytes(budget)
-    );
-    if let Some(waits) = waits.filter(|_| batches > 0) {
-        found += &format!("; the oldest for {}", span(waits));
-    }
-    let outbox = if share >= NEARLY {
-        Finding::fail(SECTION, "outbox", found).advise(
-            "the oldest records are given up when it is full: bring the device to its hub, or raise `outbox.budget`",
-        )
-    } else if waits.is_some_and(|waits| waits > LONG) {
-        Finding::warn(SECTION, "outbox", found).advise("the hub takes nothing: see the section Hub")
-    } else {
-        Finding::ok(SECTION, "outbox", found)
-    };
-    let mut findings = vec![outbox];
-    if dropped > 0 {
-        let found = format!(
-            "{} given up for want of room in this life; the hub is told as gaps",
-            count(dropped, "record", "records")
-        );
-        findings.push(
-            Finding::warn(SECTION, "dropped", found).advise("raise `outbox.budget`, or find out why the hub was away"),
-        );
-    }
-    findings
+    Finding::ok(SECTION, FILE, found)
 }
 
 /// Files that a doctor set aside: their bytes are still of use to somebody, or only take room.
@@ -192,43 +135,4 @@ fn set_aside_before(folder: &Path) -> Option<Finding> {
     let found = format!("{} set aside earlier", count(names.len() as u64, "item was", "items were"));
     let finding = Finding::warn(SECTION, "set aside", found).with_details(names);
     Some(finding.advise("keep them until nobody needs what is in them, then remove them"))
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-    use tributary_process::checkup::Mark;
-    use tributary_wire::Incarnation;
-
-    use super::*;
-
-    const CONTENTS: Contents = Contents {
-        incarnation: Incarnation(7),
-        accepted: 100,
-        kept: 50,
-        batches: 2,
-        records: 90,
-        bytes: 1 << 20,
-        oldest: Some(Micros(0)),
-        unbatched: 3,
-        dropped: 0,
-    };
-
-    #[test]
-    fn an_outbox_that_fills_waits_or_loses_is_told() {
-        let marks = |contents: Contents, now| {
-            judge(&contents, 1 << 20, 10 << 20, Micros(now)).iter().map(Finding::mark).collect::<Vec<_>>()
-        };
-        assert_eq!(marks(CONTENTS, 1), [Mark::Ok, Mark::Ok]);
-        assert_eq!(marks(CONTENTS, 2 * LONG), [Mark::Ok, Mark::Warn]);
-        assert_eq!(marks(Contents { bytes: 9 << 20, ..CONTENTS }, 1), [Mark::Ok, Mark::Fail]);
-        assert_eq!(marks(Contents { dropped: 5, ..CONTENTS }, 1), [Mark::Ok, Mark::Ok, Mark::Warn]);
-        let found = judge(&CONTENTS, 1 << 20, 10 << 20, Micros(3_600_000_000 * 3));
-        assert_eq!(found[1].found(), "2 batches with 90 records wait, 1.0 MiB of 10.0 MiB (10 %); the oldest for 3 h");
-        let running = json!({"incarnation": 7, "events": {"accepted": 1}, "outbox": {"batches": 1, "bytes": 10, "dropped_records": 2}});
-        assert_eq!(
-            judge_running(&running, 1000).iter().map(Finding::mark).collect::<Vec<_>>(),
-            [Mark::Ok, Mark::Ok, Mark::Warn]
-        );
-    }
 }

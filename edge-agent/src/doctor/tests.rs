@@ -353,3 +353,22 @@ fn a_hub_that_is_away_is_told_for_every_way_there() {
         assert!(finding.advice().is_some_and(|advice| advice.contains("firewall")), "{finding:?}");
     }
 }
+
+/// Checks whose name stands in the source, and those that a whole device has.
+#[test]
+fn the_guide_names_every_check() {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let guide = fs::read_to_string(here.join("../deploy/device/doctor.md")).unwrap();
+    let mut names: Vec<String> = Vec::new();
+    for entry in fs::read_dir(here.join("src/doctor")).unwrap() {
+        let source = fs::read_to_string(entry.unwrap().path()).unwrap();
+        let code = source.split("#[cfg(test)]").next().unwrap();
+        let literals = code.split("SECTION,").skip(1).filter_map(|rest| rest.trim_start().strip_prefix('"'));
+        names.extend(literals.filter_map(|rest| Some(rest.split_once('"')?.0.to_owned())));
+    }
+    assert!(names.len() > 40, "{names:?}");
+    let report = Device::new().look();
+    names.extend(report.findings.iter().map(|finding| finding.key().1.replace("fraud primary", "LINE ROLE")));
+    let missing: Vec<_> = names.iter().filter(|name| !guide.contains(&format!("`{name}`"))).collect();
+    assert!(missing.is_empty(), "deploy/device/doctor.md does not speak of {missing:?}");
+}

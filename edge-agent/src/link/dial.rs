@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::{InvalidDnsNameError, ServerName};
+use tributary_identity::tls::{HubProblem, hub_problem};
 
 use super::quic::{self, Quic, QuicError};
 use crate::config::host_and_port;
@@ -61,6 +62,16 @@ pub enum DialError {
     /// QUIC.
     #[error(transparent)]
     Quic(#[from] QuicError),
+}
+
+impl DialError {
+    /// What is wrong with the hub, if that is why.
+    pub fn hub_problem(&self) -> Option<HubProblem> {
+        match self {
+            Self::Quic(error) => error.hub_problem(),
+            error => hub_problem(error),
+        }
+    }
 }
 
 /// A stream of any kind.

@@ -13,6 +13,7 @@ use edge_agent_core::transport::End;
 use quinn::crypto::rustls::{NoInitialCipherSuite, QuicClientConfig};
 use quinn::{ClientConfig, ConnectError, ConnectionError, Endpoint, RecvStream, SendStream, TransportConfig, VarInt};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tributary_identity::tls::{HubProblem, hub_problem_of_alert};
 
 use crate::identity::TlsSettings;
 
@@ -24,6 +25,8 @@ const STREAM_WINDOW: u32 = 512 << 10;
 const RECEIVE_WINDOW: u32 = 4 * STREAM_WINDOW;
 /// What this side keeps until the hub has acknowledged it.
 const SEND_WINDOW: u64 = 4 << 20;
+/// Error codes of QUIC from here on are TLS alerts (RFC 9001, 4.8).
+const ALERTS: u64 = 0x100;
 /// Time for the last bytes of a connection that is given up.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -42,6 +45,21 @@ pub enum QuicError {
     /// The handshake failed.
     #[error("quic")]
     Connection(#[from] ConnectionError),
+}
+
+impl QuicError {
+    /// What is wrong with the hub, if that is why: QUIC tells no more of a handshake than its last alert.
+    pub(super) fn hub_problem(&self) -> Option<HubProblem> {
+        let (code, by_hub, words) = match self {
+            Self::Connection(ConnectionError::TransportError(error)) => {
+                (u64::from(error.code), false, error.reason.as_str())
+            }
+            Self::Connection(ConnectionError::ConnectionClosed(close)) => (u64::from(close.error_code), true, ""),
+            _ => return None,
+        };
+        let alert = u8::try_from(code.checked_sub(ALERTS)?).ok()?;
+        hub_problem_of_alert(alert, by_hub, words)
+    }
 }
 
 /// The device's UDP socket, kept over connections: a connection follows its device to another address.

@@ -50,6 +50,24 @@ pub fn hub_problem(error: &(dyn StdError + 'static)) -> Option<HubProblem> {
     None
 }
 
+/// The same where only the alert is known that ended a handshake, as with QUIC: who raised it, and in which words.
+pub fn hub_problem_of_alert(code: u8, by_hub: bool, words: &str) -> Option<HubProblem> {
+    use rustls::AlertDescription as Alert;
+    let alert = Alert::from(code);
+    if by_hub {
+        return classify(&Error::AlertReceived(alert));
+    }
+    match alert {
+        Alert::UnknownCA | Alert::DecryptError | Alert::UnsupportedCertificate | Alert::CertificateUnknown => {
+            Some(HubProblem::Untrusted)
+        }
+        Alert::BadCertificate => Some(HubProblem::Name),
+        Alert::CertificateExpired if words.contains("not valid yet") => Some(HubProblem::Future),
+        Alert::CertificateExpired => Some(HubProblem::Expired),
+        _ => None,
+    }
+}
+
 fn classify(error: &Error) -> Option<HubProblem> {
     use rustls::AlertDescription as Alert;
     match error {

@@ -166,6 +166,27 @@ async fn errors_tell_what_is_wrong_with_the_hub() {
     assert_eq!(hub_problem(&io::Error::other("cut")), None);
 }
 
+/// Of a QUIC handshake only the alert is known.
+#[test]
+fn an_alert_tells_as_much_as_the_error_behind_it() {
+    use rustls::{AlertDescription, CertificateError, Error};
+    let (time, at) = (UnixTime::since_unix_epoch(Duration::ZERO), UnixTime::since_unix_epoch(DAY));
+    for (error, expected) in [
+        (CertificateError::NotValidForName, HubProblem::Name),
+        (CertificateError::BadSignature, HubProblem::Untrusted),
+        (CertificateError::UnknownIssuer, HubProblem::Untrusted),
+        (CertificateError::ExpiredContext { time: at, not_after: time }, HubProblem::Expired),
+        (CertificateError::NotValidYetContext { time, not_before: at }, HubProblem::Future),
+    ] {
+        let (alert, words) = (AlertDescription::from(error.clone()), error.to_string());
+        assert_eq!(hub_problem_of_alert(alert.into(), false, &words), Some(expected), "{words}");
+        assert_eq!(hub_problem(&Error::InvalidCertificate(error)), Some(expected), "{words}");
+    }
+    let refused = u8::from(AlertDescription::CertificateRevoked);
+    assert_eq!(hub_problem_of_alert(refused, true, ""), Some(HubProblem::Refuses));
+    assert_eq!(hub_problem_of_alert(u8::from(AlertDescription::InternalError), true, ""), None);
+}
+
 #[test]
 fn a_certificate_knows_its_key() {
     let (hub, key, device) = (Hub::new(), KeyFile::generate().unwrap(), DeviceId::new("edge-1").unwrap());
