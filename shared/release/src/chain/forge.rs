@@ -45,8 +45,10 @@ pub struct Forge {
     pub snapshot: Signers,
     /// Keys of the timestamp.
     pub timestamp: Signers,
-    /// When everything expires.
+    /// When everything expires …
     pub expires: Micros,
+    /// … but for these roles.
+    pub expired: BTreeMap<String, Micros>,
     /// Targets of the top-level role: path, content, custom.
     pub files: BTreeMap<String, (Vec<u8>, Option<Value>)>,
     /// Delegated roles by name.
@@ -81,6 +83,7 @@ impl Default for Forge {
             snapshot: Signers::one(11),
             timestamp: Signers::one(12),
             expires: Micros(4_000_000_000_000_000),
+            expired: BTreeMap::new(),
             files: BTreeMap::new(),
             delegated: BTreeMap::new(),
             impostors: BTreeMap::new(),
@@ -102,6 +105,10 @@ impl Forge {
         forge
     }
 
+    fn end(&self, role: &str) -> Micros {
+        self.expired.get(role).copied().unwrap_or(self.expires)
+    }
+
     /// The root file, signed by these keys.
     pub fn root_file(&self, keys: &[SigningKey]) -> Vec<u8> {
         let mut all = Map::new();
@@ -116,13 +123,13 @@ impl Forge {
             roles.insert(role.into(), role_value(signers, &mut all));
         }
         let fields = json!({ "consistent_snapshot": true, "keys": all, "roles": roles });
-        signed("root", self.root_version, self.expires, fields, keys)
+        signed("root", self.root_version, self.end("root"), fields, keys)
     }
 
     /// The file of a delegated role, signed by these keys.
     pub fn delegated_file(&self, role: &str, keys: &[SigningKey]) -> Vec<u8> {
         let delegated = &self.delegated[role];
-        signed("targets", delegated.version, self.expires, json!({ "targets": entries(&delegated.files) }), keys)
+        signed("targets", delegated.version, self.end(role), json!({ "targets": entries(&delegated.files) }), keys)
     }
 
     /// The top-level targets file, signed by these keys.
@@ -140,20 +147,20 @@ impl Forge {
             })
             .collect();
         let fields = json!({ "targets": entries(&self.files), "delegations": { "keys": all, "roles": roles } });
-        signed("targets", self.targets_version, self.expires, fields, keys)
+        signed("targets", self.targets_version, self.end("targets"), fields, keys)
     }
 
     /// The snapshot file, signed by these keys. It names versions and hashes of the files given.
     pub fn snapshot_file(&self, files: &BTreeMap<String, (u64, Vec<u8>)>, keys: &[SigningKey]) -> Vec<u8> {
         let meta: Map<String, Value> =
             files.iter().map(|(name, (version, bytes))| (name.clone(), file_value(*version, bytes))).collect();
-        signed("snapshot", self.snapshot_version, self.expires, json!({ "meta": meta }), keys)
+        signed("snapshot", self.snapshot_version, self.end("snapshot"), json!({ "meta": meta }), keys)
     }
 
     /// The timestamp file over a snapshot, signed by these keys.
     pub fn timestamp_file(&self, snapshot: &[u8], keys: &[SigningKey]) -> Vec<u8> {
         let meta = json!({ "snapshot.json": file_value(self.snapshot_version, snapshot) });
-        signed("timestamp", self.timestamp_version, self.expires, json!({ "meta": meta }), keys)
+        signed("timestamp", self.timestamp_version, self.end("timestamp"), json!({ "meta": meta }), keys)
     }
 
     /// Writes everything, signed by its rightful keys.

@@ -210,6 +210,15 @@ impl Chain {
         Ok(Target { path: path.to_owned(), length: listed.length, sha256, custom: listed.custom })
     }
 
+    /// What the stored metadata alone says about a target, without asking anybody. It leaves alone what the last refresh
+    /// brought.
+    pub async fn stored_target(&self, path: &str, now: Micros) -> Result<Target, ChainError> {
+        let source = Arc::new(Stored(self.files.clone()));
+        let mut apart = Self::open(&self.pinned, source, self.files.clone(), self.limits)?;
+        apart.refresh(now).await?;
+        apart.target(path, now).await
+    }
+
     async fn listed(&mut self, path: &str, now: Micros) -> Result<TargetFile, ChainError> {
         let Current { updater, bridge, failed } = self.current.as_mut().ok_or(ChainError::NotRefreshed)?;
         let found = updater.get_target_info(path, instant(now)?).await;

@@ -1,6 +1,8 @@
 //! The attacks that the specification names (section 1.5.2), each tried against a device. Slow retrieval, and endless data
 //! in a package, are the download's matter and are tried there.
 
+mod expiry;
+mod fast_forward;
 mod thieves;
 
 use std::sync::Mutex;
@@ -142,26 +144,6 @@ async fn mix_and_match() {
     repository.put("2.targets.json", repository.get("1.targets.json").unwrap());
     let error = device.chain.refresh(NOW).await.unwrap_err();
     assert!(matches!(error, ChainError::Mismatch { .. }), "{error}");
-}
-
-#[tokio::test]
-async fn fast_forward_is_mended_by_new_keys() {
-    let (mut forge, repository, mut device) = world().await;
-    // A thief of the online keys raises versions to the end, so that nothing rightful is ever newer.
-    forge.timestamp_version = u64::MAX - 1;
-    forge.publish_below(&repository);
-    device.chain.refresh(NOW).await.unwrap();
-    // The offline keys replace the stolen ones: the versions start anew under them.
-    let mended = Forge {
-        root_version: 2,
-        snapshot: Signers::one(31),
-        timestamp: Signers::one(32),
-        timestamp_version: 1,
-        ..forge.clone()
-    };
-    mended.publish(&repository);
-    let found = device.restart(&repository).chain.refresh(NOW).await.unwrap();
-    assert_eq!((found.root, found.timestamp), (2, 1));
 }
 
 #[tokio::test]

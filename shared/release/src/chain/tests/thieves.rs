@@ -135,3 +135,45 @@ async fn one_root_key_is_not_enough() {
     forge.publish_below(&repository);
     assert_eq!(device.chain.refresh(NOW).await.unwrap().root, 2, "rotation by the old and the new quorum");
 }
+
+/// Whoever has two of the three is the root: devices follow him, and no file of the rightful holders brings them back.
+/// Only a root that is given to a device by hand does, and then nothing that it stored of his stands in the way.
+#[tokio::test]
+async fn two_root_keys_are_the_root_and_only_a_new_one_given_by_hand_ends_it() {
+    let (forge, repository, mut device) = world().await;
+    let rightful = forge.root.keys.clone();
+    let his = Signers { keys: thief(), threshold: 1 };
+    let (root, targets) = (his.clone(), his.clone());
+    let mut stolen = Forge { root_version: 2, root, targets, snapshot: his.clone(), timestamp: his, ..forge.clone() };
+    stolen.next();
+    stolen.delegated.get_mut(LINE).unwrap().signers = Signers { keys: thief(), threshold: 1 };
+    stolen.delegated.get_mut(LINE).unwrap().files.insert(PACKAGE.into(), (b"evil".to_vec(), None));
+    let both = [&rightful[..2], &thief()[..]].concat();
+    repository.put("2.root.json", stolen.root_file(&both));
+    stolen.publish_below(&repository);
+    assert_eq!(device.fetch(PACKAGE).await.unwrap().length, 4, "the package is his");
+    // The rightful holders take another way at the same number, or at the next: the device has left them.
+    for version in [2, 3] {
+        let back = Forge { root_version: version, ..forge.clone() };
+        let ours = Arc::new(MemoryRepository::default());
+        back.publish(&ours);
+        let mut device = Device {
+            root: device.root.clone(),
+            store: device.store.clone(),
+            chain: Chain::open(&device.root, ours.clone(), device.store.clone(), ChainLimits::default()).unwrap(),
+        };
+        let error = device.chain.refresh(NOW).await.unwrap_err();
+        assert!(matches!(error, ChainError::Signatures { .. }), "{version}: {error}");
+    }
+    // A root of new keys, brought by an enrolment, over what was stored.
+    let mut anew = Forge { root_version: 1, ..forge.clone() };
+    anew.root = Signers { keys: (60..63).map(|seed| SigningKey::generate([seed; 32])).collect(), threshold: 2 };
+    (anew.targets, anew.snapshot, anew.timestamp) = (Signers::one(40), Signers::one(41), Signers::one(42));
+    let ours = Arc::new(MemoryRepository::default());
+    anew.publish(&ours);
+    let root = anew.root_file(&anew.root.keys);
+    let chain = Chain::open(&root, ours.clone(), device.store.clone(), ChainLimits::default()).unwrap();
+    let mut device = Device { root, store: device.store.clone(), chain };
+    assert_eq!(device.fetch(PACKAGE).await.unwrap().length, 11);
+    assert_eq!(device.chain.versions().root, 1);
+}
