@@ -11,6 +11,7 @@ pub(crate) fn gather(package_memory: Option<ByteSize>) -> Capabilities {
         agent: crate::VERSION.to_owned(),
         engines: vec![EngineCapability { name: CPU_ENGINE.to_owned(), operators: cpu_operators() }],
         memory_bytes: resources::memory_of_machine(),
+        agent_bytes: resources::memory().resident,
         package_memory: package_memory.map(|size| size.0),
         view_language: tributary_features::VIEW_LANGUAGE,
     }

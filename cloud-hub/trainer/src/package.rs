@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use tributary_features::View;
-use tributary_inference::check_golden;
+use tributary_inference::{CPU_ENGINE, check_golden};
 use tributary_release::{
     DecisionRule, GoldenCase, Graph, GraphEntry, LOWEST_AGENT, Lineage, MANIFEST_FORMAT, Manifest, OUTPUT_REFERENCE,
     OutputBounds, Package, Precision, Probation, Quantization, Requirements, ViewRef,
@@ -47,7 +47,8 @@ const GOLDEN_CASES: usize = 32;
 /// Engines may round differently; where int8 rounds to the next step, an output moves by more than f32 ever would.
 const INT8_TOLERANCE: f32 = 0.02;
 const F32_TOLERANCE: f32 = 1e-3;
-/// What serving takes beside the weights: the engine, feature windows, queues.
+/// What serving takes beside the weights: the engine, feature windows, queues. Like the copies of the weights an estimate,
+/// on the safe side: devices add up what packages declare, and do not measure it.
 const SERVING_BASE_BYTES: u64 = 16 << 20;
 /// How often the weights stand in memory as f32: as read, and packed in each plan that the engine prepares.
 const WEIGHT_COPIES: u64 = 4;
@@ -92,7 +93,8 @@ pub fn assemble(from: &Ingredients<'_>) -> Result<Package, TrainError> {
             agent: LOWEST_AGENT.to_owned(),
             operators: served.0.graph.operators(),
             memory_bytes: SERVING_BASE_BYTES + WEIGHT_COPIES * from.f32.0.onnx.len() as u64,
-            engines: Vec::new(),
+            // On which the golden cases were proven, below.
+            engines: vec![CPU_ENGINE.to_owned()],
             view_language: tributary_features::VIEW_LANGUAGE,
         },
         lineage: Lineage { dataset: from.dataset_hash.to_string(), run: spec.run.clone(), seed: spec.seed },

@@ -13,6 +13,8 @@ pub struct Capabilities {
     pub engines: Vec<EngineCapability>,
     /// Memory of the machine, or of the group that the agent's process belongs to, in bytes; `None`: not known.
     pub memory_bytes: Option<u64>,
+    /// What the agent itself takes of it, without any package: as measured at its start.
+    pub agent_bytes: u64,
     /// What one package may take, as set by whoever runs the device.
     pub package_memory: Option<u64>,
     /// Version of the language of feature views.
@@ -28,23 +30,30 @@ pub struct EngineCapability {
     pub operators: Vec<String>,
 }
 
-/// Everything that a package needs and this device lacks, in words; empty: it fits.
-pub fn check(needs: &PackageCustom, has: &Capabilities) -> Vec<String> {
+/// Everything that a package needs and this device lacks, in words; empty: it fits. `beside` is what the packages that stay
+/// in memory with it declare to need.
+///
+/// Memory is an estimate, from what packages declare and not from what they take: nothing of a package is here yet when
+/// this is asked, and a release must not be given up because of what happens to be free at the moment.
+pub fn check(needs: &PackageCustom, has: &Capabilities, beside: u64) -> Vec<String> {
     let requires = &needs.requires;
     let mut lacks = Vec::new();
     if !is_enough(&requires.agent, &has.agent) {
         lacks.push(format!("it needs agent {}, this is {}", requires.agent, has.agent));
     }
     lacks.extend(engines(&requires.engines, &requires.operators, has));
-    let limits = [(has.package_memory, "limits.package_memory allows"), (has.memory_bytes, "the machine has")];
-    for (limit, words) in limits {
-        if let Some(limit) = limit.filter(|limit| *limit < requires.memory_bytes) {
-            lacks.push(format!(
-                "it needs {} of memory, {words} {}",
-                mebibytes(requires.memory_bytes),
-                mebibytes(limit)
-            ));
-        }
+    let need = mebibytes(requires.memory_bytes);
+    if let Some(limit) = has.package_memory.filter(|limit| *limit < requires.memory_bytes) {
+        lacks.push(format!("it needs {need} of memory, limits.package_memory allows {}", mebibytes(limit)));
+    }
+    let taken = has.agent_bytes.saturating_add(beside);
+    if let Some(all) = has.memory_bytes.filter(|all| all.saturating_sub(taken) < requires.memory_bytes) {
+        lacks.push(format!(
+            "it needs {need} of memory, the machine has {}, of which the agent takes {} and other packages {}",
+            mebibytes(all),
+            mebibytes(has.agent_bytes),
+            mebibytes(beside)
+        ));
     }
     if requires.view_language > has.view_language {
         let view = &needs.view;
@@ -114,6 +123,7 @@ mod tests {
             agent: "0.2.0".into(),
             engines: vec![engine("tract", &["Gemm", "Relu", "Add"]), engine("other", &[])],
             memory_bytes: Some(64 << 20),
+            agent_bytes: 12 << 20,
             package_memory: None,
             view_language: 1,
         }
@@ -121,9 +131,9 @@ mod tests {
 
     #[test]
     fn what_fits_gives_no_reason() {
-        assert_eq!(check(&needs(), &has()), Vec::<String>::new());
+        assert_eq!(check(&needs(), &has(), 20 << 20), Vec::<String>::new());
         let unknown = Capabilities { memory_bytes: None, ..has() };
-        assert_eq!(check(&needs(), &unknown), Vec::<String>::new());
+        assert_eq!(check(&needs(), &unknown, 1 << 40), Vec::<String>::new());
     }
 
     #[test]
@@ -131,7 +141,7 @@ mod tests {
         let reasons = |change: &dyn Fn(&mut PackageCustom, &mut Capabilities)| {
             let (mut needs, mut has) = (needs(), has());
             change(&mut needs, &mut has);
-            check(&needs, &has)
+            check(&needs, &has, 0)
         };
         let only = |found: Vec<String>, expected: &str| assert_eq!(found, [expected]);
         only(reasons(&|_, has| has.agent = "0.1.9".into()), "it needs agent 0.2.0, this is 0.1.9");
@@ -148,7 +158,11 @@ mod tests {
         );
         only(
             reasons(&|_, has| has.memory_bytes = Some(8 << 20)),
-            "it needs 32.0 MiB of memory, the machine has 8.0 MiB",
+            "it needs 32.0 MiB of memory, the machine has 8.0 MiB, of which the agent takes 12.0 MiB and other packages 0.0 MiB",
+        );
+        only(
+            check(&needs(), &has(), (20 << 20) + 1),
+            "it needs 32.0 MiB of memory, the machine has 64.0 MiB, of which the agent takes 12.0 MiB and other packages 20.0 MiB",
         );
         only(
             reasons(&|needs, _| needs.requires.view_language = 2),

@@ -327,6 +327,17 @@ fn what_a_doctor_set_aside_a_start_begins_anew_in_another_life() {
 }
 
 #[test]
+fn a_stored_assignment_that_cannot_be_read_is_told() {
+    let device = Device::new();
+    let store = Store::open(&device.path("state.redb"), StoreOptions::default()).unwrap();
+    crate::update::stored::put_assignment(&store, b"rotten").unwrap();
+    drop(store);
+    let report = device.look();
+    let finding = find(&report, "Trust", "assignment").unwrap();
+    assert!(finding.mark() == Mark::Warn && finding.found().contains("cannot be read"), "{finding:?}");
+}
+
+#[test]
 fn a_state_that_somebody_has_open_is_neither_read_nor_given_up() {
     let device = Device::new();
     let store = Store::open(&device.path("state.redb"), StoreOptions::default()).unwrap();

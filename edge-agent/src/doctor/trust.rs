@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use edge_agent_core::lines::open_stored;
 use serde_json::Value;
 use tributary_process::checkup::{Finding, span};
 use tributary_process::clock::SystemClock;
@@ -10,8 +11,9 @@ use tributary_wire::Micros;
 
 use super::Subject;
 use super::running::Running;
-use crate::state::Store;
+use crate::state::{Store, StoreError};
 use crate::trust::{StoredFiles, Trust};
+use crate::update::stored;
 use crate::words::in_words;
 
 const SECTION: &str = "Trust";
@@ -34,6 +36,9 @@ pub(super) async fn check(subject: &Subject, running: &Running, store: Option<Ar
     let Some(root) = root else { return findings };
     if let Some(status) = running.status() {
         findings.push(judge_running(&status["hub"]));
+        if let Some(problem) = status["hub"]["problem"].as_str() {
+            findings.push(Finding::warn(SECTION, "assignment", problem));
+        }
         return findings;
     }
     let Some(store) = store else {
@@ -41,10 +46,14 @@ pub(super) async fn check(subject: &Subject, running: &Running, store: Option<Ar
         findings.push(Finding::skipped(SECTION, "metadata", why));
         return findings;
     };
+    let stored = stored::assignment(&store);
     let files = Arc::new(StoredFiles::new(store));
     let clock = Arc::new(SystemClock::start());
     match Trust::open(Some(&root), Arc::new(Nobody), files, subject.time.clone(), clock).await {
-        Ok(trust) => findings.extend(judge(&trust, subject.time.now())),
+        Ok(trust) => {
+            findings.extend(judge(&trust, subject.time.now()));
+            findings.push(assignment(&trust, stored));
+        }
         Err(error) => findings.push(
             Finding::fail(SECTION, "metadata", in_words(&error))
                 .advise("the agent does not start with it: enrol again, or correct `trust.root`"),
@@ -132,6 +141,24 @@ fn judge(trust: &Trust, now: Micros) -> Vec<Finding> {
         _ => Finding::ok(SECTION, "assignment keys", format!("{words} may tell this device what to run")),
     });
     findings
+}
+
+/// The newest assignment that was accepted: without it nobody knows flags, shares and sampling.
+fn assignment(trust: &Trust, stored: Result<Option<Vec<u8>>, StoreError>) -> Finding {
+    let name = "assignment";
+    let bytes = match stored {
+        Ok(Some(bytes)) => bytes,
+        Ok(None) => return Finding::ok(SECTION, name, "none yet"),
+        Err(error) => return Finding::fail(SECTION, name, in_words(&error)),
+    };
+    match open_stored(&trust.believed().keys, &bytes) {
+        Ok((assignment, signer)) => {
+            let generation = assignment.desired().generation;
+            Finding::ok(SECTION, name, format!("generation {generation}, signed by the trusted key {signer}"))
+        }
+        Err(error) => Finding::warn(SECTION, name, format!("what is stored counts no more: {}", in_words(&error)))
+            .advise("nothing to do: packages go on, and the agent asks the hub for it when it connects"),
+    }
 }
 
 fn judge_running(hub: &Value) -> Finding {

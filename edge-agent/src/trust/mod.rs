@@ -181,6 +181,12 @@ impl Trust {
         Ok(target?)
     }
 
+    /// What the stored metadata alone says about a target, without asking anybody.
+    pub async fn stored_target(&self, path: &str) -> Result<Target, TrustError> {
+        let chain = self.0.chain.as_ref().ok_or(TrustError::NoRoot)?.lock().await;
+        Ok(chain.stored_target(path, self.now()).await?)
+    }
+
     /// The content of a small target, checked by the chain: an image for a sensor node.
     pub async fn small_target(&self, path: &str) -> Result<Vec<u8>, TrustError> {
         self.target(path, 0).await?;

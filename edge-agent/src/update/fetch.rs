@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use edge_agent_core::fit::{self, Capabilities};
-use edge_agent_core::updater::FetchFailure;
+use edge_agent_core::updater::{Doubt, FetchFailure};
 use tributary_release::chain::Target;
 use tributary_release::{CUSTOM, PackageCustom, package_path};
 use tributary_wire::{LineName, ReleaseRef};
@@ -12,6 +12,7 @@ use tributary_wire::{LineName, ReleaseRef};
 use crate::download::{DownloadError, Origins};
 use crate::packages::{ActivePackage, OpenError, PackageFiles};
 use crate::trust::{Trust, TrustError};
+use crate::words::in_words;
 
 /// What a fetch works with.
 #[derive(Clone)]
@@ -22,6 +23,8 @@ pub(super) struct Fetcher {
     pub(super) files: PackageFiles,
     /// The lowest version of the snapshot metadata that speaks of what is assigned.
     pub(super) snapshot: u64,
+    /// What the packages that stay in memory with it declare to need.
+    pub(super) beside: u64,
     /// Whether the release was committed here before: then its hash says enough, and no network is needed.
     pub(super) known: bool,
 }
@@ -87,12 +90,35 @@ impl FetchError {
     }
 }
 
+/// What the stored metadata says about a release that was fetched before, without asking anybody.
+pub async fn vouch(trust: &Trust, line: &LineName, release: &ReleaseRef) -> Result<(), Doubt> {
+    let path = package_path(line, release.version);
+    let stored = trust.stored_target(&path).await.map_err(FetchError::from);
+    let checked = stored.and_then(|target| is_released(path, release, &target));
+    checked.map_err(|error| {
+        let reason = format!("its trial does not begin: {}", in_words(&error));
+        match error.failure() {
+            FetchFailure::Unreachable => Doubt::Unclear(reason),
+            _ => Doubt::TakenBack(reason),
+        }
+    })
+}
+
+/// What is signed under a version must be what was assigned.
+fn is_released(path: String, release: &ReleaseRef, signed: &Target) -> Result<(), FetchError> {
+    let found = ReleaseRef { version: release.version, length: signed.length, sha256: signed.sha256 };
+    match found == *release {
+        true => Ok(()),
+        false => Err(FetchError::Other { path, expected: release.clone(), found }),
+    }
+}
+
 impl Fetcher {
     /// Everything between an assignment and a package that may be tried. What is on disk already is not fetched again,
     /// but checked again.
     pub(super) async fn fetch(self, line: LineName, release: ReleaseRef) -> Result<ActivePackage, FetchError> {
         if !self.known {
-            check_listed(&self.trust, &self.capabilities, &line, &release, self.snapshot).await?;
+            check_listed(&self.trust, (&self.capabilities, self.beside), &line, &release, self.snapshot).await?;
         }
         if !self.files.has(&release.sha256) && !self.origins.by_patch(&self.files, &release).await? {
             self.origins.package(&self.files, &line, &release).await?;
@@ -103,28 +129,25 @@ impl Fetcher {
 }
 
 /// The role of the line must have signed exactly what was assigned, in metadata at least as new as this snapshot, and
-/// this device must be able to run it.
+/// this device must be able to run it, beside packages that declare to need so much memory.
 pub async fn check_listed(
     trust: &Trust,
-    capabilities: &Capabilities,
+    (capabilities, beside): (&Capabilities, u64),
     line: &LineName,
     release: &ReleaseRef,
     snapshot: u64,
 ) -> Result<(), FetchError> {
     let path = package_path(line, release.version);
-    let Target { length, sha256, custom, .. } = trust.target(&path, snapshot).await?;
-    if (length, sha256) != (release.length, release.sha256) {
-        let found = ReleaseRef { version: release.version, length, sha256 };
-        return Err(FetchError::Other { path, expected: release.clone(), found });
-    }
-    let custom = custom.and_then(|mut custom| Some(custom.get_mut(CUSTOM)?.take()));
+    let signed = trust.target(&path, snapshot).await?;
+    is_released(path.clone(), release, &signed)?;
+    let custom = signed.custom.and_then(|mut custom| Some(custom.get_mut(CUSTOM)?.take()));
     let says: PackageCustom = serde_json::from_value(custom.unwrap_or_default())
         .map_err(|error| FetchError::Undescribed { path: path.clone(), problem: error.to_string() })?;
     if (&says.line, says.version) != (line, release.version) {
         let problem = format!("it is described as {} version {}", says.line, says.version);
         return Err(FetchError::Undescribed { path, problem });
     }
-    let lacks = fit::check(&says, capabilities);
+    let lacks = fit::check(&says, capabilities, beside);
     if lacks.is_empty() { Ok(()) } else { Err(FetchError::Unfit(lacks)) }
 }
 

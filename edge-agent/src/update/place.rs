@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use edge_agent_core::lines::{self, Of};
-use edge_agent_core::updater::{Input, ServeFailure};
+use edge_agent_core::updater::{Doubt, Input, ServeFailure};
 use tributary_wire::{ReleaseRef, Sha256};
 
 use super::fetch::FetchError;
@@ -20,6 +20,7 @@ pub(super) struct Done {
 
 pub(super) enum Work {
     Fetched(Sha256, Result<Arc<ActivePackage>, FetchError>),
+    Vouched(Sha256, Result<(), Doubt>),
     /// For the order of this number.
     Opened(u64, Sha256, Result<Arc<ActivePackage>, OpenError>),
 }
@@ -78,6 +79,13 @@ impl Updates {
                 let reason = in_words(&error);
                 tracing::warn!(line = %of.0, %reason, "release not fetched");
                 Input::FetchFailed { sha256, failure: error.failure(), reason }
+            }
+            Work::Vouched(sha256, chain) => {
+                if let Err(doubt) = &chain {
+                    tracing::warn!(line = %of.0, role = %of.1, ?doubt, "a staged package is not tried");
+                }
+                let believed = self.believed();
+                return self.tell(lines::Input::Vouched { of, sha256, believed, chain }).await;
             }
             Work::Opened(order, sha256, result) => {
                 if !slot.opened(order, result.as_ref().ok()) {

@@ -9,7 +9,7 @@ use edge_agent_core::updater::{self, Record};
 use tributary_process::shutdown::Shutdown;
 use tributary_wire::{ReleaseRef, UpdaterState};
 
-use super::fetch::{Fetcher, blocking};
+use super::fetch::{self, Fetcher, blocking};
 use super::place::{Done, Work};
 use super::{Message, UpdateError, Updates, stored};
 use crate::words::in_words;
@@ -70,7 +70,7 @@ impl Updates {
         self.perform(actions).await;
     }
 
-    fn believed(&self) -> Believed {
+    pub(super) fn believed(&self) -> Believed {
         self.parts.trust.believed()
     }
 
@@ -88,6 +88,10 @@ impl Updates {
                 Action::Persist { of, ticket, record } => Some(self.persist(of, ticket, *record).await),
                 Action::Fetch { of, release, snapshot, known } => {
                     self.fetch(of, release, snapshot, known);
+                    None
+                }
+                Action::Vouch { of, release } => {
+                    self.vouch(of, release);
                     None
                 }
                 Action::Serve { of, package } => self.serve(of, package),
@@ -196,12 +200,14 @@ impl Updates {
     }
 
     fn fetch(&mut self, of: Of, release: ReleaseRef, snapshot: u64, known: bool) {
+        let beside = self.places.values().map(|line| line.slot.memory_beside(&release.sha256)).sum();
         let fetcher = Fetcher {
             origins: self.parts.origins.clone(),
             trust: self.parts.trust.clone(),
             capabilities: self.parts.capabilities.clone(),
             files: self.parts.files.clone(),
             snapshot,
+            beside,
             known,
         };
         let done = self.done_sender.clone();
@@ -213,6 +219,15 @@ impl Updates {
             let _ = done.send(Done { of, work: Work::Fetched(sha256, result) });
         });
         line.fetching = Some(task.abort_handle());
+    }
+
+    /// Beside the loop: a refresh that is under way has the chain until it ends.
+    fn vouch(&mut self, of: Of, release: ReleaseRef) {
+        let (trust, done) = (self.parts.trust.clone(), self.done_sender.clone());
+        tokio::spawn(async move {
+            let chain = fetch::vouch(&trust, &of.0, &release).await;
+            let _ = done.send(Done { of, work: Work::Vouched(release.sha256, chain) });
+        });
     }
 
     /// Shows every updater what its package has done.

@@ -63,6 +63,12 @@ impl Slot {
         self.loaded.push(package);
     }
 
+    /// What the packages in memory declare to need, without this one.
+    pub fn memory_beside(&self, sha256: &Sha256) -> u64 {
+        let others = self.loaded.iter().filter(|package| package.reference.sha256 != *sha256);
+        others.map(|package| package.package.manifest.requires.memory_bytes).sum()
+    }
+
     /// Lets go of packages that are neither committed nor on their way.
     pub fn release(&mut self, record: &Record) {
         let needed: Vec<Sha256> =

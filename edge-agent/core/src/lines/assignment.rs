@@ -1,12 +1,14 @@
 //! Takes in assignments: checked, stored, then told to every updater.
 
-use tributary_release::{AssignmentError, Installed, SignatureError, Standing, open_assignment, verify_assignment};
+use tributary_release::{
+    AssignmentError, Installed, KeyId, SignatureError, Standing, VerifyingKeys, open_assignment, verify_assignment,
+};
 use tributary_wire::{
     Assignment, AssignmentV1, AuditHead, Generation, LineName, Micros, PackageRef, Role, SignedAssignment,
 };
 
 use super::{Action, Believed, Lines, Of};
-use crate::updater::{Input, Record, Updater, Wanted};
+use crate::updater::{Doubt, Input, Record, Updater, Wanted};
 use crate::words::in_words;
 
 /// Why an assignment changed nothing.
@@ -20,21 +22,60 @@ enum Refused {
     Line { found: LineName, serves: Vec<LineName> },
 }
 
+/// Why the assignment that was stored counts no more.
+#[derive(Debug, thiserror::Error)]
+pub enum StoredError {
+    /// Its bytes have changed on the disk.
+    #[error("it cannot be read")]
+    Undecodable(#[from] tributary_wire::DecodeError),
+    /// Its key is trusted no more, or its bytes have changed.
+    #[error(transparent)]
+    Signature(#[from] SignatureError),
+    /// What is stored of the lines was ordered by one.
+    #[error("it is gone")]
+    Gone,
+}
+
+/// Opens the assignment that was stored, and names who signed it.
+pub fn open_stored(keys: &VerifyingKeys, bytes: &[u8]) -> Result<(Assignment, KeyId), StoredError> {
+    let signed = SignedAssignment::decode(bytes)?;
+    Ok((open_assignment(keys, &signed)?, KeyId(signed.key_id)))
+}
+
 impl Lines {
-    /// The assignment that was accepted before the restart. One whose key is no longer trusted counts no more, but
-    /// its generation is not forgotten: nobody may go back behind it.
-    pub(super) fn recall_assignment(&mut self, believed: &Believed, bytes: &[u8]) {
-        let Ok(signed) = SignedAssignment::decode(bytes) else { return };
-        match open_assignment(&believed.keys, &signed) {
-            Ok(opened) => self.take(opened),
+    /// The assignment that was accepted before the restart. One that cannot be read, or whose key is no longer trusted,
+    /// counts no more, but its generation is not forgotten: nobody may go back behind it. The same generation, sent
+    /// again or signed anew by another key, is welcome.
+    pub(super) fn recall_assignment(&mut self, believed: &Believed, bytes: Option<&[u8]>) {
+        let known = self.highest_known();
+        let opened = match bytes {
+            Some(bytes) => open_stored(&believed.keys, bytes),
+            None if known == Generation(0) => return,
+            None => Err(StoredError::Gone),
+        };
+        match opened {
+            Ok((opened, signer)) => self.take(opened, signer),
             Err(error) => {
-                self.problem = Some(format!("stored assignment: {}", in_words(&error)));
-                // It was verified before it was stored. The same generation, signed anew by another key, is welcome.
-                if let Ok(known) = Assignment::decode(&signed.payload) {
-                    self.generation = Generation(known.desired().generation.0.saturating_sub(1));
-                }
+                self.problem = Some(format!("stored assignment: {}; the hub is asked for it", in_words(&error)));
+                // Of a revoked key: it was verified before it was stored, so its own number counts. What the disk has
+                // changed may say anything.
+                let own = match (&error, bytes) {
+                    (StoredError::Signature(SignatureError::UnknownKey { .. }), Some(bytes)) => generation(bytes),
+                    _ => None,
+                };
+                self.generation = Generation(own.unwrap_or_default().max(known).0.saturating_sub(1));
             }
         }
+    }
+
+    /// The newest generation that the stored records tell of.
+    fn highest_known(&self) -> Generation {
+        let records = self.updaters.iter().map(|(_, updater)| updater.record());
+        let told = records.flat_map(|record| {
+            let wanted = record.wanted.as_ref().map(|wanted| wanted.generation);
+            wanted.into_iter().chain(record.undone.as_ref().map(|undone| undone.generation))
+        });
+        told.max().unwrap_or_default()
     }
 
     /// An assignment arrived. Whatever is wrong with it is shown in the report, and nothing changes.
@@ -70,7 +111,8 @@ impl Lines {
     fn accept(&mut self, bytes: Vec<u8>, believed: &Believed) -> Result<(), Refused> {
         let signed = SignedAssignment::decode(&bytes)?;
         if let Some(again) = self.again(&signed, believed) {
-            // The hub's answer to a question. It may have been signed later than the first.
+            // The hub's answer to a question. It may have been signed later than the first, and by a newer key.
+            self.signer = Some(KeyId(signed.key_id));
             self.witness(again.desired().issued, again.audit());
             let (generation, expires) = (self.generation, again.desired().expires);
             self.tell_each(|_| Some(Input::Confirmed { generation, expires }));
@@ -88,7 +130,7 @@ impl Lines {
         if let Some(wish) = opened.desired().lines.iter().find(|wish| !serves.contains(&wish.line)) {
             return Err(Refused::Line { found: wish.line.clone(), serves: serves.clone() });
         }
-        self.keeping = Some(opened);
+        self.keeping = Some((opened, KeyId(signed.key_id)));
         self.out.push(Action::Keep(bytes));
         Ok(())
     }
@@ -104,9 +146,9 @@ impl Lines {
     }
 
     pub(super) fn kept(&mut self) {
-        let Some(opened) = self.keeping.take() else { return };
+        let Some((opened, signer)) = self.keeping.take() else { return };
         let (issued, audit) = (opened.desired().issued, opened.audit());
-        self.take(opened);
+        self.take(opened, signer);
         self.witness(issued, audit);
         self.show_problem(None);
         self.go_on();
@@ -125,10 +167,10 @@ impl Lines {
     }
 
     /// It is durable: from now on it counts.
-    fn take(&mut self, assignment: Assignment) {
+    fn take(&mut self, assignment: Assignment, signer: KeyId) {
         let desired = assignment.desired().clone();
         self.generation = desired.generation;
-        self.accepted = Some(assignment);
+        (self.accepted, self.signer) = (Some(assignment), Some(signer));
         self.out.push(Action::Raise(desired.issued));
         for (of, _) in wishes(&desired) {
             if self.index(&of).is_none() {
@@ -164,6 +206,16 @@ impl Lines {
         }
     }
 
+    /// Whether what was ordered is still ordered: the key that signed it may have been taken back since.
+    pub(super) fn still_orders(&self, believed: &Believed) -> Result<(), Doubt> {
+        let doubt = match self.signer {
+            Some(signer) if believed.keys.get(signer).is_some() => return Ok(()),
+            Some(signer) => format!("the assignment was signed by key {signer}, which is trusted no more"),
+            None => "no assignment that this device trusts orders it".to_owned(),
+        };
+        Err(Doubt::Unordered(doubt))
+    }
+
     /// What a verified assignment tells beside its wishes. Nothing is refused for a head of the audit log: a device is
     /// no judge of its hub, but it says what it has seen.
     fn witness(&mut self, issued: Micros, head: Option<AuditHead>) {
@@ -186,6 +238,12 @@ fn is_behind(believed: &Believed, bytes: &[u8]) -> bool {
         Err(_) => false,
         Ok(opened) => opened.snapshot() > believed.snapshot,
     }
+}
+
+/// What an assignment says of itself, whoever signed it.
+fn generation(bytes: &[u8]) -> Option<Generation> {
+    let signed = SignedAssignment::decode(bytes).ok()?;
+    Some(Assignment::decode(&signed.payload).ok()?.desired().generation)
 }
 
 fn wishes(desired: &AssignmentV1) -> impl Iterator<Item = (Of, Wanted)> + '_ {

@@ -13,7 +13,7 @@ pub struct AuditSeen {
 }
 
 /// The highest head seen in a verified assignment, and what contradicts it.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct AuditWatch {
     seen: Option<AuditSeen>,
     /// The newest head that contradicts it. A log that has grown past what is remembered says no more than that.

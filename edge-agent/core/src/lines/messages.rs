@@ -1,10 +1,10 @@
 //! What a device's lines are told, and what they want done.
 
 use tributary_release::VerifyingKeys;
-use tributary_wire::{LineName, Micros, ReleaseRef, Role};
+use tributary_wire::{LineName, Micros, ReleaseRef, Role, Sha256};
 
 use super::AuditSeen;
-use crate::updater::{self, Record};
+use crate::updater::{self, Doubt, Record};
 
 /// Which updater: model line and role.
 pub type Of = (LineName, Role);
@@ -44,6 +44,17 @@ pub enum Input {
     },
     /// What is stored of a line and role: the answer to [`Action::Begin`].
     Began(Of, Box<Record>),
+    /// The answer to [`Action::Vouch`].
+    Vouched {
+        /// Whose.
+        of: Of,
+        /// Which package.
+        sha256: Sha256,
+        /// What is believed now.
+        believed: Believed,
+        /// What the stored metadata says against it, if anything.
+        chain: Result<(), Doubt>,
+    },
     /// The connection to the hub stands, or is gone.
     Online(bool),
     /// Something that concerns one updater.
@@ -76,6 +87,13 @@ pub enum Action {
         snapshot: u64,
         /// It was committed here before: its hash in the durable record says enough, and no metadata is needed.
         known: bool,
+    },
+    /// As [`updater::Action::Vouch`], of the stored metadata alone; then say [`Input::Vouched`].
+    Vouch {
+        /// For whom.
+        of: Of,
+        /// Which release.
+        release: ReleaseRef,
     },
     /// As [`updater::Action::Serve`].
     Serve {

@@ -11,8 +11,10 @@ mod shown;
 #[cfg(test)]
 mod tests;
 
+use tributary_release::KeyId;
 use tributary_wire::{Assignment, DeviceId, Generation, LineName, Role, Sha256};
 
+pub use assignment::{StoredError, open_stored};
 pub use audit::AuditSeen;
 pub use messages::{Action, Believed, Input, Of};
 pub use shown::{Share, report};
@@ -35,7 +37,7 @@ pub struct LinesSettings {
 }
 
 /// The state machine of a device's lines.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Lines {
     settings: LinesSettings,
     updaters: Vec<(Of, Updater)>,
@@ -43,8 +45,10 @@ pub struct Lines {
     generation: Generation,
     /// What it said, to recognise it when it comes again.
     accepted: Option<Assignment>,
+    /// Who signed it, when it was last heard.
+    signer: Option<KeyId>,
     /// Verified, on its way to the disk.
-    keeping: Option<Assignment>,
+    keeping: Option<(Assignment, KeyId)>,
     /// Arrived meanwhile; the newest stands for all.
     waiting: Option<(Vec<u8>, Believed)>,
     audit: AuditWatch,
@@ -63,6 +67,7 @@ impl Lines {
             updaters: Vec::new(),
             generation: Generation(0),
             accepted: None,
+            signer: None,
             keeping: None,
             waiting: None,
             audit: AuditWatch::default(),
@@ -96,9 +101,7 @@ impl Lines {
     ) -> Vec<Action> {
         self.now = now;
         self.audit.recall(audit);
-        if let Some(bytes) = assignment {
-            self.recall_assignment(believed, bytes);
-        }
+        self.recall_assignment(believed, assignment);
         self.out.push(Action::Collect);
         std::mem::take(&mut self.out)
     }
@@ -115,6 +118,12 @@ impl Lines {
             Input::Online(online) => {
                 self.online = online;
                 self.tell_each(|_| Some(updater::Input::Online(online)));
+            }
+            Input::Vouched { of, sha256, believed, chain } => {
+                let word = chain.and_then(|()| self.still_orders(&believed));
+                if let Some(index) = self.index(&of) {
+                    self.tell(index, updater::Input::Vouched { sha256, word });
+                }
             }
             Input::Line(of, input) => {
                 // A role that was retired meanwhile is nobody's any more.
@@ -195,6 +204,7 @@ impl Lines {
                     let snapshot = self.accepted.as_ref().map_or(0, Assignment::snapshot);
                     Action::Fetch { of, release, snapshot, known }
                 }
+                updater::Action::Vouch(release) => Action::Vouch { of, release },
                 updater::Action::Serve(package) => Action::Serve { of, package },
                 updater::Action::Report => Action::Report,
                 updater::Action::Collect => Action::Collect,

@@ -1,22 +1,32 @@
 use std::time::Duration;
 
-use tributary_release::{SigningKey, VerifyingKeys, sign_assignment};
+use tributary_release::{Probation, SigningKey, VerifyingKeys, sign_assignment};
 use tributary_wire::{
-    AssignmentV3, AuditHead, ChallengerShare, LineAssignment, Micros, ReleaseRef, VersionNumber, WIRE_VERSION,
+    AssignmentV3, AuditHead, ChallengerShare, LineAssignment, Micros, ReleaseRef, SignedAssignment, VersionNumber,
+    WIRE_VERSION,
 };
 
 use super::*;
 use tributary_wire::AssignmentV1;
 
+pub(super) const PROBATION: Probation = Probation {
+    min_predictions: 10,
+    max_error_share: 0.1,
+    max_latency_p99_us: 1000,
+    output_mean_low: 0.0,
+    output_mean_high: 1.0,
+    timeout_s: 60,
+};
+
 fn key() -> SigningKey {
     SigningKey::generate([7; 32])
 }
 
-fn line() -> LineName {
+pub(super) fn line() -> LineName {
     LineName::new("fraud").unwrap()
 }
 
-fn challenger() -> Of {
+pub(super) fn challenger() -> Of {
     (line(), Role::new("challenger-b").unwrap())
 }
 
@@ -28,11 +38,11 @@ fn now() -> Now {
     Now { wall: Micros(1_000), monotonic: Duration::ZERO }
 }
 
-fn believed(snapshot: u64) -> Believed {
+pub(super) fn believed(snapshot: u64) -> Believed {
     Believed { keys: VerifyingKeys::new([key().verifying_key()]), snapshot }
 }
 
-fn signed(generation: u64, primary: u32, beside: Option<u32>, snapshot: u64) -> Vec<u8> {
+pub(super) fn signed(generation: u64, primary: u32, beside: Option<u32>, snapshot: u64) -> Vec<u8> {
     let mut lines = vec![(Role::primary(), primary)];
     lines.extend(beside.map(|version| (challenger().1, version)));
     let shares = beside.map(|_| ChallengerShare { line: line(), role: challenger().1, per_10_000: 100 });
@@ -53,15 +63,25 @@ fn signed(generation: u64, primary: u32, beside: Option<u32>, snapshot: u64) -> 
 }
 
 fn start() -> Lines {
+    start_with(Record::default())
+}
+
+/// With what is stored of the primary role.
+fn start_with(record: Record) -> Lines {
+    let (lines, actions) = start_on(vec![((line(), Role::primary()), record)], now());
+    assert!(matches!(actions[..], [Action::Serve { .. }]), "{actions:?}");
+    lines
+}
+
+/// With these records.
+pub(super) fn start_on(records: Vec<(Of, Record)>, now: Now) -> (Lines, Vec<Action>) {
     let settings = LinesSettings {
         device: DeviceId::new("edge-1").unwrap(),
         lines: vec![line()],
         updater: UpdaterSettings::default(),
         seed: 1,
     };
-    let (lines, actions) = Lines::recover(settings, Vec::new(), now());
-    assert!(matches!(actions[..], [Action::Serve { package: None, .. }]), "{actions:?}");
-    lines
+    Lines::recover(settings, records, now)
 }
 
 fn arrives(lines: &mut Lines, signed: Vec<u8>) -> Vec<Action> {
@@ -144,4 +164,58 @@ fn a_stored_assignment_of_a_key_that_is_trusted_no_more_counts_only_by_its_gener
     assert!(lines.problem().unwrap().contains("stored assignment"));
     assert_eq!(arrives(&mut lines, signed(6, 1, None, 5)), [Action::Report], "nobody goes back behind it");
     assert_eq!(arrives(&mut lines, signed(7, 1, None, 5)), [Action::Keep(signed(7, 1, None, 5))]);
+}
+
+#[test]
+fn a_stored_assignment_that_rots_is_a_problem_and_lets_no_older_one_in() {
+    use crate::updater::Wanted;
+    let wanted =
+        Wanted { generation: Generation(7), expires: Micros(2_000_000_000), release: release(1), allow_lower: false };
+    let whole = signed(7, 1, None, 5);
+    // A changed number must not count: nothing would ever be newer than the highest there is.
+    let mut changed = SignedAssignment::decode(&whole).unwrap();
+    changed.payload = SignedAssignment::decode(&signed(u64::MAX, 1, None, 5)).unwrap().payload;
+    for rotten in [Some(whole[..9].to_vec()), Some(changed.encode()), None] {
+        let mut lines =
+            start_with(Record { wanted: Some(wanted.clone()), committed: Some(release(1)), ..Record::default() });
+        lines.recall(now(), &believed(5), rotten.as_deref(), None);
+        assert_eq!(lines.generation(), Generation(6));
+        assert!(lines.problem().unwrap().contains("stored assignment"), "{:?}", lines.problem());
+        assert_eq!(arrives(&mut lines, signed(5, 1, None, 5)), [], "a replayed one");
+        assert_eq!(arrives(&mut lines, whole.clone()), [Action::Keep(whole.clone())]);
+        lines.handle(now(), Input::Kept);
+        assert_eq!((lines.generation(), lines.problem()), (Generation(7), None));
+    }
+    let mut lines = start();
+    lines.recall(now(), &believed(5), None, None);
+    assert_eq!((lines.generation(), lines.problem()), (Generation(0), None), "a new device");
+}
+
+#[test]
+fn a_trial_begins_only_under_an_assignment_whose_key_is_still_trusted() {
+    use crate::updater::{Candidate, Doubt};
+    let mut lines = start();
+    let of = (line(), Role::primary());
+    arrives(&mut lines, signed(1, 1, None, 5));
+    lines.handle(now(), Input::Kept);
+    let tell = |lines: &mut Lines, input| lines.handle(now(), Input::Line((line(), Role::primary()), input));
+    tell(&mut lines, updater::Input::Persisted(1));
+    tell(&mut lines, updater::Input::Fetched { sha256: release(1).sha256, probation: PROBATION });
+    tell(&mut lines, updater::Input::Persisted(2));
+    let later = Now { monotonic: Duration::from_secs(400), ..now() };
+    let vouch = Action::Vouch { of: of.clone(), release: release(1) };
+    assert_eq!(lines.handle(later, Input::Woken), [vouch]);
+    let answer =
+        |believed, chain| Input::Vouched { of: (line(), Role::primary()), sha256: release(1).sha256, believed, chain };
+    let candidate = |lines: &Lines| lines.updater(&of).unwrap().record().candidate.clone();
+    let stolen = Believed::default();
+    lines.handle(later, answer(stolen, Ok(())));
+    let error = lines.updater(&of).unwrap().report("").error.unwrap();
+    assert!(error.contains("trusted no more"), "{error}");
+    assert!(matches!(candidate(&lines), Candidate::Staged { .. }));
+    let later = Now { monotonic: Duration::from_secs(500), ..now() };
+    assert_eq!(lines.handle(later, Input::Woken).len(), 1, "asked again");
+    let mut doubtful = lines.handle(later, answer(believed(5), Err(Doubt::Unclear("it has expired".into()))));
+    assert!(matches!(candidate(&lines), Candidate::Fetching { .. }), "{doubtful:?}");
+    doubtful.clear();
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tributary_release::Probation;
 use tributary_wire::{Generation, Micros, Sha256, TrialReport};
 
-use super::{Action, Candidate, FetchFailure, ServeFailure, Updater, Wanted};
+use super::{Action, Candidate, Doubt, FetchFailure, ServeFailure, Updater, Wanted};
 
 impl Updater {
     pub(super) fn assigned(&mut self, wanted: Wanted) {
@@ -81,6 +81,37 @@ impl Updater {
                 self.store();
             }
             _ => {}
+        }
+    }
+
+    /// What the stored metadata, and the trusted keys, say about a staged package. Where they do not tell, the way to
+    /// learn more is that of a fetch, which asks the repository; what is on the disk already is not downloaded again.
+    pub(super) fn take_word(&mut self, sha256: Sha256, word: Result<(), Doubt>) {
+        if self.vouching != Some(sha256) {
+            return;
+        }
+        self.vouching = None;
+        let Candidate::Staged { release, .. } = &self.record.candidate else { return };
+        let release = release.clone();
+        if release.sha256 != sha256 {
+            return;
+        }
+        let Err(doubt) = word else {
+            self.vouched = Some(sha256);
+            return;
+        };
+        self.fetch_at = self.now.monotonic + self.fetch_backoff.next_wait();
+        self.damaged += u32::from(matches!(doubt, Doubt::TakenBack(_)));
+        match doubt {
+            Doubt::Unordered(reason) => self.complain(reason),
+            Doubt::TakenBack(reason) if self.damaged >= self.settings.damaged_attempts => {
+                self.undo(reason, Vec::new());
+            }
+            Doubt::TakenBack(reason) | Doubt::Unclear(reason) => {
+                self.record.candidate = Candidate::Fetching { release };
+                self.store();
+                self.complain(reason);
+            }
         }
     }
 

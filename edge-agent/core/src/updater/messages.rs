@@ -28,6 +28,13 @@ pub enum Input {
         /// What its trial has to show.
         probation: Probation,
     },
+    /// The answer to [`Action::Vouch`]: whether its trial may begin, by what this device knows now.
+    Vouched {
+        /// Which.
+        sha256: Sha256,
+        /// What speaks against it, if anything does.
+        word: Result<(), Doubt>,
+    },
     /// It could not be fetched.
     FetchFailed {
         /// Which.
@@ -78,6 +85,17 @@ pub enum FetchFailure {
     Unfit(Vec<String>),
 }
 
+/// Why the trial of a package that was fetched and checked does not begin, in words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Doubt {
+    /// The stored metadata lists it no more: it was withdrawn, or another stands in its place.
+    TakenBack(String),
+    /// The stored metadata does not say: it has expired, or what is newer was not fetched yet.
+    Unclear(String),
+    /// The assignment that orders it counts no more.
+    Unordered(String),
+}
+
 /// Why a package that passed every check before cannot serve now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ServeFailure {
@@ -99,6 +117,9 @@ pub enum Action {
     },
     /// Download (or find on disk) and check this release, then say [`Input::Fetched`] or [`Input::FetchFailed`].
     Fetch(ReleaseRef),
+    /// Hold this release, and the assignment that orders it, against what is stored and trusted now, without asking
+    /// anybody, then say [`Input::Vouched`]: keys may have been revoked since it was fetched.
+    Vouch(ReleaseRef),
     /// Make this package serve (`None`: the declared fallback) unless a newer order has replaced this one, then say [`Input::Serving`] or [`Input::ServeFailed`].
     Serve(Option<ReleaseRef>),
     /// Tell the hub where this line stands.

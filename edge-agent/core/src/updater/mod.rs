@@ -22,7 +22,7 @@ mod tests;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-pub use messages::{Action, FetchFailure, Input, ServeFailure};
+pub use messages::{Action, Doubt, FetchFailure, Input, ServeFailure};
 pub use probation::{Verdict, judge};
 pub use record::{Candidate, Record, Undone, Wanted};
 pub use record_v1::RecordV1;
@@ -90,9 +90,14 @@ pub struct Updater {
     confirmed: bool,
     ask_at: Duration,
     fetching: Option<Sha256>,
+    /// No download, and no question whether a trial may begin, before this.
     fetch_at: Duration,
     fetch_backoff: Backoff,
     damaged: u32,
+    /// A staged package about which the stored metadata is asked …
+    vouching: Option<Sha256>,
+    /// … and one for which it has just spoken: that counts now or never.
+    vouched: Option<Sha256>,
     /// What was last ordered to serve …
     ordered: Option<ReleaseRef>,
     /// … and whether it does.
@@ -134,6 +139,8 @@ impl Updater {
             fetch_at: now.monotonic,
             fetch_backoff: Backoff::new(settings.fetch_retry, settings.fetch_retry_cap, seed),
             damaged: 0,
+            vouching: None,
+            vouched: None,
             ordered: None,
             active: false,
             evidence: TrialReport::default(),
@@ -165,6 +172,7 @@ impl Updater {
             Input::Confirmed { generation, expires } => self.confirm(generation, expires),
             Input::Online(online) => self.connection(online),
             Input::Fetched { sha256, probation } => self.fetched(sha256, probation),
+            Input::Vouched { sha256, word } => self.take_word(sha256, word),
             Input::FetchFailed { sha256, failure, reason } => self.fetch_failed(sha256, failure, reason),
             Input::Serving(package) => self.serving(package),
             Input::ServeFailed { sha256, failure, reason } => self.serve_failed(sha256, failure, reason),
@@ -177,6 +185,7 @@ impl Updater {
         if !self.stopping {
             self.pursue();
         }
+        self.vouched = None;
         std::mem::take(&mut self.out)
     }
 
@@ -190,6 +199,8 @@ impl Updater {
             Candidate::None => None,
             Candidate::Fetching { release } if self.fetching != Some(release.sha256) => expiry.min(Some(self.fetch_at)),
             Candidate::Fetching { .. } => expiry,
+            Candidate::Staged { release, .. } if self.vouching == Some(release.sha256) => expiry,
+            Candidate::Staged { .. } if self.may_go_on() => expiry.min(Some(self.fetch_at)),
             Candidate::Staged { .. } if self.online => expiry.min(Some(self.ask_at)),
             Candidate::Staged { .. } => expiry.min(Some(self.offline_since + self.settings.offline_wait)),
             Candidate::Trial { .. } if self.evidence.predictions == 0 => None,

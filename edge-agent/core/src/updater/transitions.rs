@@ -103,15 +103,26 @@ impl Updater {
     }
 
     pub(super) fn staged(&mut self, goal: &Goal, release: ReleaseRef, probation: Probation) {
-        // Ordered back to what was committed here before: the order itself is the hub's word.
-        let proven = goal.proven;
-        let waited = self.now.monotonic >= self.offline_since + self.settings.offline_wait;
-        if proven || self.confirmed || (!self.online && waited) {
-            self.begin_trial(release, probation, 0, proven);
+        if goal.proven {
+            // Ordered back to what was committed here before: the order itself is the hub's word.
+            self.begin_trial(release, probation, 0, true);
+        } else if self.may_go_on() {
+            if self.vouched == Some(release.sha256) {
+                self.begin_trial(release, probation, 0, false);
+            } else if self.vouching != Some(release.sha256) && self.fetch_at <= self.now.monotonic {
+                self.vouching = Some(release.sha256);
+                self.emit(Action::Vouch(release));
+            }
         } else if self.online && self.ask_at <= self.now.monotonic {
             self.ask_at = self.now.monotonic + self.settings.ask_every;
             self.emit(Action::Report);
         }
+    }
+
+    /// Whether the hub has given its word for a staged package, or was gone for long enough to go on without.
+    pub(super) fn may_go_on(&self) -> bool {
+        let waited = self.now.monotonic >= self.offline_since + self.settings.offline_wait;
+        self.confirmed || (!self.online && waited)
     }
 
     pub(super) fn begin_trial(&mut self, release: ReleaseRef, probation: Probation, crashes: u32, proven: bool) {

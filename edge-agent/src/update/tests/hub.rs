@@ -113,6 +113,14 @@ impl Hub {
         reference
     }
 
+    /// Takes a release out of its line's role.
+    pub(super) fn withdraw(&self, release: &ReleaseRef) {
+        let mut shelf = self.shelf.lock().unwrap();
+        let role = shelf.forge.delegated.get_mut(&line_role(&testing::line())).unwrap();
+        role.files.remove(&package_path(&testing::line(), release.version)).unwrap();
+        shelf.sign();
+    }
+
     /// Offers a patch from one package to another beside them; its length.
     pub(super) fn offer_patch(&self, from: &[u8], to: &[u8]) -> u64 {
         let patch = delta::make(Format::Aligned, Some(from), to).unwrap();

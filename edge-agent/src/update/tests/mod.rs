@@ -3,6 +3,7 @@
 mod hub;
 mod power;
 mod stories;
+mod vouching;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -154,6 +155,7 @@ struct Device {
 /// One life of it.
 struct Life {
     running: Running,
+    trust: Trust,
     handle: Handle,
     shutdown: Shutdown,
     task: JoinHandle<()>,
@@ -183,11 +185,12 @@ impl Device {
         }
         let root = self.hub.root();
         parts.trust = running.runtime.block_on(trust(Some(&root), &parts.origins, &running, parts.time.clone()));
+        let trust = parts.trust.clone();
         let (updates, handle) = running.runtime.block_on(Updates::build(parts)).unwrap();
         let shutdown = Shutdown::new();
         let task = running.runtime.spawn(updates.run(shutdown.clone()));
         let traffic = running.runtime.spawn(traffic(running.serving.clone(), self.events.clone()));
-        Life { running, handle, shutdown, task, traffic }
+        Life { running, trust, handle, shutdown, task, traffic }
     }
 }
 

@@ -129,6 +129,7 @@ impl Device {
         let capabilities = Capabilities {
             agent: edge_agent::VERSION.to_owned(),
             engines: vec![engine],
+            agent_bytes: 0,
             memory_bytes: Some(if small { MUCH_MEMORY / 2 } else { MUCH_MEMORY * 2 }),
             package_memory: None,
             view_language: tributary_features::VIEW_LANGUAGE,

@@ -197,6 +197,13 @@ impl World {
                     self.after(wait, event);
                     None
                 }
+                Action::Vouch { of, release } => {
+                    let chain = match breakage {
+                        Some(Breakage::SkipsTheChain) => Ok(()),
+                        _ => at_once(fetch::vouch(&life.trust, &of.0, &release)),
+                    };
+                    Some(Input::Vouched { of, sha256: release.sha256, believed: life.trust.believed(), chain })
+                }
                 Action::Serve { of, package } => {
                     if let Some(release) = &package {
                         self.watches[number].ordered(&self.devices[number], &of, release.sha256)?;
@@ -326,7 +333,8 @@ impl World {
         let release = download.release.clone();
         let fetched = (|| {
             if !download.known && self.breakage != Some(Breakage::SkipsTheChain) {
-                let listed = fetch::check_listed(&life.trust, &device.capabilities, &of.0, &release, download.snapshot);
+                let listed =
+                    fetch::check_listed(&life.trust, (&device.capabilities, 0), &of.0, &release, download.snapshot);
                 at_once(listed)?;
             }
             if !life.files.has(&release.sha256) {

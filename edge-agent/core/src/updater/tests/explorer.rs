@@ -6,6 +6,7 @@
 mod event;
 mod key;
 mod rules;
+mod settling;
 mod world;
 
 use std::collections::{HashSet, VecDeque};

@@ -2,6 +2,7 @@
 
 mod stories;
 mod damage;
+mod vouching;
 mod random;
 mod explorer;
 
@@ -39,6 +40,8 @@ struct Device {
     fetches: VecDeque<ReleaseRef>,
     serves: VecDeque<Option<ReleaseRef>>,
     reports: usize,
+    /// What speaks against a trial whenever that is asked.
+    doubt: Option<Doubt>,
     /// Releases whose trial a crash cut short, with the generation: they must not serve again under it.
     crashed: BTreeSet<(u64, Sha256)>,
     /// What was seen committed last, and whether it may become lower: by an assignment that says so, or by a file
@@ -65,6 +68,7 @@ impl Device {
             fetches: VecDeque::new(),
             serves: VecDeque::new(),
             reports: 0,
+            doubt: None,
             crashed: BTreeSet::new(),
             committed: None,
             may_lower: false,
@@ -99,9 +103,11 @@ impl Device {
     }
 
     fn perform(&mut self, actions: Vec<Action>) {
+        let mut asked = Vec::new();
         for action in actions {
             match action {
                 Action::Persist { ticket, record } => self.persists.push_back((ticket, *record)),
+                Action::Vouch(release) => asked.push(release.sha256),
                 Action::Fetch(release) => self.fetches.push_back(release),
                 Action::Serve(package) => self.serves.push_back(package),
                 Action::Report => self.reports += 1,
@@ -114,6 +120,10 @@ impl Device {
         let committed = self.updater.record().committed.as_ref().map(|release| release.version.0);
         assert!(committed >= self.committed || self.may_lower, "moved back without being told");
         self.committed = committed;
+        for sha256 in asked {
+            let word = self.doubt.clone().map_or(Ok(()), Err);
+            self.tell(Input::Vouched { sha256, word });
+        }
     }
 
     fn assign(&mut self, version: u32, allow_lower: bool, expires_in: i64) {

@@ -24,6 +24,8 @@ pub(super) enum Event {
     PersistAndCrash,
     Fetch,
     FetchFails(u8),
+    Vouch,
+    Doubt(u8),
     Serve,
     ServeFails,
     Evidence(u8),
@@ -40,8 +42,8 @@ impl Event {
         use Event::*;
         let assign = (1..=3).flat_map(|version| [false, true].map(|allow_lower| Assign { version, allow_lower }));
         let once = [AssignOlder, Unassign, Confirm, ConfirmOlder, Online(true), Online(false), Persist, PersistFails];
-        let more = [PersistAndCrash, Fetch, Serve, ServeFails, Wake, Expire, Crash, Stop, Rot];
-        let ways = (0..4).map(FetchFails).chain((0..3).map(Evidence));
+        let more = [PersistAndCrash, Fetch, Vouch, Serve, ServeFails, Wake, Expire, Crash, Stop, Rot];
+        let ways = (0..4).map(FetchFails).chain((0..3).map(Evidence)).chain((0..3).map(Doubt));
         assign.chain(once).chain(more).chain(ways)
     }
 }
@@ -59,6 +61,8 @@ impl World {
             Event::PersistFails | Event::PersistAndCrash => accident && !self.persists.is_empty(),
             Event::Fetch => !self.fetches.is_empty(),
             Event::FetchFails(_) => accident && !self.fetches.is_empty(),
+            Event::Vouch => self.vouches.is_some(),
+            Event::Doubt(_) => accident && self.vouches.is_some(),
             Event::Serve => !self.serves.is_empty(),
             Event::ServeFails => accident && matches!(self.serves.back(), Some(Some(_))),
             Event::Evidence(_) => self.serving.is_some(),

@@ -19,6 +19,7 @@ pub(super) fn put(world: &World, hasher: &mut DefaultHasher) {
             Action::Serve(release) => (2, version(release.as_ref())),
             Action::Report => (3, 0),
             Action::Collect => (4, 0),
+            Action::Vouch(release) => (5, version(Some(release))),
         };
         (updater.ticket - ticket, what).hash(hasher);
     }
@@ -28,6 +29,7 @@ pub(super) fn put(world: &World, hasher: &mut DefaultHasher) {
     }
     (world.fetches.len(), world.fetches.back().map(|release| release.version.0)).hash(hasher);
     (world.serves.len(), world.serves.back().map(|release| version(release.as_ref()))).hash(hasher);
+    (world.vouches, updater.vouching).hash(hasher);
     (world.serving, &world.files, world.generation).hash(hasher);
     let until = |at: Duration| at.saturating_sub(world.now.monotonic);
     (updater.rewrite_at.map(until), updater.stopping, updater.online, updater.confirmed).hash(hasher);

@@ -27,6 +27,7 @@ pub(super) struct Rules {
 pub(super) struct Before {
     committed: Option<ReleaseRef>,
     serving: Option<Sha256>,
+    candidate: Candidate,
 }
 
 fn generation(record: &Record) -> u64 {
@@ -81,7 +82,8 @@ impl Rules {
     }
 
     pub(super) fn before(&self, world: &World) -> Before {
-        Before { committed: world.updater.record.committed.clone(), serving: world.serving }
+        let record = &world.updater.record;
+        Before { committed: record.committed.clone(), serving: world.serving, candidate: record.candidate.clone() }
     }
 
     pub(super) fn after(world: &mut World, event: Event, before: Before) {
@@ -104,6 +106,11 @@ impl Rules {
         if let (Some(undone), Some(candidate)) = (&record.undone, record.candidate.release()) {
             let again = undone.generation.0 == generation(record) && undone.release == *candidate;
             assert!(!again, "{event:?}: tries again what was given up");
+        }
+        if let (Candidate::Staged { .. }, Candidate::Trial { proven: false, .. }) =
+            (&before.candidate, &record.candidate)
+        {
+            assert_eq!(event, Event::Vouch, "a trial begins on the word of the stored metadata alone");
         }
         if event == Event::Expire {
             assert_eq!(was, is, "expiry stops nothing that is committed");

@@ -21,6 +21,8 @@ pub(super) struct World {
     pub(super) persists: VecDeque<(u64, Record)>,
     pub(super) fetches: VecDeque<ReleaseRef>,
     pub(super) serves: VecDeque<Option<ReleaseRef>>,
+    /// A question to the stored metadata; one that comes later is the one that counts.
+    pub(super) vouches: Option<Sha256>,
     pub(super) assigned: Option<Input>,
     pub(super) accidents: u8,
     /// What must hold, with the history that it needs.
@@ -41,6 +43,7 @@ impl World {
             persists: VecDeque::new(),
             fetches: VecDeque::new(),
             serves: VecDeque::new(),
+            vouches: None,
             assigned: None,
             accidents: 0,
             rules: Rules::default(),
@@ -97,6 +100,12 @@ impl World {
             }
             Event::Fetch => self.fetch(),
             Event::FetchFails(way) => self.fetch_fails(way),
+            Event::Vouch => self.vouch(Ok(())),
+            Event::Doubt(way) => {
+                self.accidents += 1;
+                let doubts = [Doubt::TakenBack, Doubt::Unclear, Doubt::Unordered];
+                self.vouch(Err(doubts[usize::from(way)]("so".into())));
+            }
             Event::Serve => self.serve(true),
             Event::ServeFails => {
                 self.accidents += 1;
@@ -133,12 +142,12 @@ impl World {
         self.tell(input);
     }
 
-    fn confirm(&mut self, generation: u64) {
+    pub(super) fn confirm(&mut self, generation: u64) {
         let expires = Micros(self.now.wall.0 + HOUR);
         self.tell(Input::Confirmed { generation: Generation(generation), expires });
     }
 
-    fn tell(&mut self, input: Input) {
+    pub(super) fn tell(&mut self, input: Input) {
         let actions = self.updater.handle(self.now, input);
         self.perform(actions);
     }
@@ -149,6 +158,7 @@ impl World {
                 Action::Persist { ticket, record } => self.persists.push_back((ticket, *record)),
                 // A download that begins ends the one before it.
                 Action::Fetch(release) => self.fetches = VecDeque::from([release]),
+                Action::Vouch(release) => self.vouches = Some(release.sha256),
                 // An order that a newer one has replaced is not carried out.
                 Action::Serve(package) => self.serves = VecDeque::from([package]),
                 Action::Report => {}
@@ -160,7 +170,7 @@ impl World {
         }
     }
 
-    fn persist(&mut self) {
+    pub(super) fn persist(&mut self) {
         let Some((ticket, record)) = self.persists.pop_front() else { return };
         self.write(record);
         self.tell(Input::Persisted(ticket));
@@ -171,7 +181,7 @@ impl World {
         self.rules.written(&self.disk);
     }
 
-    fn fetch(&mut self) {
+    pub(super) fn fetch(&mut self) {
         let Some(release) = self.fetches.pop_front() else { return };
         self.files.insert(release.sha256);
         self.rules.verified.insert(release.sha256);
@@ -185,6 +195,12 @@ impl World {
         let failures = [FetchFailure::Unreachable, FetchFailure::Damaged, FetchFailure::Refused, unfit];
         let failure = failures[usize::from(way)].clone();
         self.tell(Input::FetchFailed { sha256: release.sha256, failure, reason: "so".into() });
+    }
+
+    pub(super) fn vouch(&mut self, word: Result<(), Doubt>) {
+        if let Some(sha256) = self.vouches.take() {
+            self.tell(Input::Vouched { sha256, word });
+        }
     }
 
     pub(super) fn serve(&mut self, works: bool) {
@@ -205,7 +221,7 @@ impl World {
         self.tell(Input::Serving(Some(sha256)));
     }
 
-    fn evidence(&mut self, evidence: TrialReport) {
+    pub(super) fn evidence(&mut self, evidence: TrialReport) {
         let Some(sha256) = self.serving else { return };
         if evidence == GOOD {
             self.rules.passed.insert(sha256);
@@ -213,7 +229,7 @@ impl World {
         self.tell(Input::Evidence { sha256, evidence });
     }
 
-    fn advance(&mut self, time: Duration) {
+    pub(super) fn advance(&mut self, time: Duration) {
         self.now.monotonic += time;
         self.now.wall.0 += time.as_micros() as i64;
         self.tell(Input::Woken);
@@ -225,11 +241,12 @@ impl World {
         self.restart();
     }
 
-    fn restart(&mut self) {
+    pub(super) fn restart(&mut self) {
         self.serving = None;
         self.persists.clear();
         self.fetches.clear();
         self.serves.clear();
+        self.vouches = None;
         let (updater, actions) = start(self.disk.clone(), self.now);
         self.updater = updater;
         self.perform(actions);
@@ -238,47 +255,6 @@ impl World {
         if let Some(input) = self.assigned.clone() {
             self.tell(input);
         }
-    }
-
-    fn work(&mut self) {
-        while !(self.persists.is_empty() && self.fetches.is_empty() && self.serves.is_empty()) {
-            self.persist();
-            self.fetch();
-            self.serve(true);
-        }
-    }
-
-    /// Everything works and the hub answers, until nothing changes any more; then the end must be the right one.
-    pub(super) fn settle(&mut self) {
-        if !self.updater.online {
-            self.tell(Input::Online(true));
-        }
-        for round in 0.. {
-            assert!(round < 60, "never settles: {:?}", self.updater);
-            let before = self.key();
-            self.work();
-            self.confirm(self.generation);
-            self.work();
-            self.evidence(GOOD);
-            self.work();
-            if let Some(wake) = self.updater.next_wake() {
-                self.advance(wake.saturating_sub(self.now.monotonic).max(Duration::from_millis(1)));
-            }
-            let waits = self.persists.is_empty() && self.fetches.is_empty() && self.serves.is_empty();
-            if waits && self.updater.next_wake().is_none() && self.key() == before {
-                break;
-            }
-        }
-        Rules::settled(self);
-    }
-
-    /// Settles, starts anew, so that damage on the disk is found, and settles again.
-    pub(super) fn settle_for_good(&mut self) {
-        self.settle();
-        self.restart();
-        self.settle();
-        let committed = self.disk.committed.as_ref();
-        assert!(committed.is_none_or(|release| self.files.contains(&release.sha256)), "what serves is on the disk");
     }
 
     /// What makes two states the same.
