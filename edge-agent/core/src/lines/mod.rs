@@ -10,6 +10,8 @@ mod assignment;
 mod shown;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod explorer;
 
 use tributary_release::KeyId;
 use tributary_wire::{Assignment, DeviceId, Generation, LineName, Role, Sha256};

@@ -1,0 +1,92 @@
+//! Two roles of a line, and everything that may happen to them in every order, as far as the search reaches: breadth
+//! first, each state once, then long ways at random. Assignments of up to three generations come, newer and older ones,
+//! the hub's word comes or does not, packages work or fail, and up to two times the power is cut, also between any two
+//! writes of one step. Checked after every single action: the generation never goes back, what counts is on the disk, and
+//! every role that has committed to a package answers with one.
+//!
+//! What an updater does with failed writes, damaged files, failed downloads and doubts is explored where it stands, in
+//! `updater/tests/explorer`; here nothing of that happens.
+
+mod world;
+
+use std::collections::{HashSet, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use world::World;
+
+/// How many states a run of the tests looks at; `EXPLORE_LINES` sets another number.
+const STATES: usize = 1_500;
+/// Generations, and power cuts, on one way.
+const GENERATIONS: u64 = 3;
+const CUTS: u8 = 2;
+/// From every so-manieth state it is tried whether the device settles.
+const SETTLE_EVERY: usize = 37;
+/// Events on one long way.
+const WALK: usize = 60;
+
+/// What an assignment may want: a version for the primary role, and for a challenger beside it.
+const WISHES: [(u32, Option<u32>); 4] = [(1, None), (1, Some(3)), (2, Some(3)), (2, None)];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Event {
+    /// A newer generation with one of the [`WISHES`].
+    Assign(usize),
+    /// The newest one once more: the hub's word.
+    Again,
+    /// One from before.
+    Older,
+    Online(bool),
+    Wait,
+    Fetch(usize),
+    Evidence(usize, bool),
+    /// The power goes now, or after so many writes from now on.
+    Cut(u8),
+}
+
+fn events() -> impl Iterator<Item = Event> {
+    use Event::*;
+    let of_roles = (0..2).flat_map(|role| [Fetch(role), Evidence(role, true), Evidence(role, false)]);
+    (0..WISHES.len())
+        .map(Assign)
+        .chain([Again, Older, Online(true), Online(false), Wait])
+        .chain(of_roles)
+        .chain((0..4).map(Cut))
+}
+
+#[test]
+fn whatever_happens_to_two_roles_in_every_order_no_generation_goes_back_and_what_is_committed_answers() {
+    let given = std::env::var("EXPLORE_LINES").ok().and_then(|given| given.parse().ok());
+    let states: usize = given.unwrap_or(STATES);
+    let start = World::new();
+    let mut known = HashSet::from([start.key()]);
+    let mut queue = VecDeque::from([(start.clone(), 0)]);
+    let (mut seen, mut deepest) = (0, 0);
+    while let Some((world, depth)) = queue.pop_front().filter(|_| seen < states) {
+        seen += 1;
+        deepest = depth;
+        if seen % SETTLE_EVERY == 0 {
+            world.clone().settle();
+        }
+        for event in events().filter(|event| world.can(*event)) {
+            let mut next = world.clone();
+            next.step(event);
+            if known.insert(next.key()) {
+                queue.push_back((next, depth + 1));
+            }
+        }
+    }
+    let mut steps = 0;
+    for walk in 0..states / 30 {
+        let mut world = start.clone();
+        for step in 0..WALK {
+            let possible: Vec<_> = events().filter(|event| world.can(*event)).collect();
+            let mut hasher = DefaultHasher::new();
+            (walk, step).hash(&mut hasher);
+            world.step(possible[hasher.finish() as usize % possible.len()]);
+            steps += 1;
+        }
+        world.settle();
+    }
+    println!("{seen} states, up to {deepest} events deep; then {steps} events on long ways");
+    assert!(deepest >= 3);
+}
