@@ -14,6 +14,7 @@ use ulid::Ulid;
 
 use crate::days::{DaySlice, add_rowless, day_name, split_by_day};
 use crate::file::{self, BatchKey, Footer, LakeFile, Rowless};
+use crate::names::Names;
 use crate::schema::StreamSchema;
 use crate::{LakeError, Scan};
 
@@ -69,9 +70,6 @@ pub struct Written {
     pub records: RecordBatch,
 }
 
-/// Makes the names of new files. They sort by the time of writing.
-type Names = Box<dyn Fn() -> Ulid + Send + Sync>;
-
 /// The lake on a disk.
 pub struct Lake {
     disk: Arc<dyn Disk>,
@@ -103,17 +101,17 @@ impl Lake {
             path: root.clone(),
             source,
         })?;
-        Ok(Self { disk, root, names: Box::new(Ulid::new), index: RwLock::default() })
+        Ok(Self { disk, root, names: Names::default(), index: RwLock::default() })
     }
 
     /// Names new files so, for a simulation that is to give the same files each time.
     pub fn naming(self, names: impl Fn() -> Ulid + Send + Sync + 'static) -> Self {
-        Self { names: Box::new(names), ..self }
+        Self { names: Names::made_by(names), ..self }
     }
 
-    /// The name of a new file, here or beside.
+    /// The name of a new file, here or beside: it sorts behind all that were given or are known to [`Self::compare`].
     pub fn new_name(&self) -> Ulid {
-        (self.names)()
+        self.names.next()
     }
 
     /// The disk below.
@@ -267,6 +265,7 @@ impl Lake {
             there.iter().filter_map(|path| path.strip_prefix(&self.root).ok()?.to_str()).collect();
         let index = self.read_index();
         let known: BTreeSet<&str> = index.files.values().flatten().map(|file| file.path.as_str()).collect();
+        there.iter().chain(&known).for_each(|path| self.names.found(path));
         let names = |paths: &mut dyn Iterator<Item = &&str>| paths.map(|path| (*path).to_owned()).collect();
         Ok(Differences {
             unregistered: names(&mut there.difference(&known)),

@@ -12,6 +12,7 @@ mod sums;
 pub mod file;
 pub mod days;
 mod reader;
+mod names;
 mod lake;
 pub mod dataset;
 

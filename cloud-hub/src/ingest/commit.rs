@@ -81,7 +81,7 @@ impl<L: Ledger> Committer<L> {
             tokio::select! {
                 group = groups.recv() => match group {
                     Some(items) if self.holding.is_some() => self.turn_away(items).await,
-                    Some(items) => self.group(items).await,
+                    Some(items) => self.group(items, self.parts.clock.monotonic()).await,
                     None => return Ok(()),
                 },
                 () = probe_due => self.probe().await,
@@ -90,8 +90,8 @@ impl<L: Ledger> Committer<L> {
         }
     }
 
-    pub(super) async fn group(&mut self, mut items: Vec<Item>) {
-        let begun = self.parts.clock.monotonic();
+    /// Commits a group that was `begun` with at this time.
+    pub(super) async fn group(&mut self, mut items: Vec<Item>, begun: u64) {
         self.load.took_in(&items);
         loop {
             match self.commit(&items).await {
@@ -213,7 +213,7 @@ impl<L: Ledger> Committer<L> {
     }
 
     /// Tells those who hold and have their turn to go on.
-    fn go_on(&mut self) {
+    pub(super) fn go_on(&mut self) {
         let first = self.load.go_on();
         self.send(first.into_iter().map(|of| (of, Receipt::default())).collect());
     }

@@ -18,18 +18,27 @@ impl<L: Ledger> Stepped<L> {
         Self(Committer::new(parts, Arc::<Counters>::default()))
     }
 
-    /// Commits messages as one group, or turns them away while the disk refuses. Receipts leave before it returns.
-    pub async fn group(&mut self, messages: Vec<(DeviceId, Bytes)>, received: Micros) {
+    /// Commits messages as one group that was begun with at this monotonic time, or turns them away while the disk
+    /// refuses. Receipts leave before it returns.
+    pub async fn group(&mut self, messages: Vec<(DeviceId, Bytes)>, received: Micros, begun: u64) {
         let items = messages.into_iter().map(|(device, message)| Item::of(device, message, received)).collect();
         match self.0.holding {
             Some(_) => self.0.turn_away(items).await,
-            None => self.0.group(items).await,
+            None => self.0.group(items, begun).await,
         }
     }
 
     /// Tries whether the disk takes something again; of use while [`Status::holding`].
     pub async fn probe(&mut self) {
         self.0.probe().await;
+    }
+
+    /// Lets those go on who hold and have their turn, as a hub does that has nothing to commit. While the disk refuses
+    /// nobody does.
+    pub fn go_on(&mut self) {
+        if self.0.holding.is_none() {
+            self.0.go_on();
+        }
     }
 
     /// Counts since it was made.

@@ -519,7 +519,7 @@ async fn the_files_of_a_commit_that_failed_are_gone_when_work_goes_on() {
     let mut committer = commit::Committer::new(parts.clone(), Arc::default());
     let item = |ids: &[i64]| collect::Item::of(DeviceId::new("edge-1").unwrap(), batch(1, ids), Micros(1));
     catalog.set_capacity(Some(catalog.used()));
-    committer.group(vec![item(&[1])]).await;
+    committer.group(vec![item(&[1])], 0).await;
     assert!(committer.holding.is_some() && inbox.acks.lock().unwrap().iter().all(|(_, ack)| ack.window == 0));
     assert_eq!(parts.lake.compare().unwrap().unregistered.len(), 1);
     committer.probe().await;
@@ -527,7 +527,7 @@ async fn the_files_of_a_commit_that_failed_are_gone_when_work_goes_on() {
     catalog.set_capacity(None);
     committer.probe().await;
     assert!(committer.holding.is_none());
-    committer.group(vec![item(&[1])]).await;
+    committer.group(vec![item(&[1])], 0).await;
     assert_eq!(inbox.acks.lock().unwrap().last().unwrap().1.through, SequenceNumber(1));
     assert_eq!(parts.lake.compare().unwrap(), cloud_hub_lake::Differences::default());
     assert_eq!(parts.catalog.files().await.unwrap().len(), 1);

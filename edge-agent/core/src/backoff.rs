@@ -34,6 +34,14 @@ impl Backoff {
         wait
     }
 
+    /// A connection, or the attempt to make one, ended after this time. One that held for longer than the longest wait
+    /// was a good one, and the next series begins small; one that breaks sooner must not be hammered.
+    pub fn ended(&mut self, lasted: Duration) {
+        if lasted > self.cap {
+            self.reset();
+        }
+    }
+
     /// An attempt succeeded: the next series begins small.
     pub fn reset(&mut self) {
         self.ceiling = self.base.saturating_mul(FIRST).min(self.cap);
@@ -55,6 +63,20 @@ mod tests {
         assert!(waits.iter().any(|wait| *wait > CAP / 2), "a long outage leads to long waits");
         backoff.reset();
         assert!(backoff.next_wait() < BASE * FIRST);
+    }
+
+    #[test]
+    fn only_a_connection_that_held_begins_a_new_series() {
+        let mut backoff = Backoff::new(BASE, CAP, 7);
+        let longest = |backoff: &mut Backoff, lasted| {
+            let waits = (0..200).map(|_| {
+                backoff.ended(lasted);
+                backoff.next_wait()
+            });
+            waits.max().unwrap_or_default()
+        };
+        assert!(longest(&mut backoff, CAP) > CAP / 2, "a hub that takes connections and breaks them is left alone");
+        assert!(longest(&mut backoff, CAP + BASE) < BASE * FIRST);
     }
 
     /// Devices that come back in the fullest second after an outage of this length, when all lost their hub at once.

@@ -182,10 +182,7 @@ pub async fn run(link: Link, shutdown: Shutdown) {
         session::lock(&outbox).disconnected();
         let Some(error) = ended else { break };
         let (words, over, hub) = (in_words(&error), transports.name(), transports.address());
-        // A connection that held for a while was a good one; one that breaks at once must not be hammered.
-        if link.clock.monotonic().saturating_sub(began) > config.reconnect_cap.0.as_micros() as u64 {
-            backoff.reset();
-        }
+        backoff.ended(Duration::from_micros(link.clock.monotonic().saturating_sub(began)));
         if transports.ended(&error) == Next::AtOnce {
             tracing::info!(hub, over, why = %words, "another connection follows at once");
             link.status.disconnected(Some(words));

@@ -1,4 +1,5 @@
-//! A fleet and its hub in one process and one thread, in their own time, under every fault that a seed can think of.
+//! A fleet and its hub in one process, in their own time, under every fault that a seed can think of. One thing happens
+//! at a time: the hub writes on threads of a pool, as it ships, and each such piece of work is awaited before the next.
 //!
 //! What runs is the code that ships: the device's store, pipeline and outbox over redb on a simulated disk, the hub's
 //! ingest over a lake on one. Only what carries things between them is made up here: clocks, network, power, the
@@ -14,6 +15,8 @@ pub mod data;
 pub mod faults;
 pub mod figures;
 pub mod network;
+mod package;
 pub mod schedule;
 pub mod trace;
 pub mod rollout;
+pub mod replay;

@@ -1,12 +1,12 @@
 //! `cargo run -p tributary-world`: many seeds, one after the other.
 
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
-use tributary_world::data::{self, Options};
+use tributary_world::data::Options;
 use tributary_world::figures::Figures;
-use tributary_world::rollout;
+use tributary_world::{replay, rollout};
 
 /// Simulates fleets, one for each seed, and prints what they came to. The first seed that fails ends it with exit code 1
 /// and the command that runs that seed again.
@@ -49,16 +49,6 @@ enum Story {
     Both,
 }
 
-impl Story {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Data => "data",
-            Self::Rollouts => "rollouts",
-            Self::Both => "both",
-        }
-    }
-}
-
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let (from, seeds) = arguments.replay.map_or((arguments.from, arguments.seeds), |seed| (seed, 1));
@@ -71,37 +61,31 @@ fn main() -> ExitCode {
     let until = arguments.hours.map(|hours| Duration::from_secs_f64(hours * 3600.0));
     let (mut figures, mut rollouts) = (Figures::default(), rollout::Figures::default());
     let mut seed = from;
-    let failed = |seed: u64, story: Story, error: &dyn std::fmt::Display| {
-        let devices = arguments.devices.map_or(String::new(), |devices| format!(" --devices {devices}"));
-        let minutes = arguments.minutes.map_or(String::new(), |minutes| format!(" --minutes {minutes}"));
-        let story = story.name();
-        eprintln!("\n!!! seed {seed} of {story} fails at commit {}: {error}\n", commit());
-        eprintln!(
-            "run it again: cargo run -p tributary-world -- --story {story} --replay {seed}{devices}{minutes} --trace"
-        );
+    let failed = |failed: replay::Failed| {
+        eprintln!("\n{failed}");
         ExitCode::FAILURE
     };
     while until.map_or(seed < from + seeds, |until| begun.elapsed() < until) {
         if story != Story::Rollouts {
-            match data::run(seed, options) {
+            match replay::data(seed, options) {
                 Ok(run) => {
                     if arguments.replay.is_some() {
                         println!("the trace of seed {seed} is {:016x}", run.trace);
                     }
                     figures.add(&run);
                 }
-                Err(error) => return failed(seed, Story::Data, &format!("{error:?}")),
+                Err(error) => return failed(error),
             }
         }
         if story != Story::Data {
-            match rollout::run(seed, &settings) {
+            match replay::rollouts(seed, &settings) {
                 Ok(run) => {
                     if arguments.replay.is_some() {
                         println!("the trace of the rollouts of seed {seed} is {:016x}", run.trace);
                     }
                     rollouts.take(&run);
                 }
-                Err(broken) => return failed(seed, Story::Rollouts, &broken),
+                Err(error) => return failed(error),
             }
         }
         seed += 1;
@@ -118,17 +102,6 @@ fn main() -> ExitCode {
     }
     let lived = figures.sum.lived.as_secs_f64() + rollouts.device_seconds;
     println!("{:>12.0} times faster than real", lived / begun.elapsed().as_secs_f64());
-    println!("{:>12} is the commit", commit());
+    println!("{:>12} is the commit", replay::commit());
     ExitCode::SUCCESS
-}
-
-/// The commit of the source that this was built from, as far as git knows.
-fn commit() -> String {
-    let asked = Command::new("git")
-        .args(["-C", env!("CARGO_MANIFEST_DIR"), "describe", "--always", "--dirty", "--abbrev=12"])
-        .output();
-    match asked {
-        Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout).trim().to_owned(),
-        _ => "(unknown: git does not say)".to_owned(),
-    }
 }

@@ -111,6 +111,20 @@ fn what_was_written_survives_a_crash_and_what_failed_leaves_nothing() {
     assert_eq!(lake.compare().unwrap(), Differences::default());
 }
 
+/// Of two files with the same batch the later name counts when a catalog is made again.
+#[test]
+fn a_new_file_sorts_behind_all_that_are_there_also_when_the_clock_was_set_back() {
+    let (disk, lake) = lake();
+    let lake = lake.naming(|| Ulid::from_parts(2_000, 0));
+    let (schema, mut number) =
+        (schema_of(&[field("accepted", FieldType::Int), field("event_time", FieldType::Time)]), 0);
+    let first = store(&lake, &schema, &[portion(1, &[1], None)], &mut number);
+    let again = Lake::open(Arc::new(disk), "/lake").unwrap().naming(|| Ulid::from_parts(1_000, 0));
+    assert_eq!(again.compare().unwrap().unregistered, [first[0].path.clone()]);
+    let second = store(&again, &schema, &[portion(2, &[2], None)], &mut number);
+    assert!(second[0].path > first[0].path, "{second:?} {first:?}");
+}
+
 #[test]
 fn a_cut_or_damaged_file_is_named_and_nothing_panics() {
     let folder = tempfile::tempdir().unwrap();

@@ -124,7 +124,7 @@ impl World {
             Fault::HubPowerCut => {
                 if self.chance.random_bool(0.5) {
                     self.hub.fail_disk(self.chance.random_range(0..60));
-                    self.group()?;
+                    self.commit()?;
                     self.plan(lasts, Happening::Mend(HUB));
                 }
                 self.hub_goes(lasts, Hub::lose_power)?;
@@ -168,14 +168,14 @@ impl World {
             Fault::HubKill => {
                 if self.hub.is_up() && self.chance.random_bool(0.5) {
                     self.hub.kill_after(self.chance.random_range(0..60));
-                    self.group()?;
+                    self.commit()?;
                 }
                 self.hub_goes(lasts, Hub::kill)?;
             }
             Fault::CatalogLost => self.hub_goes(lasts, Hub::lose_catalog)?,
             Fault::LakeRot => {
-                if self.hub.rot()? {
-                    self.note(format_args!("a bit of the lake flips"));
+                if let Some(path) = self.hub.rot()? {
+                    self.note(format_args!("a bit of {path} flips"));
                     self.plan(lasts, Happening::RotMended);
                 }
             }

@@ -2,19 +2,18 @@
 
 mod bring;
 mod life;
+mod link;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use edge_agent::link;
 use edge_agent::state::simdisk::{self, SimDisk};
 use edge_agent_core::backoff::Backoff;
-use edge_agent_core::outbox::Freed;
 use rand::Rng;
 use rand::rngs::StdRng;
 use tributary_features::{Event, View};
-use tributary_wire::{AckV1, DeviceId, Incarnation, SamplingPolicy, StreamAck};
+use tributary_wire::{DeviceId, Incarnation, SamplingPolicy};
 
 use super::setup::{Breakage, Setup, Source};
 use super::source;
@@ -50,10 +49,14 @@ pub struct Device {
     life: Option<Life>,
     chance: StdRng,
     backoff: Backoff,
+    /// The version that serves, when a package does.
+    package: u32,
     /// What the hub says about sampling, once it said something.
     policy: Option<SamplingPolicy>,
     /// Whether a connection to the hub stands.
     pub connected: bool,
+    /// Since when the newest one stands, or stood.
+    connected_at: Duration,
 }
 
 impl Device {
@@ -91,8 +94,10 @@ impl Device {
             life: None,
             chance,
             backoff,
+            package: 1,
             policy: None,
             connected: false,
+            connected_at: Duration::ZERO,
         };
         device.new_disk()?;
         Ok(device)
@@ -124,6 +129,7 @@ impl Device {
             ensure!(self.told.is_empty(), "{}: the state began anew by itself", self.id);
             self.watch = Watch::new(incarnation);
         }
+        self.watch.began();
         self.life = Some(life);
         if self.setup.source == Source::Reader {
             self.position()?;
@@ -185,64 +191,6 @@ impl Device {
         Ok(())
     }
 
-    /// Batches that leave now, and when to ask again; `None`: the disk failed, which ends the connection.
-    #[allow(clippy::type_complexity)]
-    pub fn outgoing(&mut self) -> Result<Option<(Vec<Vec<u8>>, Duration)>> {
-        let now = self.clock.now();
-        let life = self.life();
-        let chosen = link::choose(&life.store, &mut life.outbox, now).ok();
-        let Some((batches, wait)) = chosen else {
-            self.disconnected();
-            return Ok(None);
-        };
-        for batch in &batches {
-            let (incarnation, stream, through) = self.watch.leaves(batch).with_context(|| self.id.to_string())?;
-            if self.breakage == Some(Breakage::FreedWhenSent) {
-                let (scattered, quarantined) = (Vec::new(), Vec::new());
-                let taken = StreamAck { stream, incarnation, through, scattered, quarantined, window: 8 };
-                self.hear(&AckV1 { streams: vec![taken] })?;
-            }
-        }
-        Ok(Some((batches, wait)))
-    }
-
-    /// Takes in a receipt.
-    pub fn hear(&mut self, ack: &AckV1) -> Result<()> {
-        if !self.is_up() {
-            return Ok(());
-        }
-        self.watch.hears(ack).with_context(|| self.id.to_string())?;
-        let now = self.clock.now();
-        let life = self.life();
-        let freed = life.outbox.acknowledged(now, ack);
-        let free = |freed: Freed| life.store.outbox_free(&freed.stream, freed.through, &freed.scattered).is_err();
-        if freed.into_iter().map(free).filter(|failed| *failed).count() > 0 {
-            self.disconnected();
-        }
-        Ok(())
-    }
-
-    /// The connection stands.
-    pub fn connect(&mut self) {
-        self.connected = true;
-        self.backoff.reset();
-        self.life().outbox.connected();
-        self.watch.connected();
-    }
-
-    /// The connection is gone.
-    pub fn disconnected(&mut self) {
-        self.connected = false;
-        if let Some(life) = &mut self.life {
-            life.outbox.disconnected();
-        }
-    }
-
-    /// How long to wait before the next attempt to connect.
-    pub fn next_attempt(&mut self) -> Duration {
-        self.backoff.next_wait()
-    }
-
     /// The power goes and comes back. What was not synced is lost, or some of it.
     pub fn lose_power(&mut self) -> Result<()> {
         self.life = None;
@@ -293,6 +241,9 @@ impl Device {
         let mut kept_back = self.life().kept_back()?;
         if uncounted {
             kept_back.dropped.clear();
+        }
+        if self.breakage == Some(Breakage::SketchesUncounted) {
+            kept_back.sketched = 0;
         }
         if self.breakage == Some(Breakage::LeavesOutUncounted) {
             kept_back.left_out = 0;

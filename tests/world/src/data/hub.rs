@@ -1,45 +1,55 @@
 //! A hub's ingest over all its lives: the planner and committer that ship, over a lake and a ledger on a disk that
 //! forgets.
 
+mod contents;
+mod naming;
 mod rot;
+mod troubles;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::io::ErrorKind;
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use arrow::array::AsArray;
+use anyhow::{Result, ensure};
 use bytes::Bytes;
 use cloud_hub::bus::Bus;
 use cloud_hub::config::IngestConfig;
 use cloud_hub::ingest::{self, Answers, MemoryLedger, Parts, Recovered, Stepped};
-use cloud_hub_lake::{Lake, dataset};
+use cloud_hub_lake::Lake;
 use rand::Rng;
 use rand::rngs::StdRng;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
-use tributary_features::View;
 use tributary_process::clock::Clock as _;
 use tributary_process::disk::{SimDisk, create_folder_durably};
 use tributary_wire::{Ack, AckV1, Batch, DeviceId, Incarnation, Micros, StreamAck, StreamName};
 
 use super::setup::Breakage;
 use crate::clock::WorldClock;
+use naming::Naming;
 use rot::Rot;
 
 const DATA: &str = "/data";
 const LAKE: &str = "/data/lake";
 const LEDGER: &str = "/data/ledger";
 
-/// Receipts on their way out.
+/// Receipts on their way out, and what the gateway says of the messages on their way in.
 #[derive(Default)]
-struct Receipts(Mutex<Vec<(DeviceId, AckV1)>>);
+struct Receipts {
+    acks: Mutex<Vec<(DeviceId, AckV1)>>,
+    waiting: AtomicU64,
+}
 
 impl Answers for Receipts {
     fn ack(&self, device: &DeviceId, ack: Ack) {
         let Ack::V1(ack) = ack;
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push((device.clone(), ack));
+        self.acks.lock().unwrap_or_else(PoisonError::into_inner).push((device.clone(), ack));
+    }
+
+    fn waiting_bytes(&self) -> u64 {
+        self.waiting.load(Ordering::Relaxed)
     }
 }
 
@@ -48,8 +58,6 @@ pub struct Hub {
     disk: SimDisk,
     /// Whether the disk fails now, or soon.
     ailing: bool,
-    /// Whether single changes of the disk may still fail.
-    stumbles: bool,
     /// Its clock.
     pub clock: WorldClock,
     chance: StdRng,
@@ -59,6 +67,12 @@ pub struct Hub {
     ledger: MemoryLedger,
     life: Option<Life>,
     inbox: Vec<(DeviceId, Bytes)>,
+    /// The group that a slow hub is about to commit.
+    in_hand: Option<Group>,
+    slow: Option<Slow>,
+    /// How often a stream was told to hold because there was too much to do.
+    pub held: u64,
+    names: Naming,
     /// The furthest that each stream was acknowledged; never taken back.
     through: BTreeMap<(DeviceId, Incarnation, StreamName), u64>,
     rot: Option<Rot>,
@@ -66,6 +80,22 @@ pub struct Hub {
 
 /// Records that were given up: whose, of which stream.
 pub type Gaps = BTreeMap<(DeviceId, Incarnation, String), u64>;
+
+/// A hub that has more to do than it can.
+#[derive(Debug, Clone, Copy)]
+struct Slow {
+    /// What a commit takes.
+    commit: Duration,
+    /// Memory for messages on their way in.
+    queue_bytes: u64,
+}
+
+/// Messages that are committed together.
+struct Group {
+    messages: Vec<(DeviceId, Bytes)>,
+    received: Micros,
+    begun: u64,
+}
 
 /// From one power cut to the next.
 struct Life {
@@ -89,12 +119,17 @@ impl Hub {
             // Then a disk is full in the middle of something, and not when little is left.
             config.disk_reserve.0 = 0;
         }
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let slow = chance.random_bool(0.3).then(|| Slow {
+            commit: Duration::from_secs([1, 8][chance.random_range(0..2)]),
+            queue_bytes: [2 << 10, 16 << 10][chance.random_range(0..2)],
+        });
+        let names = Naming::new(clock.clone(), chance.random());
+        // Without timers and sockets: whatever would wait for one panics.
+        let runtime = tokio::runtime::Builder::new_current_thread().build()?;
         let (inbox, through) = (Vec::new(), BTreeMap::new());
         let mut hub = Self {
             disk,
             ailing: false,
-            stumbles: false,
             clock,
             chance,
             breakage,
@@ -103,6 +138,10 @@ impl Hub {
             ledger,
             life: None,
             inbox,
+            in_hand: None,
+            slow,
+            held: 0,
+            names,
             through,
             rot: None,
         };
@@ -115,8 +154,9 @@ impl Hub {
         self.life.is_some()
     }
 
-    /// It starts after a power cut; `false` while its disk fails.
+    /// It starts after a power cut; `false` when its disk refused something meanwhile.
     pub fn start(&mut self) -> Result<bool> {
+        let refusals = self.disk.refusals();
         match self.begin() {
             Ok((recovered, life)) => {
                 let unfit = recovered.missing + recovered.set_aside;
@@ -124,7 +164,7 @@ impl Hub {
                 self.life = Some(life);
                 Ok(true)
             }
-            Err(_) if self.ailing || self.stumbles => Ok(false),
+            Err(_) if self.disk.refusals() > refusals => Ok(false),
             Err(error) => Err(error),
         }
     }
@@ -134,7 +174,8 @@ impl Hub {
         let disk = Arc::new(self.disk.until_crash());
         create_folder_durably(&*disk, Path::new(DATA))?;
         self.ledger = self.ledger.reopen(disk.clone())?;
-        let (lake, receipts) = (Arc::new(Lake::open(disk, LAKE)?), Arc::<Receipts>::default());
+        let (lake, receipts) = (Lake::open(disk, LAKE)?, Arc::<Receipts>::default());
+        let lake = Arc::new(lake.naming(self.names.source()));
         let parts = Parts {
             catalog: self.ledger.clone(),
             lake: lake.clone(),
@@ -142,7 +183,7 @@ impl Hub {
             bus: Bus::default(),
             answers: receipts.clone(),
             results: mpsc::channel(1).0,
-            queue_bytes: 1 << 20,
+            queue_bytes: self.slow.map_or(1 << 20, |slow| slow.queue_bytes),
             config: self.config.clone(),
             clock: Arc::new(self.clock.clone()),
         };
@@ -164,25 +205,42 @@ impl Hub {
         Ok(early)
     }
 
-    /// Deals with everything that arrived; the receipts that leave then. While the disk refuses, it first looks whether
-    /// that has passed.
+    /// Takes up everything that arrived as one group; how long it takes to commit, for a hub that is slow. What arrives
+    /// meanwhile waits.
+    pub fn take_up(&mut self) -> Option<Duration> {
+        let slow = self.slow.filter(|_| self.is_up() && !self.is_holding() && !self.inbox.is_empty())?;
+        self.in_hand = Some(self.next_group());
+        Some(slow.commit)
+    }
+
+    fn next_group(&mut self) -> Group {
+        let (received, begun) = (Micros(self.clock.wall()), self.clock.monotonic());
+        Group { messages: std::mem::take(&mut self.inbox), received, begun }
+    }
+
+    /// Commits what it has taken up, or everything that arrived; the receipts that leave then. While the disk refuses, it
+    /// first looks whether that has passed. With nothing to commit it lets those go on who hold.
     pub fn work(&mut self) -> Result<Vec<(DeviceId, AckV1)>> {
+        let Group { messages, received, begun } = self.in_hand.take().unwrap_or_else(|| self.next_group());
+        let bytes = |messages: &[(DeviceId, Bytes)]| messages.iter().map(|(_, it)| it.len() as u64).sum::<u64>();
         let Some(life) = &mut self.life else { return Ok(Vec::new()) };
-        let (messages, received) = (std::mem::take(&mut self.inbox), Micros(self.clock.wall()));
+        life.receipts.waiting.store(bytes(&messages) + bytes(&self.inbox), Ordering::Relaxed);
         self.runtime.block_on(async {
             if life.ingest.status().holding {
                 life.ingest.probe().await;
             }
-            if !messages.is_empty() {
-                life.ingest.group(messages, received).await;
+            match messages.is_empty() {
+                true => life.ingest.go_on(),
+                false => life.ingest.group(messages, received, begun).await,
             }
         });
         let status = life.ingest.status();
         ensure!((status.conflicts, status.quarantined) == (0, 0), "batches conflict or were put aside: {status:?}");
-        let receipts = std::mem::take(&mut *life.receipts.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let receipts = std::mem::take(&mut *life.receipts.acks.lock().unwrap_or_else(PoisonError::into_inner));
         for (device, ack) in &receipts {
             for stream in &ack.streams {
                 ensure!(stream.quarantined.is_empty(), "{device}: put aside {stream:?}");
+                self.held += u64::from(stream.window == 0 && !status.holding);
                 let of = (device.clone(), stream.incarnation, stream.stream.clone());
                 let through = self.through.entry(of).or_default();
                 ensure!(stream.through.0 >= *through, "{device}: {through} was acknowledged, now only {stream:?}");
@@ -192,115 +250,18 @@ impl Hub {
         Ok(receipts)
     }
 
-    /// The disk refuses everything after so many more changes.
-    pub fn fail_disk(&mut self, changes: u64) {
-        self.ailing = true;
-        self.disk.fail_after(changes);
-    }
-
-    /// One change of the disk fails, after so many more.
-    pub fn fail_once(&mut self, changes: u64) {
-        self.stumbles = true;
-        self.disk.fail_once(changes, ErrorKind::Other);
-    }
-
-    /// The disk is full after so many more bytes.
-    pub fn fill_disk(&mut self, bytes: u64) {
-        self.ailing = true;
-        self.disk.set_capacity(Some(self.disk.used() + bytes));
-    }
-
-    /// The disk works, and has room.
-    pub fn mend_disk(&mut self) {
-        self.ailing = false;
-        self.disk.mend();
-        self.disk.set_capacity(None);
-    }
-
     /// Whether the disk refuses.
     pub fn is_holding(&self) -> bool {
         self.life.as_ref().is_some_and(|life| life.ingest.status().holding)
     }
 
-    /// The power goes. What was not synced is lost, or some of it, and what was not dealt with too.
-    pub fn lose_power(&mut self) -> Result<()> {
-        self.inbox.clear();
-        let seed = self.chance.random_bool(0.7).then(|| self.chance.random());
-        self.disk.crash(seed);
-        self.stumbles = false;
-        self.life = None;
-        Ok(())
+    /// Whether messages wait.
+    pub fn has_waiting(&self) -> bool {
+        self.is_up() && !self.inbox.is_empty()
     }
 
-    /// The program is killed; the machine goes on.
-    pub fn kill(&mut self) -> Result<()> {
-        self.inbox.clear();
-        self.disk.kill();
-        self.life = None;
-        Ok(())
-    }
-
-    /// The program is killed after so many more changes of the disk.
-    pub fn kill_after(&mut self, changes: u64) {
-        self.disk.kill_after(changes);
-    }
-
-    /// The power goes, and the catalog with it: the next start finds a new one beside the lake. A disk that fails
-    /// keeps its catalog: it would take no new one.
-    pub fn lose_catalog(&mut self) -> Result<()> {
-        self.put_back()?;
-        self.lose_power()?;
-        if self.ailing {
-            return Ok(());
-        }
-        self.ledger = MemoryLedger::create(Arc::new(self.disk.clone()), LEDGER)?;
-        self.through.clear();
-        if self.breakage == Some(Breakage::RebuiltShort) {
-            self.lose_file()?;
-        }
-        Ok(())
-    }
-
-    /// Records that devices reported as given up, by the beginning of a stream's name and of theirs.
-    pub fn gaps(&self) -> Gaps {
-        let mut gaps = Gaps::new();
-        for gap in self.ledger.gaps() {
-            let of = (gap.of.device, gap.of.incarnation, gap.of.stream.as_str().to_owned());
-            *gaps.entry(of).or_default() += gap.lost.records;
-        }
-        gaps
-    }
-
-    fn lake(&self) -> Result<&Lake> {
-        Ok(&self.life.as_ref().context("the hub has no power")?.lake)
-    }
-
-    /// Event ids in a stream, each of which must be there once.
-    pub fn ids(&self, stream: &str) -> Result<BTreeSet<String>> {
-        let (mut ids, stream) = (BTreeSet::new(), StreamName::new(stream)?);
-        // A stream of which nothing but gaps came has no columns of its own.
-        if self.lake()?.schema(&stream).columns.iter().all(|column| column.name != "event_id") {
-            return Ok(ids);
-        }
-        for records in self.lake()?.scan(&stream, i64::MIN..=i64::MAX, Some(&["event_id"]))? {
-            for id in records?.column(0).as_string::<i32>().iter() {
-                let id = id.context("a row without an id")?;
-                ensure!(ids.insert(id.to_owned()), "{stream}: {id:?} is there more than once");
-            }
-        }
-        Ok(ids)
-    }
-
-    /// What a replay of the accepted events makes of the features that were served.
-    pub fn replay(&self, view: &View) -> Result<dataset::Summary> {
-        let spec = dataset::DatasetSpec {
-            view: view.clone(),
-            from: Micros(0),
-            to: Micros(i64::MAX),
-            label_delay: view.label_delay(),
-            labels_until: None,
-            line: None,
-        };
-        Ok(dataset::Dataset::build(self.lake()?, spec, &|_| Ok(None))?.summary().clone())
+    /// Whether somebody was told to hold because there was too much to do.
+    pub fn slows_down(&self) -> bool {
+        self.life.as_ref().is_some_and(|life| life.ingest.status().slowed > 0)
     }
 }

@@ -4,6 +4,7 @@ mod breaking;
 mod checks;
 mod device;
 mod hub;
+mod served;
 mod setup;
 mod source;
 mod steps;
@@ -36,6 +37,9 @@ const PEACE_AT: Duration = Duration::from_secs(2 * 3600);
 /// After the last fault, everything is at rest within this time.
 const REST: Duration = Duration::from_secs(2 * 3600);
 
+/// Once in so many steps the whole lake is looked at, which is dear.
+const DEAR: u64 = 500;
+
 enum Happening {
     /// The source of a device brings events.
     Bring(usize),
@@ -53,6 +57,8 @@ enum Happening {
     Down(usize, Vec<u8>),
     /// The hub deals with what arrived.
     Group,
+    /// A slow hub has committed what it took up.
+    Committed,
     /// The hub has power again.
     HubStarts,
     /// A device that could not read its state tries again.
@@ -97,10 +103,13 @@ pub fn run(seed: u64, options: Options) -> Result<Run> {
     let mut world = World::new(seed, options)?;
     let mut steps = 0;
     loop {
-        let (at, what) = world.schedule.pop().context("nothing is left to happen")?;
+        let (at, what) = world.schedule.pop()?;
         world.clock.set(at);
         steps += 1;
         world.step(what).with_context(|| format!("step {steps}, after {at:?}"))?;
+        if steps % DEAR == 0 && world.hub.is_up() {
+            world.check_often().with_context(|| format!("step {steps}, after {at:?}"))?;
+        }
         if world.peace && world.is_at_rest()? {
             break;
         }
@@ -109,8 +118,11 @@ pub fn run(seed: u64, options: Options) -> Result<Run> {
     world.check_end().context("at the end")?;
     let Tally { accepted, found, dropped, left_out, replaced } = world.tally;
     let lived = world.clock.now() * world.devices.len() as u32;
-    let trace = world.trace.hash();
-    Ok(Run { steps, lived, accepted, found, dropped, left_out, replaced, faults: world.faults, trace })
+    for path in world.hub.lake_files()? {
+        world.note(format_args!("the lake has {path}"));
+    }
+    let (trace, held, busiest) = (world.trace.hash(), world.hub.held, world.schedule.busiest());
+    Ok(Run { steps, busiest, lived, held, accepted, found, dropped, left_out, replaced, faults: world.faults, trace })
 }
 
 impl World {

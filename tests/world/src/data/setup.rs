@@ -32,8 +32,12 @@ pub enum Breakage {
     ForgetsAnswers,
     /// Whoever reads a source again begins a little earlier than what is stored says, and gives events new names.
     ReadsTwice,
+    /// A device goes on sending when the hub says hold.
+    IgnoresHold,
     /// What a device gave up is not counted.
     DropsUncounted,
+    /// Predictions in sketches that are still being filled are not counted.
+    SketchesUncounted,
     /// What sampling left out is not counted.
     LeavesOutUncounted,
     /// A program that starts anew takes what it sees for what is on the disk, whatever the one before it met.
@@ -46,14 +50,16 @@ pub enum Breakage {
 
 impl Breakage {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::FreedWhenSent,
         Self::AnsweredBeforeCommit,
         Self::HubDiskLies,
         Self::DeviceDiskLies,
         Self::ForgetsAnswers,
         Self::ReadsTwice,
+        Self::IgnoresHold,
         Self::DropsUncounted,
+        Self::SketchesUncounted,
         Self::LeavesOutUncounted,
         Self::BelievesItsEyes,
         Self::FilesSwapped,
@@ -85,6 +91,8 @@ pub struct Setup {
     pub remember_events: u64,
     /// Accepted events that are kept for the windows.
     pub retain_events: u64,
+    /// Whether a package serves, and not the declared fallback.
+    pub packaged: bool,
     /// What is sent of observations.
     pub sampling: SamplingPolicy,
     /// A clock that begins in 1970 and is right some time after every start from nothing.
@@ -107,6 +115,7 @@ impl Setup {
             // A caller's retry can come any time; a reader needs none of the ids.
             remember_events: if source == Source::Reader && chance.random_bool(0.5) { 2 } else { 1 << 20 },
             retain_events: if chance.random_bool(0.2) { 8 } else { 1 << 20 },
+            packaged: chance.random_bool(0.5),
             sampling,
             no_clock: chance.random_bool(0.15),
             short_writes: chance.random_bool(0.2),

@@ -11,6 +11,8 @@ use super::{HUB, Happening, World};
 pub(super) const NOTICED: Duration = Duration::from_secs(45);
 /// Messages that arrive within it are one group.
 const GROUP: Duration = Duration::from_secs(1);
+/// How often a hub that has nothing to do looks whether those who hold may go on.
+const GO_ON: Duration = Duration::from_secs(1);
 /// How often a disk that refuses is tried.
 const PROBE: Duration = Duration::from_secs(5);
 /// A program that could not start is started again after so long.
@@ -46,6 +48,10 @@ impl World {
                 self.wake(device, Duration::ZERO);
             }
             Happening::Group => self.group()?,
+            Happening::Committed => {
+                self.group_planned = false;
+                self.commit()?;
+            }
             Happening::HubStarts => {
                 let started = self.hub.start().context("the hub starts")?;
                 self.note(format_args!("the hub starts: {started}"));
@@ -132,7 +138,7 @@ impl World {
 
     fn lose_connection(&mut self, device: usize) {
         self.devices[device].disconnected();
-        let wait = self.devices[device].next_attempt();
+        let wait = self.devices[device].next_attempt(false);
         self.attempt(device, wait);
     }
 
@@ -165,7 +171,7 @@ impl World {
             self.note(format_args!("edge-{device} connects"));
             self.wake(device, Duration::ZERO);
         } else {
-            let wait = self.devices[device].next_attempt();
+            let wait = self.devices[device].next_attempt(true);
             self.attempt(device, wait);
         }
     }
@@ -185,15 +191,33 @@ impl World {
         Ok(())
     }
 
-    /// The hub deals with what arrived, and its receipts leave.
-    pub(super) fn group(&mut self) -> Result<()> {
+    /// The hub deals with what arrived, now or, when it is slow, some time later.
+    fn group(&mut self) -> Result<()> {
         self.group_planned = false;
+        match self.hub.take_up() {
+            Some(takes) => {
+                self.group_planned = true;
+                self.plan(takes, Happening::Committed);
+                Ok(())
+            }
+            None => self.commit(),
+        }
+    }
+
+    /// The hub commits what it has, and its receipts leave.
+    pub(super) fn commit(&mut self) -> Result<()> {
         for (id, ack) in self.hub.work()? {
             let device = self.devices.iter().position(|device| device.id == id).context("a known device")?;
             self.answer(device, ack);
         }
-        if self.hub.is_holding() && !std::mem::replace(&mut self.group_planned, true) {
-            self.plan(PROBE, Happening::Group);
+        let next = match (self.hub.is_holding(), self.hub.has_waiting(), self.hub.slows_down()) {
+            (true, _, _) => PROBE,
+            (_, true, _) => Duration::ZERO,
+            (_, _, true) => GO_ON,
+            _ => return Ok(()),
+        };
+        if !std::mem::replace(&mut self.group_planned, true) {
+            self.plan(next, Happening::Group);
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! Cheap checks of what a device sends and what it is told, after every step.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use edge_agent_core::outbox::OutboxSettings;
@@ -11,7 +12,11 @@ struct Stream {
     /// Left on this connection, and without a receipt.
     out: BTreeSet<u64>,
     window: u16,
-    /// Answered for, over all connections.
+    /// While the hub says hold: when it said so, or when the last batch left all the same, to ask.
+    held: Option<Duration>,
+    /// Whether something left in this life of the program. Before that it knows of no stream, and hears no receipt.
+    known: bool,
+    /// Answered for, as far as this life was told.
     through: u64,
     scattered: BTreeSet<u64>,
     /// The highest number that ever left.
@@ -37,16 +42,27 @@ impl Watch {
         self.incarnation
     }
 
+    /// A new life of the program: what it had been told is forgotten, but for what it had stored of it.
+    pub fn began(&mut self) {
+        for stream in self.streams.values_mut() {
+            stream.known = false;
+            stream.through = 0;
+            stream.scattered.clear();
+        }
+    }
+
     /// A new connection: nothing is on the way.
     pub fn connected(&mut self) {
         for stream in self.streams.values_mut() {
             stream.out.clear();
             stream.window = self.settings.first_window;
+            stream.held = None;
         }
     }
 
-    /// A batch leaves. More than the window may not be on the way, and nothing leaves that was answered for before.
-    pub fn leaves(&mut self, message: &[u8]) -> Result<(Incarnation, StreamName, SequenceNumber)> {
+    /// A batch leaves. More than the window may not be on the way, nothing leaves that was answered for before, and while
+    /// the hub says hold only one now and then, to ask.
+    pub fn leaves(&mut self, now: Duration, message: &[u8]) -> Result<(Incarnation, StreamName, SequenceNumber)> {
         let (header, body) = Batch::decode(message)?;
         ensure!(header.incarnation == self.incarnation, "{header:?} leaves from {}", self.incarnation);
         let mut last = header.sequence;
@@ -55,29 +71,42 @@ impl Watch {
         {
             last = to;
         }
-        let first_window = self.settings.first_window;
+        let OutboxSettings { first_window, resend_after, .. } = self.settings;
         let stream = self
             .streams
             .entry(header.stream.clone())
             .or_insert_with(|| Stream { window: first_window, ..Stream::default() });
         let number = header.sequence.0;
+        let answered = number <= stream.through || stream.scattered.contains(&number);
+        ensure!(!answered, "{}: {number} leaves, and was answered for", header.stream);
+        if let Some(held) = &mut stream.held {
+            let waited = now.saturating_sub(*held);
+            ensure!(waited >= resend_after * 3 / 4, "{}: {number} leaves {waited:?} after hold", header.stream);
+            *held = now;
+        }
         if !stream.out.contains(&number) {
             let (out, window) = (stream.out.len(), stream.window);
             ensure!(out < usize::from(window.max(1)), "{}: {out} are out, the window is {window}", header.stream);
         }
+        stream.known = true;
         stream.out.insert(number);
         stream.highest = stream.highest.max(last.0);
         Ok((header.incarnation, header.stream, header.sequence))
     }
 
     /// A receipt arrives. It may be old, but it answers for nothing that never left.
-    pub fn hears(&mut self, ack: &AckV1) -> Result<()> {
+    pub fn hears(&mut self, now: Duration, ack: &AckV1) -> Result<()> {
         for news in ack.streams.iter().filter(|news| news.incarnation == self.incarnation) {
             let Some(stream) = self.streams.get_mut(&news.stream) else { continue };
             let newest = news.scattered.iter().map(|number| number.0).max().unwrap_or(0).max(news.through.0);
             let highest = stream.highest;
             ensure!(newest <= highest, "{}: {newest} is answered for, at most {highest} left", news.stream);
+            if !stream.known {
+                stream.window = stream.window.max(news.window);
+                continue;
+            }
             stream.window = news.window;
+            stream.held = (news.window == 0).then_some(now);
             stream.through = stream.through.max(news.through.0);
             stream.scattered.extend(news.scattered.iter().map(|number| number.0));
             while stream.scattered.remove(&(stream.through + 1)) {

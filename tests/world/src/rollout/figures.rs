@@ -16,6 +16,8 @@ pub struct Figures {
     pub device_seconds: f64,
     /// Steps.
     pub events: u64,
+    /// Of those, in the busiest minute.
+    pub busiest: u64,
     /// Rollouts begun.
     pub rollouts: u64,
     /// Commands of operators.
@@ -50,6 +52,7 @@ impl Figures {
         self.devices += other.devices;
         self.device_seconds += other.device_seconds;
         self.events += other.events;
+        self.busiest = self.busiest.max(other.busiest);
         self.rollouts += other.rollouts;
         self.commands += other.commands;
         self.assignments += other.assignments;
@@ -73,6 +76,7 @@ impl fmt::Display for Figures {
         writeln!(f, "{years:>12.2} device-years")?;
         let rows = [
             (self.events, "steps"),
+            (self.busiest, "of them in the busiest minute of one world"),
             (self.rollouts, "rollouts"),
             (self.commands, "commands of operators"),
             (self.assignments, "assignments sent"),

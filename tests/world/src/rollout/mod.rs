@@ -80,7 +80,7 @@ pub struct Broken {
 pub fn run(seed: u64, settings: &Settings) -> Result<Figures, Broken> {
     let mut world = World::new(seed, settings);
     while !world.operator.content {
-        let stepped = world.step().unwrap_or_else(|| Err("nothing happens any more".to_owned()));
+        let stepped = world.step();
         let overdue = world.overdue().map_or(Ok(()), Err);
         stepped.and(overdue).map_err(|what| Broken { seconds: world.at.as_secs_f64(), what })?;
     }

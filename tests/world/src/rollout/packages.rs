@@ -7,16 +7,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::json;
 use tributary_features::View;
-use tributary_inference::onnx::{Graph, Op, Tensor};
 use tributary_release::chain::forge::{Forge, MemoryRepository};
 use tributary_release::chain::{Fetched, Source};
 use tributary_release::{
-    ASSIGNMENT_KEYS, CUSTOM, DecisionRule, GoldenCase, GraphEntry, Lineage, MANIFEST_FORMAT, Manifest,
-    OUTPUT_REFERENCE, OutputBounds, Package, PackageCustom, Precision, Probation, Requirements, SigningKey,
-    VerifyingKeys, ViewRef, digest, line_role, package_path,
+    ASSIGNMENT_KEYS, CUSTOM, PackageCustom, Probation, Requirements, SigningKey, VerifyingKeys, ViewRef, digest,
+    line_role, package_path,
 };
-use tributary_stats::Reference;
 use tributary_wire::{LineName, Micros, ReleaseRef, Sha256, VersionNumber};
+
+use crate::package::Recipe;
 
 const VIEW: &str = r#"
 name = "world"
@@ -79,23 +78,6 @@ pub(super) fn package(version: u32, edition: u32, kind: Kind) -> Vec<u8> {
 
 fn make(version: u32, edition: u32, kind: Kind) -> Vec<u8> {
     let view = View::from_toml(VIEW).expect("a view");
-    let mut graph = Graph::new("graph", 1);
-    let weight = version as f32 * 0.01 + edition as f32 * 0.0001;
-    let weights = graph.constant("w", Tensor::f32(&[1, 1], vec![weight]));
-    let bias = graph.constant("b", Tensor::f32(&[1], vec![0.0]));
-    let input = graph.input.clone();
-    let sum = graph.node(Op::Gemm { alpha: 1.0, beta: 1.0, trans_b: true }, &[&input, &weights, &bias]);
-    let output = graph.node(Op::Sigmoid, &[&sum]);
-    graph.set_output(&output, 1);
-    let rows = [1.0, 40.0];
-    let decision = DecisionRule { threshold: 0.5, margin: 0.01 };
-    let outputs = graph.evaluate(&rows, 2).expect("two rows");
-    let wrong = if kind == Kind::Golden { 0.25 } else { 0.0 };
-    let golden = rows.iter().zip(&outputs).map(|(feature, output)| GoldenCase {
-        features: vec![*feature],
-        output: output - wrong,
-        decision: decision.decide(output - wrong),
-    });
     let probation = Probation {
         min_predictions: 60,
         max_error_share: 0.02,
@@ -104,33 +86,16 @@ fn make(version: u32, edition: u32, kind: Kind) -> Vec<u8> {
         output_mean_high: 1.0,
         timeout_s: 600,
     };
-    let features = view.feature_names();
-    let names = features.iter().map(String::as_str).chain([OUTPUT_REFERENCE]);
-    let package = Package {
-        reference: names.map(|name| Reference::build(name, &rows, &[], 4)).collect(),
-        graphs: vec![tributary_release::Graph { name: "f32".into(), onnx: graph.to_bytes().expect("a graph") }],
-        view_toml: view.source().into(),
-        golden: golden.collect(),
-        manifest: Manifest {
-            format: MANIFEST_FORMAT,
-            line: line(),
-            version: VersionNumber(version),
-            created: Micros(i64::from(edition)),
-            serve: "f32".into(),
-            graphs: vec![GraphEntry { name: "f32".into(), precision: Precision::F32, metrics: BTreeMap::new() }],
-            features: features.clone(),
-            view: ViewRef { name: view.name().into(), version: view.version() },
-            decision,
-            tolerance: 1e-4,
-            output: OutputBounds { low: 0.0, high: 1.0 },
-            probation,
-            requires: Requirements { operators: graph.operators(), ..Requirements::default() },
-            lineage: Lineage { dataset: String::new(), run: String::new(), seed: 0 },
-            quantization: None,
-            members: BTreeMap::new(),
-        },
-    };
-    package.write().expect("a package")
+    Recipe {
+        line: line(),
+        version,
+        created: Micros(i64::from(edition)),
+        view: &view,
+        weight: version as f32 * 0.01 + edition as f32 * 0.0001,
+        wrong: if kind == Kind::Golden { 0.25 } else { 0.0 },
+        probation,
+    }
+    .make()
 }
 
 /// How a package file is named by hash and length.

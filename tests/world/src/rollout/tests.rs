@@ -2,6 +2,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use super::*;
+use crate::replay;
 
 /// Worlds of one run of the tests; `WORLD_ROLLOUTS` asks for more.
 fn seeds() -> u64 {
@@ -29,12 +30,7 @@ fn each(numbers: u64, work: impl Fn(u64) + Sync) {
 }
 
 fn passes(seed: u64, settings: &Settings) -> Figures {
-    run(seed, settings).unwrap_or_else(|broken| {
-        let Settings { devices, minutes, .. } = settings;
-        let devices = devices.map_or(String::new(), |devices| format!(" --devices {devices}"));
-        let minutes = minutes.map_or(String::new(), |minutes| format!(" --minutes {minutes}"));
-        panic!("cargo run -p tributary-world -- --story rollouts --replay {seed}{devices}{minutes} --trace\n{broken}")
-    })
+    replay::rollouts(seed, settings).unwrap_or_else(|failed| panic!("{failed}"))
 }
 
 #[test]
@@ -61,10 +57,10 @@ fn every_breakage_is_found() {
     each(BREAKAGES.len() as u64, |which| {
         let breakage = BREAKAGES[which as usize];
         let broken = Settings { breakage: Some(breakage), ..small() };
-        let found = (0..100).find_map(|seed| Some((seed, run(seed, &broken).err()?)));
+        let found = (0..100).find_map(|seed| Some((seed, replay::rollouts(seed, &broken).err()?)));
         let (seed, found) = found.unwrap_or_else(|| panic!("100 seeds do not find {breakage:?}"));
         passes(seed, &small());
-        let first = found.to_string().lines().next().unwrap_or_default().chars().take(160).collect::<String>();
+        let first = found.why.lines().next().unwrap_or_default().chars().take(160).collect::<String>();
         println!("{breakage:?} is found by seed {seed}: {first}");
     });
 }

@@ -156,17 +156,18 @@ impl World {
     /// What it came to.
     pub(super) fn end(mut self) -> Figures {
         self.figures.trace = self.trace.hash();
+        self.figures.busiest = self.schedule.busiest();
         self.figures.device_seconds = self.at.as_secs_f64() * self.devices.len() as f64;
         self.figures
     }
 
-    /// Carries out one event; `None`: nothing is left.
-    pub(super) fn step(&mut self) -> Option<Result<(), String>> {
-        let (at, event) = self.schedule.pop()?;
+    /// Carries out one event.
+    pub(super) fn step(&mut self) -> Result<(), String> {
+        let (at, event) = self.schedule.pop().map_err(|stuck| stuck.to_string())?;
         (self.at, self.now) = (at, Micros(START.0 + at.as_micros() as i64));
         self.trace.note(at, format_args!("{}", brief(&event)));
         self.figures.events += 1;
-        Some(self.happens(event))
+        self.happens(event)
     }
 
     /// The device of an event, if the life that is meant still is.

@@ -36,7 +36,7 @@ impl SimFile {
         let content = inner.content(self.id);
         let grows = (offset + data.len() as u64).saturating_sub(content.length());
         if grows > room {
-            return Err(full());
+            return Err(inner.full());
         }
         inner.perform(Operation::Write(self.id, offset as usize, data.to_vec()))
     }
@@ -47,7 +47,7 @@ impl SimFile {
         let room = inner.room();
         let content = inner.content(self.id);
         if length.saturating_sub(content.length()) > room {
-            return Err(full());
+            return Err(inner.full());
         }
         inner.perform(Operation::Length(self.id, length as usize))
     }
@@ -80,7 +80,7 @@ impl Write for SimFile {
         let mut inner = self.disk.change()?;
         let fits = inner.room().min(bytes.len() as u64) as usize;
         if fits == 0 {
-            return Err(full());
+            return Err(inner.full());
         }
         let taken = inner.short_writes.as_mut().map_or(fits, |coin| coin.random_range(1..=fits));
         let end = inner.content(self.id).length() as usize;
@@ -116,8 +116,4 @@ impl Growing for SimFile {
     fn length(&self) -> io::Result<u64> {
         Self::length(self)
     }
-}
-
-fn full() -> io::Error {
-    io::Error::new(io::ErrorKind::StorageFull, "no space left on the simulated disk")
 }

@@ -41,6 +41,8 @@ struct Inner {
     /// Changing operations so far: what cuts and faults are counted in.
     operations: u64,
     syncs: u64,
+    /// Operations that met a fault, or no room.
+    refusals: u64,
     /// The power fails at this operation, and stays away.
     cut_at: Option<u64>,
     /// The program dies at this operation.
@@ -178,6 +180,11 @@ impl SimDisk {
         self.lock().syncs
     }
 
+    /// How many operations it refused so far: whatever failed meanwhile had a reason.
+    pub fn refusals(&self) -> u64 {
+        self.lock().refusals
+    }
+
     /// A file to be read and written at any place; it is made when it is not there.
     pub fn file(&self, path: &Path) -> io::Result<SimFile> {
         let known = self.reader()?.names.file(path);
@@ -215,10 +222,14 @@ impl SimDisk {
             return Err(io::Error::other("the program was killed"));
         }
         if inner.cut_at.is_some_and(|at| operation >= at) {
+            inner.refusals += 1;
             return Err(io::Error::other("the power is failing"));
         }
         match inner.faults.remove(&operation) {
-            Some(kind) => Err(io::Error::new(kind, "a simulated fault")),
+            Some(kind) => {
+                inner.refusals += 1;
+                Err(io::Error::new(kind, "a simulated fault"))
+            }
             None => Ok(inner),
         }
     }
@@ -237,6 +248,12 @@ impl Inner {
     /// How much a file may grow.
     fn room(&self) -> u64 {
         self.capacity.map_or(u64::MAX, |capacity| capacity.saturating_sub(self.used()))
+    }
+
+    /// An operation found no room.
+    fn full(&mut self) -> io::Error {
+        self.refusals += 1;
+        io::Error::new(io::ErrorKind::StorageFull, "no space left on the simulated disk")
     }
 
     fn make(&mut self, path: &Path) -> io::Result<u64> {

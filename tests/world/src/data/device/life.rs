@@ -17,8 +17,10 @@ use edge_agent_core::outbox::{Outbox, OutboxSettings};
 use rand::Rng;
 use tributary_features::FleetTable;
 use tributary_process::clock::Clock as _;
-use tributary_wire::{LineName, Micros};
+use tributary_stats::Sketch;
+use tributary_wire::{Micros, Role};
 
+use super::super::served;
 use super::Device;
 
 /// What a device keeps back from the hub, as it says itself.
@@ -30,6 +32,8 @@ pub struct KeptBack {
     pub dropped: BTreeMap<String, u64>,
     /// Observations that sampling left out.
     pub left_out: u64,
+    /// Predictions in sketches that are still being filled.
+    pub sketched: u64,
 }
 
 /// The parts that end with the power.
@@ -41,8 +45,10 @@ pub(super) struct Life {
 }
 
 impl Life {
-    /// `None` while the disk fails; a state that is damaged is an error.
+    /// `None` when the disk refused something meanwhile; a state that is damaged is an error.
     pub(super) fn begin(device: &mut Device) -> Result<Option<Self>> {
+        let refusals = device.disk.refusals();
+        let refused = || device.disk.refusals() > refusals;
         let options = StoreOptions {
             outbox_budget: device.setup.outbox_budget,
             wall: Micros(device.clock.wall()),
@@ -51,15 +57,22 @@ impl Life {
         };
         let store = match simdisk::open(&device.disk, options) {
             Ok(store) => Arc::new(store),
-            Err(error) if error.is_broken() => return Err(error.into()),
-            Err(_) => return Ok(None),
+            Err(error) if !error.is_broken() && refused() => return Ok(None),
+            Err(error) => return Err(error.into()),
         };
         let pipeline = match Pipeline::build(store.clone(), config(device)) {
             Ok(pipeline) => pipeline,
-            Err(StartError::Store(error)) if !error.is_broken() => return Ok(None),
+            Err(StartError::Store(error)) if !error.is_broken() && refused() => return Ok(None),
             Err(error) => return Err(error.into()),
         };
         let serving = pipeline.serving();
+        if device.setup.packaged {
+            // Now and then another one was put in place.
+            if device.chance.random_bool(0.2) {
+                device.package = device.chance.random_range(1..=served::VERSIONS);
+            }
+            serving.swap(&served::line(), &Role::primary(), Some(served::package(device.package)))?;
+        }
         let outbox = Outbox::new(store.incarnation(), OutboxSettings::default(), device.chance.random());
         Ok(Some(Self { store, serving, pipeline, outbox }))
     }
@@ -88,7 +101,12 @@ impl Life {
         let all = self.store.outgoing().dropped;
         ensure!(dropped.values().sum::<u64>() == all, "{all} records were dropped, by stream {dropped:?}");
         let left_out = withheld.sampling.left_out + withheld.sampling.uncovered;
-        Ok(KeptBack { accepted: self.store.load()?.next - 1, dropped, left_out })
+        let loaded = self.store.load()?;
+        let mut sketched = 0;
+        for (_, sketch) in &loaded.open_sketches {
+            sketched += Sketch::decode(sketch)?.predictions;
+        }
+        Ok(KeptBack { accepted: loaded.next - 1, dropped, left_out, sketched })
     }
 }
 
@@ -96,7 +114,7 @@ fn config(device: &Device) -> PipelineConfig {
     let setup = &device.setup;
     PipelineConfig {
         device: device.id.clone(),
-        line: LineName::new("card-fraud").expect("a name"),
+        line: served::line(),
         view: Some(device.view.clone()),
         fallback: Fallback::default(),
         queue_events: 1024,

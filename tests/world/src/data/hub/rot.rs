@@ -21,17 +21,17 @@ pub(super) struct Rot {
 }
 
 impl Hub {
-    /// A bit of some file of the lake flips. Whoever reads the file is told, or gets what was written. `false` while
-    /// there is none, or another is rotten.
-    pub fn rot(&mut self) -> Result<bool> {
+    /// A bit of some file of the lake flips. Whoever reads the file is told, or gets what was written. Which file; none
+    /// while there is none, or another is rotten.
+    pub fn rot(&mut self) -> Result<Option<String>> {
         if self.rot.is_some() || !self.is_up() {
-            return Ok(false);
+            return Ok(None);
         }
         let lake = self.lake()?;
         let files: Vec<FileEntry> =
             lake.streams().iter().flat_map(|stream| lake.files(stream, i64::MIN..=i64::MAX)).collect();
         if files.is_empty() {
-            return Ok(false);
+            return Ok(None);
         }
         let file = files[self.chance.random_range(0..files.len())].clone();
         let path = Path::new(LAKE).join(&file.path);
@@ -41,9 +41,10 @@ impl Hub {
             Some(other) => self.disk.put(&path, &self.disk.read(&Path::new(LAKE).join(&other.path), u64::MAX)?)?,
             None => self.disk.rot(&path, self.chance.random_range(0..whole.len()))?,
         }
+        let name = file.path.clone();
         self.rot = Some(Rot { file, path, whole, records });
         self.check_rot()?;
-        Ok(true)
+        Ok(Some(name))
     }
 
     /// A rotten file is found out when it is read, or does no harm.

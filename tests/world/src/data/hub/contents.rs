@@ -1,0 +1,86 @@
+//! What a hub has, for those who check.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use arrow::array::AsArray;
+use arrow::datatypes::Int64Type;
+use cloud_hub_lake::{Lake, dataset};
+use tributary_features::View;
+use tributary_process::disk::walk;
+use tributary_stats::Sketch;
+use tributary_wire::{DeviceId, Incarnation, Micros, StreamName};
+
+use super::{Gaps, Hub, LAKE};
+
+impl Hub {
+    /// Records that devices reported as given up, by the beginning of a stream's name and of theirs.
+    pub fn gaps(&self) -> Gaps {
+        let mut gaps = Gaps::new();
+        for gap in self.ledger.gaps() {
+            let of = (gap.of.device, gap.of.incarnation, gap.of.stream.as_str().to_owned());
+            *gaps.entry(of).or_default() += gap.lost.records;
+        }
+        gaps
+    }
+
+    /// All files that lie in the lake.
+    pub fn lake_files(&self) -> Result<Vec<String>> {
+        let files = walk(&self.disk, Path::new(LAKE))?;
+        Ok(files.iter().map(|path| path.display().to_string()).collect())
+    }
+
+    pub(super) fn lake(&self) -> Result<&Lake> {
+        Ok(&self.life.as_ref().context("the hub has no power")?.lake)
+    }
+
+    /// Event ids in a stream, each of which must be there once.
+    pub fn ids(&self, stream: &str) -> Result<BTreeSet<String>> {
+        let (mut ids, stream) = (BTreeSet::new(), StreamName::new(stream)?);
+        // A stream of which nothing but gaps came has no columns of its own.
+        if self.lake()?.schema(&stream).columns.iter().all(|column| column.name != "event_id") {
+            return Ok(ids);
+        }
+        for records in self.lake()?.scan(&stream, i64::MIN..=i64::MAX, Some(&["event_id"]))? {
+            for id in records?.column(0).as_string::<i32>().iter() {
+                let id = id.context("a row without an id")?;
+                ensure!(ids.insert(id.to_owned()), "{stream}: {id:?} is there more than once");
+            }
+        }
+        Ok(ids)
+    }
+
+    /// Predictions that are counted in the lake's sketches, by whose they are.
+    pub fn sketched(&self) -> Result<BTreeMap<(DeviceId, Incarnation), u64>> {
+        let (mut sketched, stream) = (BTreeMap::new(), StreamName::new("sketches")?);
+        // As long as none came it has no columns of its own.
+        if self.lake()?.schema(&stream).columns.iter().all(|column| column.name != "sketch") {
+            return Ok(sketched);
+        }
+        for records in self.lake()?.scan(&stream, i64::MIN..=i64::MAX, Some(&["device", "incarnation", "sketch"]))? {
+            let records = records?;
+            let (devices, incarnations) =
+                (records.column(0).as_string::<i32>(), records.column(1).as_primitive::<Int64Type>());
+            let sketches = records.column(2).as_binary::<i32>();
+            for row in 0..records.num_rows() {
+                let of = (DeviceId::new(devices.value(row))?, Incarnation(incarnations.value(row).try_into()?));
+                *sketched.entry(of).or_default() += Sketch::decode(sketches.value(row))?.predictions;
+            }
+        }
+        Ok(sketched)
+    }
+
+    /// What a replay of the accepted events makes of the features that were served.
+    pub fn replay(&self, view: &View) -> Result<dataset::Summary> {
+        let spec = dataset::DatasetSpec {
+            view: view.clone(),
+            from: Micros(0),
+            to: Micros(i64::MAX),
+            label_delay: view.label_delay(),
+            labels_until: None,
+            line: None,
+        };
+        Ok(dataset::Dataset::build(self.lake()?, spec, &|_| Ok(None))?.summary().clone())
+    }
+}

@@ -1,0 +1,79 @@
+//! What happens to a hub.
+
+use std::io::ErrorKind;
+use std::sync::Arc;
+
+use anyhow::Result;
+use cloud_hub::ingest::MemoryLedger;
+use rand::Rng;
+
+use super::{Breakage, Hub, LEDGER};
+
+impl Hub {
+    /// The disk refuses everything after so many more changes.
+    pub fn fail_disk(&mut self, changes: u64) {
+        self.ailing = true;
+        self.disk.fail_after(changes);
+    }
+
+    /// One change of the disk fails, after so many more.
+    pub fn fail_once(&mut self, changes: u64) {
+        self.disk.fail_once(changes, ErrorKind::Other);
+    }
+
+    /// The disk is full after so many more bytes.
+    pub fn fill_disk(&mut self, bytes: u64) {
+        self.ailing = true;
+        self.disk.set_capacity(Some(self.disk.used() + bytes));
+    }
+
+    /// The disk works, and has room.
+    pub fn mend_disk(&mut self) {
+        self.ailing = false;
+        self.disk.mend();
+        self.disk.set_capacity(None);
+    }
+
+    fn forget_messages(&mut self) {
+        self.inbox.clear();
+        self.in_hand = None;
+    }
+
+    /// The power goes. What was not synced is lost, or some of it, and what was not dealt with too.
+    pub fn lose_power(&mut self) -> Result<()> {
+        self.forget_messages();
+        let seed = self.chance.random_bool(0.7).then(|| self.chance.random());
+        self.disk.crash(seed);
+        self.life = None;
+        Ok(())
+    }
+
+    /// The program is killed; the machine goes on.
+    pub fn kill(&mut self) -> Result<()> {
+        self.forget_messages();
+        self.disk.kill();
+        self.life = None;
+        Ok(())
+    }
+
+    /// The program is killed after so many more changes of the disk.
+    pub fn kill_after(&mut self, changes: u64) {
+        self.disk.kill_after(changes);
+    }
+
+    /// The power goes, and the catalog with it: the next start finds a new one beside the lake. A disk that fails
+    /// keeps its catalog: it would take no new one.
+    pub fn lose_catalog(&mut self) -> Result<()> {
+        self.put_back()?;
+        self.lose_power()?;
+        if self.ailing {
+            return Ok(());
+        }
+        self.ledger = MemoryLedger::create(Arc::new(self.disk.clone()), LEDGER)?;
+        self.through.clear();
+        if self.breakage == Some(Breakage::RebuiltShort) {
+            self.lose_file()?;
+        }
+        Ok(())
+    }
+}
