@@ -7,6 +7,7 @@ use std::time::Duration;
 use hyper::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::task::JoinHandle;
 use tributary_demo::fleet::{Fleet, LINE, Wish};
 use tributary_demo::{recount, wait};
 use tributary_fraud::{Generator, GeneratorConfig, Transaction};
@@ -122,11 +123,14 @@ impl Story {
         self.fleet.folder.join("hub")
     }
 
-    fn backup(&self, more: &[&str]) -> String {
+    fn backup(&self, more: &[&'static str]) -> JoinHandle<String> {
         let (to, data) = (self.backups.path().display().to_string(), self.data().display().to_string());
-        let told = run("hub", &[&["--json", "backup", &to, "--data-dir", &data], more].concat());
-        let made: Value = serde_json::from_str(&told).unwrap();
-        made["file"].as_str().unwrap().to_owned()
+        let more = more.to_vec();
+        tokio::task::spawn_blocking(move || {
+            let told = run("hub", &[&["--json", "backup", &to, "--data-dir", &data], &*more].concat());
+            let made: Value = serde_json::from_str(&told).unwrap();
+            made["file"].as_str().unwrap().to_owned()
+        })
     }
 
     /// Kills the hub, moves its folder away, and starts one from the backup in its place.
@@ -170,7 +174,13 @@ async fn agents_go_on_with_a_hub_from_an_older_backup_and_nothing_is_lost_or_dou
     let mut story = Story::begin(&folder).await;
     story.roll_out(1).await;
     story.feed(50).await;
-    let backup = story.backup(&[]);
+    // While payments go on.
+    let making = story.backup(&[]);
+    while !making.is_finished() {
+        story.feed(5).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let backup = making.await.unwrap();
     story.feed(50).await;
     story.roll_out(2).await;
     story.quiet(0).await;
@@ -207,7 +217,7 @@ async fn with_the_lake_lost_as_well_the_hub_says_how_much_is_gone_and_the_rest_g
     story.roll_out(1).await;
     story.feed(50).await;
     let then = story.quiet(0).await;
-    let backup = story.backup(&["--with-lake"]);
+    let backup = story.backup(&["--with-lake"]).await.unwrap();
     let kept = story.accepted.clone();
     story.feed(50).await;
     let now = story.quiet(0).await;

@@ -42,9 +42,25 @@ fn missing(test: &str, what: &str) {
     skipped(test, &format!("no {what}; run .ci/install"));
 }
 
-/// Says so on the terminal itself: what a passing test prints is otherwise kept back.
+/// Says so on the terminal itself.
 pub fn skipped(test: &str, why: &str) {
-    let _ = writeln!(std::io::stderr(), "\n!!! SKIPPED: {test}: {why}\n");
+    say(&format!("\n!!! SKIPPED: {test}: {why}\n"));
+}
+
+/// Says something to whoever runs the tests, on the terminal itself: what a passing test prints is otherwise kept back.
+pub fn say(words: &str) {
+    let _ = writeln!(std::io::stderr(), "{words}");
+}
+
+/// A number from the environment, to run a test in another size or with another seed; one that cannot be read ends the
+/// test.
+pub fn number(variable: &str) -> Option<u64> {
+    let value = std::env::var_os(variable)?;
+    Some(read_number(variable, &value.to_string_lossy()).unwrap_or_else(|problem| panic!("{problem}")))
+}
+
+fn read_number(variable: &str, value: &str) -> Result<u64, String> {
+    value.parse().map_err(|_| format!("{variable} is {value:?}; expected a whole number from 0 on"))
 }
 
 /// Event ids of one stream of a lake with their counts, read by pyarrow, in the form `id count` a line.
@@ -74,4 +90,13 @@ pub fn base64(bytes: &[u8]) -> String {
 pub fn from_base64(text: &str) -> Vec<u8> {
     use base64::Engine as _;
     base64::engine::general_purpose::STANDARD.decode(text).unwrap()
+}
+
+#[test]
+fn a_wrong_number_in_the_environment_is_told_and_not_passed_over() {
+    assert_eq!(read_number("TRIBUTARY_KILLS", "500"), Ok(500));
+    for wrong in ["", "many", "-1", "2.5", "99999999999999999999"] {
+        let problem = read_number("TRIBUTARY_KILLS", wrong).unwrap_err();
+        assert!(problem.contains("TRIBUTARY_KILLS is") && problem.contains("whole number"), "{problem}");
+    }
 }

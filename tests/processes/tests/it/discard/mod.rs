@@ -235,10 +235,10 @@ impl Drop for Telltale {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn storage_that_discards_unsynced_writes_loses_and_doubles_nothing_from_the_source_to_the_lake() {
-    let wanted = std::env::var("TRIBUTARY_SEED").ok().map(|seed| seed.parse().expect("TRIBUTARY_SEED is a number"));
+    let wanted = crate::tools::number("TRIBUTARY_SEED");
     let lake = tempfile::tempdir().unwrap();
     let mut all = Tally::default();
-    for seed in wanted.map_or(0..SEEDS, |seed: u64| seed..seed + 1) {
+    for seed in wanted.map_or(0..SEEDS, |seed| seed..seed + 1) {
         let _telltale = Telltale(seed);
         let tally = story(seed, lake.path()).await.unwrap();
         all.accepted.extend(tally.accepted);
