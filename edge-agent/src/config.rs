@@ -35,7 +35,9 @@ pub struct Config {
     pub device: DeviceId,
     /// Folder for everything that must survive.
     pub state_dir: PathBuf,
-    /// Model lines that decide here. Exactly one for now: its primary package answers, other roles are scored beside it.
+    /// The model line that decides here: exactly one, because an agent keeps the windows of one feature view. Its primary
+    /// package answers, other roles are scored beside it. Another line on the same machine is another agent, with a
+    /// `device` name, a `state_dir`, a `listen` and an enrolment of its own.
     pub lines: Vec<LineName>,
     /// File of the feature view that is used until the first package brings its own.
     pub view: Option<PathBuf>,
@@ -110,7 +112,10 @@ const MAX_BATCH_BYTES: u64 = (tributary_wire::MAX_BODY_BYTES / 2) as u64;
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidConfig {
     /// Not exactly one model line.
-    #[error("`lines` names {found} model lines; this agent serves exactly one")]
+    #[error(
+        "`lines` names {found} model lines; an agent serves exactly one: for each further line run another agent on this \
+         machine, with settings, a `device` name, a `state_dir` and an enrolment of its own"
+    )]
     Lines {
         /// How many were named.
         found: usize,
@@ -350,6 +355,10 @@ mod tests {
         let mut config = Config::default();
         config.listen.tcp = Some("0.0.0.0:80".parse().unwrap());
         assert!(config.check().unwrap_err().to_string().contains("0.0.0.0:80"));
+        config.lines.push(LineName::new("returns").unwrap());
+        let error = config.check().unwrap_err().to_string();
+        assert!(error.contains("names 2 model lines") && error.contains("another agent"), "{error}");
+        config.lines.pop();
         config.listen = Listen { unix: None, tcp: None };
         assert!(matches!(config.check(), Err(InvalidConfig::NoListener)));
         let serial = |port: &str, node: &str| SerialConfig {
