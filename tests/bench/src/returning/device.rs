@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -11,30 +12,36 @@ use anyhow::{Context, bail, ensure};
 use bytes::{Buf, BytesMut};
 use edge_agent_core::backoff::Backoff;
 use edge_agent_core::outbox::{Outbox, OutboxSettings};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tributary_wire::topic::{Channel, Topic};
-use tributary_wire::{
-    Ack, Batch, BatchBody, BatchHeaderV1, BodyEncoding, ClockState, Column, DeviceId, Field, FieldType, Incarnation,
-    Micros, Sensitivity, SequenceNumber, Stamp, StreamName,
-};
+use tributary_wire::{Ack, DeviceId, Incarnation, SequenceNumber, StreamName};
 
-/// The streams of a backlog.
-pub const STREAMS: [&str; 2] = ["events", "observations"];
-/// The first day of the week that the hub was away.
-const WEEK: Micros = Micros(1_767_571_200_000_000);
-const DAYS: u64 = 7;
+use super::messages::{STREAMS, batch, report};
+use super::packets::{connect_packet, packet, publish_packet, subscribe_packet};
+
 /// Silence after which a device says that it is there.
 const PING: Duration = Duration::from_secs(30);
 /// A hub that answers nothing for so long is gone.
 const HANDSHAKE: Duration = Duration::from_secs(20);
 
+/// A stream to the hub.
+pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+
+/// Opens one.
+pub type Dial = Box<dyn Fn() -> Pin<Box<dyn Future<Output = anyhow::Result<Box<dyn Duplex>>> + Send>> + Send + Sync>;
+
 /// What all devices have in common.
-#[derive(Debug)]
 pub struct Plan {
     /// Where the hub listens without encryption.
     pub address: String,
+    /// The first devices that come back have certificates: this is how each gets in, and it reports first.
+    pub doors: Vec<Dial>,
+    /// The most batches of a stream that a hub lets be in flight.
+    pub most: u16,
     /// Batches of each stream that wait.
     pub batches: u64,
     /// Records in each.
@@ -54,6 +61,8 @@ pub struct Figures {
     pub acknowledged: AtomicU64,
     /// Receipts that said hold.
     pub held: AtomicU64,
+    /// Those that let in less than the most.
+    pub narrow: AtomicU64,
     /// Connections that stood.
     pub connections: AtomicU64,
     /// Attempts that failed.
@@ -62,48 +71,6 @@ pub struct Figures {
     pub live: AtomicU64,
     /// The longest that one of these took, in microseconds.
     pub live_longest: AtomicU64,
-}
-
-/// The id of a record.
-pub fn event_id(device: &DeviceId, number: u64, row: u64) -> String {
-    format!("{device}/{number}/{row}")
-}
-
-/// A batch of a device, the same whenever it is asked for.
-pub fn batch(plan: &Plan, device: &DeviceId, stream: &StreamName, number: u64) -> Vec<u8> {
-    let field = |name: &str, kind| Field {
-        name: name.to_owned(),
-        kind,
-        unit: String::new(),
-        nullable: false,
-        sensitivity: Sensitivity::Keep,
-    };
-    let rows = 0..plan.rows;
-    let day = (number - 1) * DAYS / plan.batches.max(1) % DAYS;
-    let time = |row: u64| Micros(WEEK.0 + day as i64 * Micros::DAY + (number * plan.rows + row) as i64);
-    let value = |row: u64| (number * 7_919 + row * 104_729) as f64 / 1000.0;
-    let schema = vec![
-        field("event_id", FieldType::Text),
-        field("event_time", FieldType::Time),
-        field("value", FieldType::Double),
-    ];
-    let columns = vec![
-        Column::Text(rows.clone().map(|row| Some(event_id(device, number, row))).collect()),
-        Column::Time(rows.clone().map(|row| Some(time(row))).collect()),
-        Column::Double(rows.map(|row| Some(value(row))).collect()),
-    ];
-    let body = BatchBody::Records { schema, columns }.encode();
-    let header = BatchHeaderV1 {
-        incarnation: Incarnation(1),
-        stream: stream.clone(),
-        sequence: SequenceNumber(number),
-        rows: plan.rows as u32,
-        encoding: BodyEncoding::Plain,
-        body_bytes: body.len() as u32,
-        body_crc: 0,
-        stamp: Stamp { boot: 1, monotonic: number, wall: time(0), clock: ClockState::Synchronised },
-    };
-    Batch::new(header, body).encode()
 }
 
 /// One device.
@@ -117,13 +84,17 @@ pub struct Device {
     streams: BTreeMap<StreamName, (u64, u64)>,
     /// One that has no backlog reports now and then: the wait between two batches, and when the last one was made.
     every: Option<(Duration, Instant)>,
+    /// Which of the doors is its own, and how many reports it made.
+    door: Option<usize>,
+    reports: u64,
     begun: Instant,
 }
 
 impl Device {
     /// One with a backlog in every stream.
     pub fn returning(number: usize, plan: &Arc<Plan>, figures: &Arc<Figures>) -> anyhow::Result<Self> {
-        Self::new(&format!("back-{number}"), plan.batches, &STREAMS, None, plan, figures)
+        let device = Self::new(&format!("back-{number}"), plan.batches, &STREAMS, None, plan, figures)?;
+        Ok(Self { door: (number < plan.doors.len()).then_some(number), ..device })
     }
 
     /// One without, that reports something so often.
@@ -152,7 +123,7 @@ impl Device {
         }
         let backoff = Backoff::new(plan.waits.0, plan.waits.1, seed.rotate_left(32));
         let (plan, figures, begun) = (plan.clone(), figures.clone(), Instant::now());
-        Ok(Self { id, plan, figures, outbox, backoff, streams: own, every, begun })
+        Ok(Self { id, plan, figures, outbox, backoff, streams: own, every, door: None, reports: 0, begun })
     }
 
     /// Lives until the end is told; one with a backlog says through `done` when the hub has all of it, and stays. The
@@ -199,8 +170,14 @@ impl Device {
         self.outbox.connected();
         let topic = Topic::new(self.id.clone(), Channel::Batch).to_string();
         let (mut buffer, mut packet_id) = (BytesMut::new(), 1_u16);
+        if self.door.is_some() {
+            self.reports += 1;
+            let topic = Topic::new(self.id.clone(), Channel::Report).to_string();
+            stream.write_all(&publish_packet(packet_id, &topic, &report(self.reports))).await?;
+            packet_id += 1;
+        }
         loop {
-            self.report(&end);
+            self.make(&end);
             let mut out = Vec::new();
             let (now, streams) = (self.now(), &self.streams);
             let after = |stream: &StreamName, after: SequenceNumber| {
@@ -242,7 +219,7 @@ impl Device {
     }
 
     /// Makes what a live device reports, one batch at a time.
-    fn report(&mut self, end: &watch::Receiver<bool>) {
+    fn make(&mut self, end: &watch::Receiver<bool>) {
         let is_empty = self.is_empty();
         let Some((every, made)) = &mut self.every else { return };
         if is_empty && made.elapsed() >= *every && !*end.borrow() {
@@ -251,9 +228,15 @@ impl Device {
         }
     }
 
-    async fn connect(&self) -> anyhow::Result<TcpStream> {
-        let mut stream = TcpStream::connect(&self.plan.address).await?;
-        stream.set_nodelay(true)?;
+    async fn connect(&self) -> anyhow::Result<Box<dyn Duplex>> {
+        let mut stream: Box<dyn Duplex> = match self.door {
+            Some(own) => (self.plan.doors[own])().await?,
+            None => {
+                let stream = TcpStream::connect(&self.plan.address).await?;
+                stream.set_nodelay(true)?;
+                Box::new(stream)
+            }
+        };
         stream.write_all(&connect_packet(self.id.as_str())).await?;
         stream.write_all(&subscribe_packet(&Topic::down_filter(&self.id))).await?;
         let mut buffer = BytesMut::new();
@@ -292,6 +275,8 @@ impl Device {
             let Ack::V1(ack) = Ack::decode(rest)?;
             let held = ack.streams.iter().filter(|stream| stream.window == 0).count();
             self.figures.held.fetch_add(held as u64, Ordering::Relaxed);
+            let narrow = ack.streams.iter().filter(|stream| stream.window < self.plan.most).count();
+            self.figures.narrow.fetch_add(narrow as u64, Ordering::Relaxed);
             for freed in self.outbox.acknowledged(self.now(), &ack) {
                 ensure!(freed.quarantined.is_empty(), "the hub put batches aside: {:?}", freed.quarantined);
                 if let Some((_, through)) = self.streams.get_mut(&freed.stream) {
@@ -308,51 +293,4 @@ impl Device {
         }
         Ok(Some([&[0x40, 2][..], &id.to_be_bytes()].concat()))
     }
-}
-
-/// The next whole packet: its first byte and what follows its length.
-fn packet(buffer: &mut BytesMut) -> anyhow::Result<Option<(u8, BytesMut)>> {
-    let mut length = 0;
-    for (place, shift) in [7, 14, 21, 28].into_iter().enumerate() {
-        let Some(byte) = buffer.get(1 + place) else { return Ok(None) };
-        length |= usize::from(byte & 0x7f) << (shift - 7);
-        if *byte < 0x80 {
-            if buffer.len() < 2 + place + length {
-                return Ok(None);
-            }
-            let first = buffer[0];
-            buffer.advance(2 + place);
-            return Ok(Some((first, buffer.split_to(length))));
-        }
-    }
-    bail!("a packet without an end")
-}
-
-fn string(text: &str) -> Vec<u8> {
-    [&(text.len() as u16).to_be_bytes(), text.as_bytes()].concat()
-}
-
-fn framed(first: u8, parts: &[&[u8]]) -> Vec<u8> {
-    let mut bytes = vec![first];
-    let mut length: usize = parts.iter().map(|part| part.len()).sum();
-    while length >= 0x80 {
-        bytes.push(length as u8 | 0x80);
-        length >>= 7;
-    }
-    bytes.push(length as u8);
-    parts.iter().for_each(|part| bytes.extend_from_slice(part));
-    bytes
-}
-
-/// Clean start, a minute and a half of silence, no will, no properties.
-fn connect_packet(id: &str) -> Vec<u8> {
-    framed(0x10, &[&string("MQTT"), &[5, 2, 0, 90, 0], &string(id)])
-}
-
-fn subscribe_packet(filter: &str) -> Vec<u8> {
-    framed(0x82, &[&[0, 1, 0], &string(filter), &[1]])
-}
-
-fn publish_packet(id: u16, topic: &str, payload: &[u8]) -> Vec<u8> {
-    framed(0x32, &[&string(topic), &id.to_be_bytes(), &[0], payload])
 }

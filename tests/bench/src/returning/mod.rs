@@ -4,6 +4,8 @@
 //! when is everything there, what does the hub need for it, and does what happens *now* still come through.
 
 mod device;
+mod messages;
+mod packets;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,10 +19,13 @@ use tokio::sync::{mpsc, watch};
 
 use crate::figures::{count, megabytes, seconds};
 use crate::programs::Programs;
-use device::{Device, Figures, Plan, STREAMS};
+use device::{Device, Figures, Plan};
+use messages::STREAMS;
 
 /// Devices without a backlog, which report once a second.
 const LIVE: usize = 10;
+/// The most batches of a stream in flight, unless a hub is configured otherwise.
+const MOST: u16 = 64;
 /// An agent's first and longest wait between attempts to connect.
 const WAITS: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
 /// Without any progress for so long, something is wrong.
@@ -70,6 +75,8 @@ pub async fn measure(programs: &Programs, size: Size, folder: &Path) -> anyhow::
     let address = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
     let plan = Arc::new(Plan {
         address: address.clone(),
+        doors: Vec::new(),
+        most: MOST,
         batches: size.batches,
         rows: size.rows,
         waits: WAITS,

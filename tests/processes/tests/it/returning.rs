@@ -1,29 +1,46 @@
 //! A hub that was away for a week, and a thousand devices that come back to it at once, each with a week's backlog.
 //!
-//! The devices are light: the agent's own outbox and waits, real batches over the hub's own door, and nothing else. The
-//! benchmark `tributary-bench returning` tells the same story in any size and says how long it took.
+//! The devices are light: the agent's own outbox and waits, real batches over the hub's own door, and nothing else. Some
+//! dozens are enrolled: they come over TLS and QUIC and report first, as agents do. The benchmark `tributary-bench
+//! returning` tells the same story in any size and says how long it took.
 
 use std::collections::HashSet;
+use std::net::SocketAddr;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use cloud_hub::config::IngestConfig;
+use edge_agent::identity::{Enrolment, Folder, Identity, Time, TlsSettings, enrol};
 use edge_agent_core::outbox::OutboxSettings;
+use quinn::crypto::rustls::QuicClientConfig;
+use serde_json::Value;
+use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
+use tokio_rustls::TlsConnector;
 use tributary_demo::recount;
+use tributary_identity::EnrolmentToken;
+use tributary_process::http::Endpoint;
 use tributary_process::resources::memory_of_process;
 use tributary_wire::DeviceId;
 
 #[path = "../../../bench/src/returning/device.rs"]
 mod device;
+#[path = "../../../bench/src/returning/messages.rs"]
+mod messages;
+#[path = "../../../bench/src/returning/packets.rs"]
+mod packets;
 
-use device::{Device, Figures, Plan, STREAMS, event_id};
+use device::{Device, Dial, Duplex, Figures, Plan};
+use messages::{STREAMS, event_id};
 
 use crate::process::{Hub, PATIENCE};
 use crate::tools;
 
 const DEVICES: usize = 1_000;
+/// Of these with a certificate, one after the other over TLS and QUIC.
+const ENROLLED: usize = 48;
 /// Devices that only report what happens now.
 const LIVE: usize = 10;
 /// Batches of each stream, and records in each: a small week, because this is a debug build on a shared machine.
@@ -48,6 +65,56 @@ fn may_open_enough_files() -> bool {
     open >= 4096
 }
 
+/// Enrols the first devices; how each gets in.
+async fn doors(hub: &Hub) -> Vec<Dial> {
+    let token: EnrolmentToken = hub.token(ENROLLED as u32).parse().unwrap();
+    let endpoint: Endpoint = format!("https://{}", hub.address("https")).parse().unwrap();
+    let udp = quinn::Endpoint::client(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let mut doors = Vec::new();
+    for number in 0..ENROLLED {
+        let folder = Folder::of(&hub.beside(&format!("back-{number}")));
+        let time = Time::open(folder.clone());
+        let device = DeviceId::new(&format!("back-{number}")).unwrap();
+        let enrolment = Enrolment { hub: endpoint.clone(), token: token.clone(), device, again: false };
+        enrol(&folder, &time, &enrolment).await.unwrap();
+        let identity = Identity::open(folder, &Default::default(), time).unwrap().unwrap().current();
+        let address = hub.address(if number % 2 == 0 { "mqtt_tls" } else { "mqtt_quic" }).parse().unwrap();
+        doors.push(match number % 2 {
+            0 => over_tls(identity.mqtt.clone(), address),
+            _ => over_quic(identity.mqtt.clone(), address, udp.clone()),
+        });
+    }
+    doors
+}
+
+fn over_tls(settings: Arc<TlsSettings>, address: SocketAddr) -> Dial {
+    Box::new(move || {
+        let connector = TlsConnector::from(settings.clone());
+        Box::pin(async move {
+            let stream = TcpStream::connect(address).await?;
+            stream.set_nodelay(true)?;
+            Ok(Box::new(connector.connect(address.ip().into(), stream).await?) as Box<dyn Duplex>)
+        })
+    })
+}
+
+fn over_quic(settings: Arc<TlsSettings>, address: SocketAddr, udp: quinn::Endpoint) -> Dial {
+    let mut settings = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(settings).unwrap()));
+    // A hub that was killed says nothing.
+    let mut transport = quinn::TransportConfig::default();
+    transport.max_idle_timeout(Some(Duration::from_secs(10).try_into().unwrap()));
+    transport.keep_alive_interval(Some(Duration::from_secs(2)));
+    settings.transport_config(Arc::new(transport));
+    Box::new(move || {
+        let (settings, udp) = (settings.clone(), udp.clone());
+        Box::pin(async move {
+            let connection = udp.connect_with(settings, address, &address.ip().to_string())?.await?;
+            let (send, receive) = connection.open_bi().await?;
+            Ok(Box::new(tokio::io::join(receive, send)) as Box<dyn Duplex>)
+        })
+    })
+}
+
 fn peak(hub: &Hub) -> u64 {
     memory_of_process(hub.process.id()).peak
 }
@@ -61,6 +128,8 @@ async fn a_thousand_devices_that_come_back_after_a_week_lose_and_double_nothing(
     let mut hub = Hub::start(folder.path()).await;
     let plan = Arc::new(Plan {
         address: hub.address("mqtt").to_owned(),
+        doors: doors(&hub).await,
+        most: IngestConfig::default().window,
         batches: BATCHES,
         rows: ROWS,
         waits: (Duration::from_millis(200), Duration::from_secs(2)),
@@ -99,6 +168,7 @@ async fn a_thousand_devices_that_come_back_after_a_week_lose_and_double_nothing(
             })
             .await;
     }
+    assert!(figures.narrow.load(Ordering::Relaxed) > 0, "the hub let them in step by step: {figures:?}");
     let live_meanwhile = figures.live.load(Ordering::Relaxed) - live_before;
     assert!(live_meanwhile >= LIVE as u64, "devices without a backlog wait for those with one: {figures:?}");
     most = most.max(peak(&hub));
@@ -110,6 +180,14 @@ async fn a_thousand_devices_that_come_back_after_a_week_lose_and_double_nothing(
     for device in returning {
         device.await.unwrap();
     }
+
+    let known: Value = serde_json::from_str(&hub.operator(&["--json", "device", "list"])).unwrap();
+    let has_reported = |known: &&Value| known["report"]["agent"] == "light";
+    assert_eq!(
+        known.as_array().unwrap().iter().filter(has_reported).count(),
+        ENROLLED,
+        "those who are enrolled reported"
+    );
 
     for (place, stream) in STREAMS.into_iter().enumerate() {
         let mut expected = HashSet::new();
@@ -131,6 +209,6 @@ async fn a_thousand_devices_that_come_back_after_a_week_lose_and_double_nothing(
         assert!(lost.is_empty() && doubled.is_empty(), "{stream}: lost {lost:?}, more than once {doubled:?}");
         assert_eq!(counts.len(), expected.len(), "{stream}: something came that nobody sent");
     }
-    eprintln!("{figures:?}; the hub's highest resident memory {} MiB", most >> 20);
+    tools::say(&format!("{figures:?}; the hub's highest resident memory {} MiB", most >> 20));
     assert!(most < MEMORY, "the hub took {} MiB, expected less than {} MiB", most >> 20, MEMORY >> 20);
 }
