@@ -168,7 +168,7 @@ async fn beside_a_lost_catalog_a_file_is_deleted_only_if_all_that_it_holds_is_in
     assert_eq!(bench.ids("events"), [100]);
     assert_eq!(walk(&storage, Path::new("/data/lake")).unwrap(), [path(2)], "the copy is gone, nothing else is left");
     let aside = Path::new(ASIDE).join(&files[0].path);
-    assert_eq!(walk(&storage, Path::new(ASIDE)).unwrap(), [aside.clone()]);
+    assert_eq!(walk(&storage, Path::new(ASIDE)).unwrap(), std::slice::from_ref(&aside));
     assert_eq!(bytes(&aside), part);
     let problem = "select count(*) from alerts where kind = 'lake-files-set-aside' and detail like '%were lost%'";
     assert_eq!(bench.count(problem).await, 1);
