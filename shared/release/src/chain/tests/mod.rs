@@ -3,6 +3,7 @@
 
 mod expiry;
 mod fast_forward;
+mod fuzz;
 mod thieves;
 
 use std::sync::Mutex;
