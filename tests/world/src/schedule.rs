@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
-/// Most happenings of one minute of the world's time. The busiest minute of thousands of seeds had a tenth of it; a
+/// Most happenings of one minute of the world's time. The busiest minutes of hundreds of seeds had some hundred; a
 /// machine that keeps itself busy with nothing would let a run go on for ever.
 const MOST: u64 = 20_000;
 const MINUTE: Duration = Duration::from_secs(60);

@@ -69,6 +69,8 @@ pub struct Hub {
     inbox: Vec<(DeviceId, Bytes)>,
     /// The group that a slow hub is about to commit.
     in_hand: Option<Group>,
+    /// Receipts for a group that is on the disk, which has not said so yet.
+    late: Vec<(DeviceId, AckV1)>,
     slow: Option<Slow>,
     /// How often a stream was told to hold because there was too much to do.
     pub held: u64,
@@ -81,7 +83,7 @@ pub struct Hub {
 /// Records that were given up: whose, of which stream.
 pub type Gaps = BTreeMap<(DeviceId, Incarnation, String), u64>;
 
-/// A hub that has more to do than it can.
+/// A hub whose disk is slow, and that has more to do than it can.
 #[derive(Debug, Clone, Copy)]
 struct Slow {
     /// What a commit takes.
@@ -120,8 +122,8 @@ impl Hub {
             config.disk_reserve.0 = 0;
         }
         let slow = chance.random_bool(0.3).then(|| Slow {
-            commit: Duration::from_secs([1, 8][chance.random_range(0..2)]),
-            queue_bytes: [2 << 10, 16 << 10][chance.random_range(0..2)],
+            commit: Duration::from_secs([2, 20][chance.random_range(0..2)]),
+            queue_bytes: [1 << 10, 8 << 10][chance.random_range(0..2)],
         });
         let names = Naming::new(clock.clone(), chance.random());
         // Without timers and sockets: whatever would wait for one panics.
@@ -139,6 +141,7 @@ impl Hub {
             life: None,
             inbox,
             in_hand: None,
+            late: Vec::new(),
             slow,
             held: 0,
             names,
@@ -206,11 +209,20 @@ impl Hub {
     }
 
     /// Takes up everything that arrived as one group; how long it takes to commit, for a hub that is slow. What arrives
-    /// meanwhile waits.
-    pub fn take_up(&mut self) -> Option<Duration> {
-        let slow = self.slow.filter(|_| self.is_up() && !self.is_holding() && !self.inbox.is_empty())?;
-        self.in_hand = Some(self.next_group());
-        Some(slow.commit)
+    /// meanwhile waits. If it dies meanwhile, all of the group may be on its disk or nothing.
+    pub fn take_up(&mut self) -> Result<Option<Duration>> {
+        let slow = self.slow.filter(|_| self.is_up() && !self.is_holding() && !self.inbox.is_empty());
+        let Some(Slow { commit, .. }) = slow else { return Ok(None) };
+        let mut group = self.next_group();
+        let written = self.chance.random_bool(0.5);
+        if written {
+            group.begun = group.begun.saturating_sub(commit.as_micros() as u64);
+        }
+        self.in_hand = Some(group);
+        if written {
+            self.late = self.work()?;
+        }
+        Ok(Some(commit))
     }
 
     fn next_group(&mut self) -> Group {
@@ -221,6 +233,9 @@ impl Hub {
     /// Commits what it has taken up, or everything that arrived; the receipts that leave then. While the disk refuses, it
     /// first looks whether that has passed. With nothing to commit it lets those go on who hold.
     pub fn work(&mut self) -> Result<Vec<(DeviceId, AckV1)>> {
+        if !self.late.is_empty() {
+            return Ok(std::mem::take(&mut self.late));
+        }
         let Group { messages, received, begun } = self.in_hand.take().unwrap_or_else(|| self.next_group());
         let bytes = |messages: &[(DeviceId, Bytes)]| messages.iter().map(|(_, it)| it.len() as u64).sum::<u64>();
         let Some(life) = &mut self.life else { return Ok(Vec::new()) };

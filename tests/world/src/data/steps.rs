@@ -194,7 +194,7 @@ impl World {
     /// The hub deals with what arrived, now or, when it is slow, some time later.
     fn group(&mut self) -> Result<()> {
         self.group_planned = false;
-        match self.hub.take_up() {
+        match self.hub.take_up()? {
             Some(takes) => {
                 self.group_planned = true;
                 self.plan(takes, Happening::Committed);

@@ -37,6 +37,8 @@ fn nothing_is_lost_and_nothing_doubled_whatever_fails() {
     let figures = figures.into_inner().unwrap();
     println!("{figures}");
     assert!(figures.sum.faults.total() > 0 && figures.sum.accepted > 0);
+    // Some hubs are slow, and it is seen that they slow devices down; a few seeds may have none.
+    assert!(figures.sum.held > 0 || figures.runs < 100, "no device was ever told to hold");
 }
 
 #[test]

@@ -37,6 +37,7 @@ impl Hub {
     fn forget_messages(&mut self) {
         self.inbox.clear();
         self.in_hand = None;
+        self.late.clear();
     }
 
     /// The power goes. What was not synced is lost, or some of it, and what was not dealt with too.
