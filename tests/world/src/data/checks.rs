@@ -80,26 +80,17 @@ impl World {
         // Devices of which the lake does not have all events: no replay can agree with what they served.
         let mut incomplete = BTreeSet::new();
         let mut present = 0;
-        let (gaps, sketched) = (self.hub.gaps(), self.hub.sketched()?);
+        let sketched = self.hub.sketched()?;
         for device in &mut self.devices {
             let kept_back = device.kept_back()?;
             let (name, prefix, told) = (device.id.clone(), device.prefix(), device.told.len() as u64);
             let accepted = kept_back.accepted;
             ensure!(accepted == told, "{name}: {accepted} events were accepted, {told} answered as durable");
             let incarnation = device.incarnation();
-            let reported =
-                |stream: &str| gaps.get(&(name.clone(), incarnation, stream.to_owned())).copied().unwrap_or(0);
-            let of_this = gaps.keys().filter(|(device, life, _)| (device, *life) == (&name, incarnation));
-            let lossy = kept_back.dropped.keys().chain(of_this.map(|(.., stream)| stream));
-            for stream in lossy.collect::<BTreeSet<_>>() {
-                let (dropped, reported) = (kept_back.dropped.get(stream).copied().unwrap_or(0), reported(stream));
-                ensure!(
-                    dropped == reported,
-                    "{name}, {stream}: {dropped} records were dropped, the hub knows of {reported}"
-                );
-            }
+            let (dropped, reported) = (&kept_back.dropped, self.hub.losses(&name, incarnation));
+            ensure!(*dropped == reported, "{name}: {dropped:?} were dropped, the hub knows of {reported:?}");
             // Each event is one prediction, and each prediction is in one sketch.
-            if device.setup.packaged && !kept_back.dropped.contains_key("sketches") {
+            if device.setup.packaged && kept_back.dropped("sketches") == 0 {
                 let sent = sketched.get(&(name.clone(), incarnation)).copied().unwrap_or(0);
                 let open = kept_back.sketched;
                 ensure!(
@@ -109,7 +100,7 @@ impl World {
             }
             for stream in STREAMS {
                 let found: BTreeSet<&String> = lake[stream].iter().filter(|id| id.starts_with(&prefix)).collect();
-                let dropped = kept_back.dropped.get(stream).copied().unwrap_or(0);
+                let dropped = kept_back.dropped(stream);
                 let left_out = if stream == "observations" { kept_back.left_out } else { 0 };
                 let lost: Vec<_> = device.told.iter().filter(|id| !found.contains(id)).take(5).collect();
                 let there = found.len() as u64;

@@ -238,7 +238,8 @@ impl Device {
     /// What became of what the present state accepted, as it says itself.
     pub fn kept_back(&mut self) -> Result<life::KeptBack> {
         let uncounted = self.breakage == Some(Breakage::DropsUncounted);
-        let mut kept_back = self.life().kept_back()?;
+        let reasons = self.setup.reasons;
+        let mut kept_back = self.life().kept_back(reasons)?;
         if uncounted {
             kept_back.dropped.clear();
         }

@@ -24,7 +24,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use tributary_process::clock::Clock as _;
 use tributary_process::disk::{SimDisk, create_folder_durably};
-use tributary_wire::{Ack, AckV1, Batch, DeviceId, Incarnation, Micros, StreamAck, StreamName};
+use tributary_wire::{Ack, AckV1, Batch, DeviceId, Incarnation, LossReason, Micros, StreamAck, StreamName};
 
 use super::setup::Breakage;
 use crate::clock::WorldClock;
@@ -80,8 +80,8 @@ pub struct Hub {
     rot: Option<Rot>,
 }
 
-/// Records that were given up: whose, of which stream.
-pub type Gaps = BTreeMap<(DeviceId, Incarnation, String), u64>;
+/// Records that were given up: of which stream, and why.
+pub type Losses = BTreeMap<(String, LossReason), u64>;
 
 /// A hub whose disk is slow, and that has more to do than it can.
 #[derive(Debug, Clone, Copy)]

@@ -93,6 +93,8 @@ pub struct Setup {
     pub retain_events: u64,
     /// Whether a package serves, and not the declared fallback.
     pub packaged: bool,
+    /// Whether the hub has shown that it reads gaps with all their reasons.
+    pub reasons: bool,
     /// What is sent of observations.
     pub sampling: SamplingPolicy,
     /// A clock that begins in 1970 and is right some time after every start from nothing.
@@ -116,6 +118,7 @@ impl Setup {
             remember_events: if source == Source::Reader && chance.random_bool(0.5) { 2 } else { 1 << 20 },
             retain_events: if chance.random_bool(0.2) { 8 } else { 1 << 20 },
             packaged: chance.random_bool(0.5),
+            reasons: chance.random_bool(0.5),
             sampling,
             no_clock: chance.random_bool(0.15),
             short_writes: chance.random_bool(0.2),

@@ -1,6 +1,5 @@
 //! A device from one power cut to the next.
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
@@ -18,22 +17,33 @@ use rand::Rng;
 use tributary_features::FleetTable;
 use tributary_process::clock::Clock as _;
 use tributary_stats::Sketch;
-use tributary_wire::{Micros, Role};
+use tributary_wire::{LossReason, Micros, Role};
 
+use super::super::hub::Losses;
 use super::super::served;
 use super::Device;
+
+/// From this version of messages on a hub reads why records were given up, and of when they were.
+const REASONS: u8 = 3;
 
 /// What a device keeps back from the hub, as it says itself.
 #[derive(Debug, Clone, Default)]
 pub struct KeptBack {
     /// Events accepted.
     pub accepted: u64,
-    /// Records given up, by stream.
-    pub dropped: BTreeMap<String, u64>,
+    /// Records given up, with the reasons that its hub can be told.
+    pub dropped: Losses,
     /// Observations that sampling left out.
     pub left_out: u64,
     /// Predictions in sketches that are still being filled.
     pub sketched: u64,
+}
+
+impl KeptBack {
+    /// Records of a stream that were given up, for whatever reason.
+    pub fn dropped(&self, stream: &str) -> u64 {
+        self.dropped.iter().filter(|((of, _), _)| of == stream).map(|(_, records)| records).sum()
+    }
 }
 
 /// The parts that end with the power.
@@ -60,6 +70,7 @@ impl Life {
             Err(error) if !error.is_broken() && refused() => return Ok(None),
             Err(error) => return Err(error.into()),
         };
+        store.hub_reads(if device.setup.reasons { REASONS } else { 0 });
         let pipeline = match Pipeline::build(store.clone(), config(device)) {
             Ok(pipeline) => pipeline,
             Err(StartError::Store(error)) if !error.is_broken() && refused() => return Ok(None),
@@ -91,12 +102,17 @@ impl Life {
         }
     }
 
-    pub(super) fn kept_back(&mut self) -> Result<KeptBack> {
+    /// What it kept back; a hub that was told no reasons takes what was too old for what had no room.
+    pub(super) fn kept_back(&mut self, reasons: bool) -> Result<KeptBack> {
         ensure!(self.pipeline.step().is_some(), "the pipeline stopped by itself");
         let withheld = self.serving.withheld();
-        let mut dropped = BTreeMap::new();
+        let mut dropped = Losses::new();
         for lost in &withheld.dropped {
-            *dropped.entry(lost.stream.as_str().to_owned()).or_default() += lost.records;
+            let reason = match lost.reason {
+                LossReason::Age if !reasons => LossReason::DiskBudget,
+                reason => reason,
+            };
+            *dropped.entry((lost.stream.as_str().to_owned(), reason)).or_default() += lost.records;
         }
         let all = self.store.outgoing().dropped;
         ensure!(dropped.values().sum::<u64>() == all, "{all} records were dropped, by stream {dropped:?}");

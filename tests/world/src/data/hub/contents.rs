@@ -12,17 +12,17 @@ use tributary_process::disk::walk;
 use tributary_stats::Sketch;
 use tributary_wire::{DeviceId, Incarnation, Micros, StreamName};
 
-use super::{Gaps, Hub, LAKE};
+use super::{Hub, LAKE, Losses};
 
 impl Hub {
-    /// Records that devices reported as given up, by the beginning of a stream's name and of theirs.
-    pub fn gaps(&self) -> Gaps {
-        let mut gaps = Gaps::new();
-        for gap in self.ledger.gaps() {
-            let of = (gap.of.device, gap.of.incarnation, gap.of.stream.as_str().to_owned());
-            *gaps.entry(of).or_default() += gap.lost.records;
+    /// Records that a device reported as given up by this state.
+    pub fn losses(&self, device: &DeviceId, incarnation: Incarnation) -> Losses {
+        let mut losses = Losses::new();
+        let gaps = self.ledger.gaps().into_iter();
+        for gap in gaps.filter(|gap| (&gap.of.device, gap.of.incarnation) == (device, incarnation)) {
+            *losses.entry((gap.of.stream.as_str().to_owned(), gap.lost.reason)).or_default() += gap.lost.records;
         }
-        gaps
+        losses
     }
 
     /// All files that lie in the lake.
