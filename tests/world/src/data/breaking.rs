@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rand::Rng;
+use rand::rngs::StdRng;
 
 use super::hub::Hub;
 use super::setup::{self, Breakage};
@@ -50,6 +51,12 @@ pub(super) fn weights(breakage: Option<Breakage>) -> &'static [(Fault, u32)] {
         Some(Breakage::BelievesItsEyes) => &AFTER_FAILED_SYNCS,
         _ => &WEIGHTS,
     }
+}
+
+/// How often faults come, at the mean; as often as they ever do when it takes several in a row.
+pub(super) fn every(breakage: Option<Breakage>, chance: &mut StdRng) -> Duration {
+    let drawn = Duration::from_secs([60, 240, 1200][chance.random_range(0..3)]);
+    if breakage == Some(Breakage::BelievesItsEyes) { Duration::from_secs(30) } else { drawn }
 }
 
 impl World {

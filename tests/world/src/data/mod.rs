@@ -151,7 +151,7 @@ impl World {
             trace: Trace::new(options.shown),
             wakes: vec![Duration::MAX; devices.len()],
             connecting: vec![false; devices.len()],
-            fault_every: Duration::from_secs([60, 240, 1200][chance.random_range(0..3)]),
+            fault_every: breaking::every(options.breakage, &mut chance),
             weights: breaking::weights(options.breakage),
             view,
             devices,

@@ -1,7 +1,9 @@
 //! Seeds that CI runs, and checks of the checks. `WORLD_SEEDS` says how many, `WORLD_FROM` where they begin.
 
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tributary_world::data::{Breakage, Options};
 use tributary_world::figures::Figures;
@@ -12,27 +14,35 @@ fn number(name: &str, otherwise: u64) -> u64 {
         .map_or(otherwise, |text| text.parse().unwrap_or_else(|_| panic!("{name} is a number: {text:?}")))
 }
 
-#[test]
-fn nothing_is_lost_and_nothing_doubled_whatever_fails() {
-    let from = number("WORLD_FROM", 0);
-    let (next, until) = (AtomicU64::new(from), from + number("WORLD_SEEDS", 1000));
-    let figures = Mutex::new(Figures::default());
-    let work = || {
-        while let Some(seed) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|seed| *seed < until) {
-            match replay::data(seed, Options::default()) {
-                Ok(run) => figures.lock().unwrap().add(&run),
-                Err(failed) => {
-                    next.store(until, Ordering::Relaxed);
-                    panic!("{failed}");
-                }
+/// Does something with every number, each on a thread of its own as soon as a core is free: worlds know nothing of each
+/// other. After one that panics no further ones begin.
+fn on_all_cores(numbers: Range<u64>, work: impl Fn(u64) + Sync) {
+    let (next, failed) = (AtomicU64::new(numbers.start), AtomicBool::new(false));
+    let take = || {
+        while !failed.load(Ordering::Relaxed)
+            && let Some(number) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|it| *it < numbers.end)
+        {
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| work(number))) {
+                failed.store(true, Ordering::Relaxed);
+                resume_unwind(panic);
             }
         }
     };
-    // One world is one thread; worlds know nothing of each other.
     std::thread::scope(|scope| {
         (0..std::thread::available_parallelism().map_or(1, |cores| cores.get())).for_each(|_| {
-            scope.spawn(work);
+            scope.spawn(take);
         });
+    });
+}
+
+#[test]
+fn nothing_is_lost_and_nothing_doubled_whatever_fails() {
+    let from = number("WORLD_FROM", 0);
+    let until = from + number("WORLD_SEEDS", 1000);
+    let figures = Mutex::new(Figures::default());
+    on_all_cores(from..until, |seed| match replay::data(seed, Options::default()) {
+        Ok(run) => figures.lock().unwrap().add(&run),
+        Err(failed) => panic!("{failed}"),
     });
     let figures = figures.into_inner().unwrap();
     println!("{figures}");
@@ -53,10 +63,11 @@ fn the_same_seed_is_the_same_story() {
 /// What is broken on purpose is found out, so what is broken by mistake is too.
 #[test]
 fn every_breakage_is_found_out() {
-    for breakage in Breakage::ALL {
+    on_all_cores(0..Breakage::ALL.len() as u64, |which| {
+        let breakage = Breakage::ALL[which as usize];
         let options = Options { breakage: Some(breakage), ..Options::default() };
         let found = (0..400).find_map(|seed| replay::data(seed, options).err());
         let found = found.unwrap_or_else(|| panic!("400 seeds do not find {breakage:?}"));
         println!("{breakage:?} is found by seed {}: {}", found.seed, found.why);
-    }
+    });
 }
