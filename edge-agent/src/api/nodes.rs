@@ -1,6 +1,7 @@
 //! Orders to sensor nodes: `POST /v1/nodes/{node}/orders` with `{"rate": 2000}`, `{"threshold": 9000}`,
 //! `{"send_raw": 2}`, `"report"` or `"restart"`. Images for them: `POST /v1/nodes/{node}/update` with
 //! `{"version": 3}` brings that version of the signed repository, `POST /v1/nodes/{node}/image` the signed bytes of its body.
+//! The first asks the whole chain of metadata; the second only whose signature it is (`image_keys`).
 
 use axum::Json;
 use axum::body::Bytes;

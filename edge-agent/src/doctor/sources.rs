@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use rustix::fs::{Access, access};
+use serde_json::Value;
 use tributary_process::checkup::Finding;
 
 use super::Subject;
@@ -42,13 +43,18 @@ pub(super) fn check(subject: &Subject, running: &Running) -> Vec<Finding> {
                 .advise("put the file there, or take it out of the settings"),
         });
     }
-    for node in running.status().and_then(|status| status["nodes"].as_array()).into_iter().flatten() {
-        if let Some(error) = node["error"].as_str() {
-            let name = format!("node {}", node["node"].as_str().unwrap_or_default());
-            findings.push(Finding::fail(SECTION, name, format!("the running agent says: {error}")));
-        }
-    }
+    findings.extend(running.status().map(told).unwrap_or_default());
     findings
+}
+
+/// What a running agent says is wrong with the lines of its nodes.
+fn told(status: &Value) -> Vec<Finding> {
+    let nodes = status["nodes"].as_array().into_iter().flatten();
+    let told = nodes.filter_map(|node| Some((node["node"].as_str().unwrap_or_default(), node["problem"].as_str()?)));
+    told.map(|(node, problem)| {
+        Finding::fail(SECTION, format!("node {node}"), format!("the running agent says: {problem}"))
+    })
+    .collect()
 }
 
 fn missing(name: &str, path: &Path) -> Finding {
@@ -72,11 +78,26 @@ mod tests {
     use tributary_process::checkup::Mark;
 
     use super::*;
+    use crate::sources::SerialConfig;
+    use crate::sources::serial::Serial;
 
     #[test]
     fn a_line_is_there_or_not() {
         assert_eq!(line("node a", Path::new("/dev/null")).mark(), Mark::Ok);
         let gone = line("node a", Path::new("/dev/no-such-line"));
         assert!(gone.mark() == Mark::Fail && gone.found().contains("/dev/no-such-line"));
+    }
+
+    #[test]
+    fn what_the_running_agent_says_of_a_line_is_a_finding() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut node =
+            Serial::new(SerialConfig { node: "pump-1".into(), ..SerialConfig::default() }, folder.path()).status();
+        let findings = |node| told(&serde_json::json!({ "nodes": [node] }));
+        assert!(findings(node.clone()).is_empty());
+        node.problem = Some("the line is not open: no such file".into());
+        let found = findings(node);
+        assert!(found.len() == 1 && found[0].mark() == Mark::Fail, "{}", found.len());
+        assert!(found[0].found().contains("the line is not open"), "{}", found[0].found());
     }
 }

@@ -337,3 +337,28 @@ async fn a_node_with_another_s_name_is_refused_and_named() {
     assert!(status["health"]["problems"].to_string().contains("is not open"), "{}", status["health"]);
     agent.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stranger_is_forgotten_once_the_node_that_belongs_there_is_heard_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("line.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    let agent = Running::start(config(&folder, &format!("unix:{}", Path::display(&path)))).await;
+    let (mut port, _) = listener.accept().unwrap();
+    port.set_read_timeout(Some(Duration::from_millis(5))).unwrap();
+    let mut node = Node::new("pump-1");
+    node.keep(Kept::Window(1));
+    node.hello(&mut port);
+    let (mut node, mut port) = working(node, port, Node::is_done).await;
+    Node::new("pump-2").hello(&mut port);
+    let status = until(&agent, "the stranger is named", |node| node["problem"].is_string()).await;
+    assert!(status["health"]["problems"].to_string().contains("was refused: Name"), "{}", status["health"]);
+    // The node goes on in its session, without another greeting.
+    node.keep(Kept::Window(2));
+    let (node, _port) = working(node, port, Node::is_done).await;
+    assert!(node.refused);
+    let status = until(&agent, "the node is heard", |node| node["accepted"] == 2).await;
+    assert_eq!((&status["nodes"][0]["problem"], &status["nodes"][0]["strange"]), (&Value::Null, &json!(1)));
+    assert!(!status["health"]["problems"].to_string().contains("refused"), "{}", status["health"]);
+    agent.stop().await;
+}

@@ -10,6 +10,8 @@
 //! node to the last bit or the node refuses it.
 
 mod bearing;
+#[cfg(feature = "lake")]
+pub mod commands;
 mod inputs;
 #[cfg(feature = "lake")]
 pub mod lake;

@@ -61,6 +61,18 @@ pub enum ImageError {
     Full,
 }
 
+impl ImageError {
+    /// The bytes are not what they have to be.
+    pub(super) fn is_of_the_image(&self) -> bool {
+        matches!(self, Self::Image(_) | Self::Version { .. })
+    }
+
+    /// It was looked at, and did not hold; other errors say that nobody could look.
+    pub(super) fn is_refusal(&self) -> bool {
+        self.is_of_the_image() || matches!(self, Self::Repository { .. })
+    }
+}
+
 fn name(kind: BlobKind) -> &'static str {
     match kind {
         BlobKind::Model => "model.img",

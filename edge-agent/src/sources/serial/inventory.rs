@@ -70,7 +70,7 @@ pub struct NodeStatus {
     pub bringing: Option<Bringing>,
     /// What became of the last one.
     pub brought: Option<String>,
-    /// Images that the node refused or went back from, since the agent's start.
+    /// Images that did not hold here, or that the node refused or went back from, since the agent's start.
     pub images_failed: u64,
     /// Whether the last one was among them.
     #[serde(skip)]
@@ -221,6 +221,18 @@ impl NodeStatus {
             End::Reverted => format!("{what} did not pass the node's self-test; what ran before runs again"),
             End::Refused(problem) => format!("{what} was refused: {problem}"),
         });
+    }
+
+    /// An image did not get past the agent. It is the node's trouble only when the image itself `is_wrong`.
+    pub(super) fn turned_away(&mut self, why: &str, is_wrong: bool) {
+        self.failed |= is_wrong;
+        self.images_failed += 1;
+        self.brought = Some(format!("an image was refused by the agent: {why}"));
+    }
+
+    /// The node that belongs here was heard: whoever was refused before is not on its line now.
+    pub(super) fn heard(&mut self) {
+        self.problem = None;
     }
 
     pub(super) fn score(&mut self, axis: u8, score: Option<u32>) {

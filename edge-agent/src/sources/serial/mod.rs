@@ -11,6 +11,8 @@ mod port;
 mod raw;
 mod records;
 mod run;
+#[cfg(test)]
+mod tests;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -165,14 +167,28 @@ impl Serial {
     /// Brings an image that somebody has in hand to its node, once the keys for that hold; its kind and version. It is
     /// kept until the node runs it or refuses it; the status says how far it is.
     pub async fn bring(&self, bytes: &[u8]) -> Result<(BlobKind, u32), ImageError> {
-        self.give(images::checked(&self.config, self.status().kind.as_deref(), bytes)?).await
+        let checked = images::checked(&self.config, self.status().kind.as_deref(), bytes);
+        self.give(self.judged(checked)?).await
     }
 
     /// Brings a version of the signed repository to its node.
     pub async fn update(&self, version: u32) -> Result<(BlobKind, u32), ImageError> {
         let source = self.source.as_deref().ok_or(ImageError::NoRepository)?;
         let kind = self.status().kind.ok_or(ImageError::Unknown)?;
-        self.give(images::fetched(source, &kind, version).await?).await
+        let fetched = images::fetched(source, &kind, version).await;
+        self.give(self.judged(fetched)?).await
+    }
+
+    /// An image that does not hold is counted, logged and shown; whoever brought it is told all the same.
+    fn judged(&self, checked: Result<Parcel, ImageError>) -> Result<Parcel, ImageError> {
+        if let Err(error) = &checked
+            && error.is_refusal()
+        {
+            let why = error.to_string();
+            tracing::warn!(node = self.node(), error = why, "an image for a sensor node was refused");
+            self.status_mut().turned_away(&why, error.is_of_the_image());
+        }
+        checked
     }
 
     async fn give(&self, parcel: Parcel) -> Result<(BlobKind, u32), ImageError> {

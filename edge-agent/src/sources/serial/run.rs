@@ -170,7 +170,9 @@ impl Loop {
                     }
                     Action::About(about) => {
                         self.count = Some(about.count);
-                        self.serial.status_mut().about(&about);
+                        let mut status = self.serial.status_mut();
+                        status.heard();
+                        status.about(&about);
                     }
                     Action::Holds(holds) => self.serial.status_mut().holds(&holds),
                     Action::Delivered(delivered) => {
@@ -181,6 +183,7 @@ impl Loop {
                         tracing::info!(node, ?kind, version, end = ?delivered.end, "an image for a sensor node is done with");
                     }
                     Action::Take { session, number, wall, record } => {
+                        self.serial.status_mut().heard();
                         self.take(&mut taken, session, number, wall, record).await;
                     }
                     Action::Ordered { order, outcome } => {

@@ -23,7 +23,7 @@ pub fn keys_file(folder: &Path) -> PathBuf {
 }
 
 pub fn image(kind: BlobKind, version: u32, payload: &[u8]) -> Vec<u8> {
-    sign_node_image(kind, NodeName::new("mps2").unwrap(), version, 1, payload, &key())
+    sign_node_image(kind, NodeName::new("mps2").unwrap(), version, version, payload, &key())
 }
 
 impl Agent {
@@ -75,14 +75,23 @@ async fn models_and_firmware_reach_an_emulated_node_are_tried_and_what_does_not_
     let (status, answer) = agent.bring(&other).await;
     assert!(status == 422 && answer["detail"].to_string().contains("fan"), "{answer}");
 
+    let node = agent.until("both are counted", |node| node["images_failed"] == 2).await;
+    assert!(node["brought"].as_str().unwrap().contains("refused by the agent"), "{node}");
+
     // A model, over a line on which one byte in four hundred is changed.
     tap.spoil(400);
     let (status, answer) = agent.bring(&image(BlobKind::Model, 2, &model(4321))).await;
     assert_eq!((status, answer), (202, json!({ "node": NODE, "kind": "model", "version": 2 })));
     let node = agent.until("the model is confirmed", |node| version(node, "model", 2, "confirmed")).await;
     tap.spoil(0);
-    assert_eq!((&node["model"]["rollback"], &node["starts"]), (&json!(1), &json!(2)), "{node}");
+    assert_eq!((&node["model"]["rollback"], &node["starts"]), (&json!(2), &json!(2)), "{node}");
     agent.until("it says the new threshold", |node| node["threshold"] == 4321).await;
+
+    // The one before it is signed as well, but older than what the node has confirmed.
+    assert_eq!(agent.bring(&image(BlobKind::Model, 1, &model(1234))).await.0, 202);
+    let node = agent.until("the older one is refused", |node| node["images_failed"] == 3).await;
+    let told = (&node["model"]["version"], &node["brought"]);
+    assert_eq!(told, (&json!(2), &json!("model 1 was refused: it is older than what the node has had")), "{node}");
 
     // The same program as version 2; the agent is killed while it is on its way.
     let built = std::fs::read(program.with_extension("img")).unwrap();
