@@ -20,7 +20,7 @@ struct Repository(Result<Vec<u8>, String>);
 
 impl ImageSource for Repository {
     fn fetch<'a>(&'a self, _: &'a str) -> Pin<Box<dyn Future<Output = Result<Vec<u8>, String>> + Send + 'a>> {
-        Box::pin(async { self.0.clone() })
+        Box::pin(async move { self.0.clone() })
     }
 }
 
