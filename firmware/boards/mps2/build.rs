@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 fn main() {
     let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
-    for (program, folder) in [("mps2", "program"), ("loader", "loader")] {
+    for (program, folder) in [("mps2", "program"), ("panics", "program"), ("loader", "loader")] {
         let (map, to) = (Path::new(folder).join("memory.x"), out.join(folder));
         std::fs::create_dir_all(&to).expect("OUT_DIR can be written");
         std::fs::copy(&map, to.join("memory.x")).expect("the memory map can be copied");

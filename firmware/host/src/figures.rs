@@ -2,6 +2,7 @@
 //! far the int8 model is from floating point.
 
 use std::error::Error;
+use std::path::Path;
 use std::process::Command;
 
 use crate::{elf, emulator, line, train};
@@ -10,6 +11,8 @@ use crate::{elf, emulator, line, train};
 const RECORD_MEMORY: u32 = 15 << 20;
 /// The emulated timer's 25 MHz: 40 ns, and with `-icount shift=0` one instruction a nanosecond.
 const NANOSECONDS_A_SECOND: u64 = 1_000_000_000;
+/// Microseconds.
+const WINDOW_EVERY: i64 = 256_000;
 const SETS: [(&str, &[&str]); 3] = [
     ("moments", &["--no-default-features"]),
     ("moments, bands", &["--no-default-features", "--features", "bands"]),
@@ -21,6 +24,7 @@ pub fn print() -> Result<(), Box<dyn Error>> {
     println!("node on mps2-an386 (Cortex-M4), 3 axes, windows of 512 samples every 256, at 1000 samples a second");
     println!("{:<24}{:>12}{:>14}{:>12}{:>18}", "feature set", "flash bytes", "static RAM", "stack", "instructions");
     println!("{:<24}{:>12}{:>14}{:>12}{:>18}", "", "", "without store", "high water", "a window, 3 axes");
+    let mut loader = None;
     for (name, flags) in SETS {
         let built = Command::new(emulator::firmware().join("build")).args(flags).output()?;
         if !built.status.success() {
@@ -37,6 +41,24 @@ pub fn print() -> Result<(), Box<dyn Error>> {
             let share = instructions as f64 / (f64::from(clock) * 1e6 * 0.256) * 100.0;
             println!("{:<24}  estimate: {share:.1} % of the time between two windows at {clock} MHz", "");
         }
+        let (fewest, most) = said.spacing.ok_or("the node had no two windows")?;
+        // Ticks of the clock that the timer counts with, beside 256 000 µs of them.
+        let ticks = |passed: u64| (passed as i64 - WINDOW_EVERY) * i64::from(said.ticks) / 1_000_000;
+        println!(
+            "{:<24}  windows {fewest} to {most} µs apart: {:+} to {:+} ticks of {} MHz; {} samples missed",
+            "",
+            ticks(fewest),
+            ticks(most),
+            said.ticks / 1_000_000,
+            said.health.overrun
+        );
+        if loader.is_none() {
+            let path = Path::new(&program).with_file_name("loader");
+            loader = Some(elf::size(&std::fs::read(path)?).ok_or("the build made no ELF file of the loader")?);
+        }
+    }
+    if let Some(elf::Size { flash, ram }) = loader {
+        println!("{:<24}{flash:>12}{ram:>14}", "loader");
     }
     print_link()?;
     println!();

@@ -52,7 +52,7 @@ pub fn sign(
 }
 
 /// The key in a file as `cloud-hub keys` writes it: a line that says what it is, and the seed in hexadecimal digits.
-fn secret(file: &str) -> Result<SigningKey, Box<dyn Error>> {
+pub fn secret(file: &str) -> Result<SigningKey, Box<dyn Error>> {
     if file == "emulator" {
         return Ok(SigningKey::from_bytes(&EMULATOR_SEED));
     }

@@ -1,7 +1,7 @@
 //! Readings become windows, windows become records.
 
 use tributary_signal::{Analysis, Model};
-use tributary_wire::link::{About, Health, Numbers, RAW_SAMPLES, RawPart, Record, Sensor};
+use tributary_wire::link::{About, Health, Numbers, RAW_SAMPLES, RawPart, Record, Sensor, WINDOW};
 
 use crate::analyzer::Analyzer;
 use crate::node::Identity;
@@ -24,12 +24,19 @@ pub(crate) struct Measure<'a, const AXES: usize, const N: usize, const B: usize>
     /// Windows to send raw because somebody asked.
     pub(crate) raw_windows: u8,
     raw_after: u64,
+    /// Records of earlier lives that nobody had when these ended.
+    pub(crate) dropped: u32,
     pub(crate) health: Health,
     health_due: u64,
     next_reading: u32,
 }
 
 impl<'a, const AXES: usize, const N: usize, const B: usize> Measure<'a, AXES, N, B> {
+    /// Parts of a raw window. An agent acknowledges them only when it has all, so more than may be on their way at once
+    /// would wait for each other for ever: longer windows are never sent raw.
+    const RAW_PARTS: usize = N.div_ceil(RAW_SAMPLES);
+    pub(crate) const CAN_SEND_RAW: bool = Self::RAW_PARTS <= WINDOW as usize;
+
     pub(crate) fn new(
         identity: Identity<'a>,
         rate: u32,
@@ -47,6 +54,7 @@ impl<'a, const AXES: usize, const N: usize, const B: usize> Measure<'a, AXES, N,
             records: Records::new(memory),
             raw_windows: 0,
             raw_after: 0,
+            dropped: 0,
             health: Health::default(),
             health_due: HEALTH_EVERY,
             next_reading: 1,
@@ -62,6 +70,8 @@ impl<'a, const AXES: usize, const N: usize, const B: usize> Measure<'a, AXES, N,
         let lost = reading.number.wrapping_sub(self.next_reading);
         self.next_reading = reading.number.wrapping_add(1);
         self.health.samples = self.health.samples.saturating_add(1);
+        // Those were never taken, and the window goes on: a machine whose timer now and then stumbles still has windows.
+        self.health.overrun = self.health.overrun.saturating_add(reading.missed);
         if lost > 0 {
             self.health.overrun = self.health.overrun.saturating_add(lost);
             self.analyzer.clear();
@@ -96,7 +106,7 @@ impl<'a, const AXES: usize, const N: usize, const B: usize> Measure<'a, AXES, N,
         self.health.windows = self.health.windows.saturating_add(1);
         self.health.busiest = self.health.busiest.max(ticks().wrapping_sub(begun));
         let asked = self.raw_windows > 0;
-        if asked || anomaly && uptime >= self.raw_after {
+        if Self::CAN_SEND_RAW && (asked || anomaly && uptime >= self.raw_after) {
             self.raw_windows = self.raw_windows.saturating_sub(1);
             if !asked {
                 self.raw_after = uptime.saturating_add(RAW_EVERY);
@@ -106,7 +116,7 @@ impl<'a, const AXES: usize, const N: usize, const B: usize> Measure<'a, AXES, N,
     }
 
     fn tell_raw(&mut self, uptime: u64, axis: usize) {
-        let (window, of) = (self.analyzer.number(), N.div_ceil(RAW_SAMPLES) as u8);
+        let (window, of) = (self.analyzer.number(), Self::RAW_PARTS as u8);
         for part in 0..of {
             let (mut bytes, mut length) = ([0; 2 * RAW_SAMPLES], 0);
             let samples = self.analyzer.samples(axis).skip(usize::from(part) * RAW_SAMPLES).take(RAW_SAMPLES);
@@ -150,7 +160,12 @@ impl<'a, const AXES: usize, const N: usize, const B: usize> Measure<'a, AXES, N,
 
     /// How the node is.
     pub(crate) fn health(&self) -> Health {
-        Health { overwritten: self.records.overwritten(), ..self.health }
+        Health { overwritten: self.dropped.saturating_add(self.records.overwritten()), ..self.health }
+    }
+
+    /// What [`Self::health`] would call overwritten if the program ended now.
+    pub(crate) fn dropped(&self) -> u32 {
+        self.health().overwritten.saturating_add(self.records.len())
     }
 
     /// Tells how the node is when it is time to; whether it was.

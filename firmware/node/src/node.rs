@@ -74,6 +74,18 @@ impl<'a, const AXES: usize, const N: usize, const B: usize> Node<'a, AXES, N, B>
         self
     }
 
+    /// So many records of earlier lives were lost with them: the last thing that [`Self::dropped`] said there.
+    pub fn with_dropped(mut self, records: u32) -> Self {
+        self.station.measure.dropped = records;
+        self
+    }
+
+    /// Records that are lost since power came, if the program ends now: those that were overwritten, those that earlier
+    /// lives still had, and those that wait. A board keeps this where a restart does not clear it.
+    pub fn dropped(&self) -> u32 {
+        self.station.measure.dropped()
+    }
+
     /// Takes a reading. `ticks` reads the clock that [`Identity::ticks`] is of; it may wrap.
     pub fn take(&mut self, reading: Reading<AXES>, ticks: impl Fn() -> u32) {
         self.station.measure.take(reading, ticks);

@@ -66,8 +66,8 @@ impl<'a> Records<'a> {
         self.store.overwritten()
     }
 
-    /// Whether the agent has all.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.store.is_empty()
+    /// Records that the agent is not known to have.
+    pub(crate) fn len(&self) -> u32 {
+        self.store.len()
     }
 }

@@ -125,6 +125,7 @@ impl<'a, const AXES: usize, const N: usize, const B: usize> Station<'a, AXES, N,
                 self.rate_wanted = Some(rate);
                 self.measure.set_rate(rate, now);
             }
+            Order::SendRaw { .. } if !Measure::<AXES, N, B>::CAN_SEND_RAW => return Outcome::Unsupported,
             Order::SendRaw { windows } if RAW_WINDOWS.contains(&windows) => self.measure.raw_windows = windows,
             Order::Rate(_) | Order::SendRaw { .. } => return Outcome::OutOfRange,
             Order::Threshold(score) if self.measure.set_threshold(score, now) => {}
@@ -144,8 +145,10 @@ impl<'a, const AXES: usize, const N: usize, const B: usize> Station<'a, AXES, N,
             return Some(Action::SetRate(rate));
         }
         self.care.test(now, self.measure.health.windows);
-        let asked = self.restart_at.is_some_and(|at| now >= at || self.measure.records.is_empty());
-        (asked || self.care.must_restart(now)).then_some(Action::Restart)
+        let waiting = self.measure.records.len();
+        let asked = self.restart_at.is_some_and(|at| now >= at || waiting == 0);
+        let open = self.is_open();
+        (self.care.must_restart(now, open, waiting) || asked).then_some(Action::Restart)
     }
 
     /// Writes the next frame; its length, 0 when there is nothing to say.

@@ -2,14 +2,20 @@
 
 use embedded_storage::nor_flash::NorFlash;
 use tributary_slots::Slots;
-use tributary_wire::link::{BlobKind, BlobProblem, BlobStep, Holds, UpV1};
+use tributary_wire::link::{BlobKind, BlobProblem, BlobStep, Holds, UpV1, WINDOW};
 
 /// Windows that a program or model on trial must have analysed: sensor, timer, features and score have then worked.
 const WINDOWS: u32 = 4;
 /// What did not pass by then does not pass: the node starts again, and with it what was there before.
 const TRIAL: u64 = 120_000_000;
-/// A restart into what was just taken waits so long for the answer to leave.
-const RESTART_WITHIN: u64 = 500_000;
+/// A restart into what was just taken waits at least so long: the answer leaves first.
+const RESTART_AFTER: u64 = 500_000;
+/// It also waits until the agent has all records, which a restart forgets. Of an agent that is slow to answer there are
+/// always a few on the line; after this a line's window of them is put up with, and counted as lost.
+const LINE_EMPTIES: u64 = 10_000_000;
+/// A line so bad that the node falls behind never empties the store. A whole store takes half an hour on a good one; after
+/// this time with an agent the update is not held up any longer, and what still waits is counted as lost.
+const STORE_EMPTIES: u64 = 3_600_000_000;
 
 /// Where models and firmware go. [`Slots`] is one; without flash there is none.
 pub trait Updates {
@@ -62,7 +68,17 @@ pub(crate) struct Care<'a> {
     due: [bool; 2],
     /// The agent has stored something of this life: it hears us, and we it.
     heard: bool,
-    restart_at: Option<u64>,
+    staged: Option<Staged>,
+    /// A trial did not pass.
+    failed: bool,
+}
+
+/// Something was taken, and a restart tries it.
+#[derive(Debug, Clone, Copy)]
+struct Staged {
+    last: u64,
+    /// Time with an agent since then. Without one nothing empties the store, and a trial would not pass.
+    waited: u64,
 }
 
 impl<'a> Care<'a> {
@@ -99,7 +115,7 @@ impl<'a> Care<'a> {
     fn answer(&mut self, now: u64, blob: u32, step: BlobStep) {
         self.answer = Some((blob, step));
         if step == BlobStep::Complete {
-            self.restart_at.get_or_insert(now.saturating_add(RESTART_WITHIN));
+            self.staged.get_or_insert(Staged { last: now, waited: 0 });
         }
     }
 
@@ -109,12 +125,22 @@ impl<'a> Care<'a> {
         if windows >= WINDOWS && self.heard && updates.confirm() {
             self.tell_all();
         } else if now >= TRIAL {
-            self.restart_at.get_or_insert(now);
+            self.failed = true;
         }
     }
 
-    pub(crate) fn must_restart(&self, now: u64) -> bool {
-        self.restart_at.is_some_and(|at| now >= at)
+    /// Whether to restart now; `waiting` records would be lost.
+    pub(crate) fn must_restart(&mut self, now: u64, open: bool, waiting: u32) -> bool {
+        let Some(staged) = &mut self.staged else { return self.failed };
+        let passed = now.saturating_sub(core::mem::replace(&mut staged.last, now));
+        staged.waited = staged.waited.saturating_add(if open { passed } else { 0 });
+        let most = match staged.waited {
+            ..RESTART_AFTER => return self.failed,
+            RESTART_AFTER..LINE_EMPTIES => 0,
+            LINE_EMPTIES..STORE_EMPTIES => WINDOW,
+            STORE_EMPTIES.. => u32::MAX,
+        };
+        self.failed || waiting <= most
     }
 
     /// What to say of it.

@@ -40,6 +40,8 @@ const RATE: u32 = 1000;
 const READINGS: usize = 256;
 /// Bytes that may wait while the main loop is busy: a part of a blob and what is said beside it.
 const RECEIVED: usize = 1024;
+/// So often, in microseconds, it is kept over a restart how many records one would lose.
+const NOTE_EVERY: u64 = 100_000;
 /// The largest payload of a model.
 const MODEL: usize = 4096;
 
@@ -114,6 +116,7 @@ fn main() -> ! {
     let mut slots = flash::slots(unsafe { flash::flash() });
     let model = model(&mut slots);
     let mut node = Node::<AXES, LENGTH, BANDS>::new(identity, RATE, HOP, analysis, model, memory, start.crash())
+        .with_dropped(start.dropped)
         .with_updates(&mut slots);
     let mut uart = uart::Uart { received: from_line };
 
@@ -129,6 +132,7 @@ fn main() -> ! {
 
     let mut rate = RATE;
     let mut quiet = 0;
+    let mut noted = (0, start.dropped);
     loop {
         let now = clock::now();
         let mut busy = false;
@@ -144,6 +148,10 @@ fn main() -> ! {
             let (size, untouched) = remains::stack();
             node.note_stack(size, untouched);
         }
+        if now.saturating_sub(noted.0) >= NOTE_EVERY && node.dropped() != noted.1 {
+            noted = (now, node.dropped());
+            remains::note_dropped(noted.1);
+        }
         let Ok(moved) = serve(&mut uart, &mut node, now);
         match node.action(now) {
             Some(Action::SetRate(wanted)) => {
@@ -155,7 +163,10 @@ fn main() -> ! {
                 });
                 SampleTimer::start(wanted);
             }
-            Some(Action::Restart) => SCB::sys_reset(),
+            Some(Action::Restart) => {
+                remains::note_dropped(node.dropped());
+                SCB::sys_reset()
+            }
             None => {}
         }
         if !busy && !moved {

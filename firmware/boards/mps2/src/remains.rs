@@ -11,16 +11,17 @@ use tributary_wire::link::CrashKind;
 
 use crate::clock;
 
-/// Not cleared at start.
-#[unsafe(link_section = ".uninit.crash")]
+/// Not cleared at start, and in every program at the same place (`program/memory.x`): what a trial left is told by the
+/// program that comes after it.
+#[unsafe(link_section = ".remains")]
 static mut CRASH: MaybeUninit<CrashStore> = MaybeUninit::uninit();
 
 /// The crash record.
 ///
 /// # Safety
-/// Nobody else may hold it: called once at start before interrupts are on, and from handlers that never return.
+/// Nobody else may use it again: the main loop holds it only within one call, and handlers that take it never return.
 unsafe fn store() -> &'static mut CrashStore {
-    // SAFETY: the only reference, as the caller promises; any bytes are a CrashStore, its checksum tells good from bad.
+    // SAFETY: the only reference, as the caller promises; any bytes are a CrashStore, its checksums tell good from bad.
     unsafe { (*addr_of_mut!(CRASH)).assume_init_mut() }
 }
 
@@ -28,6 +29,13 @@ unsafe fn store() -> &'static mut CrashStore {
 pub fn start() -> Start {
     // SAFETY: before interrupts nothing else runs; the reference ends here.
     unsafe { store() }.start(false)
+}
+
+/// Keeps what [`tributary_node::Node::dropped`] said. From the main loop only.
+pub fn note_dropped(records: u32) {
+    // SAFETY: the main loop has no other reference, and a handler that interrupts this one and takes it never returns; the
+    // copy that is not being written then still counts.
+    unsafe { store() }.note_dropped(records);
 }
 
 fn end(kind: CrashKind, file: &str, place: u32) -> ! {

@@ -38,6 +38,7 @@ pub struct Bench {
     producer: heapless::spsc::Producer<'static, Reading<3>>,
     consumer: Consumer<'static, Reading<3>>,
     pub now: u64,
+    rate: u32,
 }
 
 fn name(text: &'static str) -> NodeName<'static> {
@@ -80,7 +81,20 @@ impl Bench {
             Lm75::new(parts.clone(), lm75::Address::default()),
             RATE,
         );
-        Self { node, parts, sampler, producer, consumer, now: 0 }
+        Self { node, parts, sampler, producer, consumer, now: 0, rate: RATE }
+    }
+
+    /// The next life of this node, with nothing of it but what a board keeps.
+    pub fn restarted(self) -> Self {
+        let dropped = self.node.dropped();
+        let new = Self::new(None, 4096, None);
+        Self { node: new.node.with_dropped(dropped), ..new }
+    }
+
+    /// What a board does about `Action::SetRate`.
+    pub fn set_rate(&mut self, rate: u32) {
+        self.rate = rate;
+        self.sampler.set_rate(rate);
     }
 
     pub fn set_fault(&self, fault: Option<Fault>) {
@@ -94,7 +108,7 @@ impl Bench {
     }
 
     pub fn tick_without_main_loop(&mut self) {
-        self.now += 1_000_000 / u64::from(RATE);
+        self.now += 1_000_000 / u64::from(self.rate);
         self.sampler.tick(self.now, &mut self.producer);
     }
 

@@ -66,7 +66,17 @@ fn play(script: &[u8]) {
                     (number, now) = (number.wrapping_add(1), now + 1000);
                     let values = (*value != 0).then_some([i16::from(*value) * 90 - 11_000]);
                     let sensor = if values.is_some() { Sensor::Well } else { Sensor::Missing };
-                    node.take(Reading { number, uptime: now, values, sensor, temperature: None }, || number);
+                    node.take(
+                        Reading {
+                            number,
+                            missed: u32::from(*value) & 1,
+                            uptime: now,
+                            values,
+                            sensor,
+                            temperature: None,
+                        },
+                        || number,
+                    );
                 }
                 now += 1 << (bytes.len() % 28);
             }

@@ -98,6 +98,43 @@ fn orders_are_carried_out_once_and_wrong_ones_refused() {
 }
 
 #[test]
+fn an_acknowledgement_of_another_session_releases_nothing() {
+    let (mut bench, mut agent) = (Bench::new(None, 64 << 10, None), Agent::default());
+    bench.tick();
+    agent.turn(&mut bench);
+    for _ in 0..600 {
+        bench.tick();
+    }
+    let waiting = bench.node.dropped();
+    assert!(waiting >= 3, "{waiting} records");
+    let (session, (stored, _)) = (agent.session, agent.receiver.acknowledged());
+    let ack = |session| Down::V1(DownV1::Ack { session, through: stored + 2, scattered: 0 });
+    bench.hear(ack(session + 1));
+    assert_eq!((bench.node.dropped(), bench.node.health().refused), (waiting, 1));
+    bench.hear(ack(session));
+    assert_eq!((bench.node.dropped(), bench.node.health().refused), (waiting - 2, 1));
+}
+
+#[test]
+fn what_a_restart_forgets_the_next_life_tells_as_lost() {
+    let (mut bench, mut agent) = (Bench::new(None, 4096, None), Agent::default());
+    for _ in 0..20_000 {
+        bench.tick();
+        bench.say();
+    }
+    let (overwritten, dropped) = (bench.node.health().overwritten, bench.node.dropped());
+    assert!(overwritten > 100 && dropped > overwritten + 50, "{overwritten} of {dropped}");
+    let mut bench = bench.restarted();
+    assert_eq!(bench.node.health().overwritten, dropped);
+    for _ in 0..10_500 {
+        bench.tick();
+        agent.turn(&mut bench);
+    }
+    assert_eq!(agent.heard(&format!("overwritten: {dropped},")), 1, "its health says so");
+    assert_eq!(bench.node.dropped(), dropped, "and nothing is counted twice");
+}
+
+#[test]
 fn time_is_answered_and_a_node_without_flash_takes_no_blobs() {
     let (mut bench, mut agent) = (Bench::new(None, 4096, None), Agent::default());
     bench.hear(Down::V1(DownV1::Time { asked: 4 }));

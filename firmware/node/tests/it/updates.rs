@@ -173,6 +173,7 @@ fn a_trial_without_an_agent_or_without_a_sensor_ends_in_a_restart_and_the_old_on
         let mut restarted = 0;
         while restarted == 0 {
             bench.tick();
+            assert!(bench.now < 130_000_000, "the trial never ends");
             if !sensor {
                 agent.turn(&mut bench);
             } else {
@@ -185,6 +186,72 @@ fn a_trial_without_an_agent_or_without_a_sensor_ends_in_a_restart_and_the_old_on
         assert_eq!(restarted, 120_000_000);
         let agent = Agent::default_after(&mut start(&flash));
         assert_eq!(last_holds(&agent), model(0, 0, Held::Reverted { version: 7 }));
+    }
+}
+
+#[test]
+fn an_update_after_an_absence_waits_until_the_agent_has_all_records() {
+    let flash = blank();
+    let (mut bench, mut agent) = (start(&flash), Agent::default());
+    run(&mut bench, &mut agent, 10);
+    for _ in 0..45_000 {
+        bench.tick();
+        bench.say();
+    }
+    let waiting = bench.node.dropped();
+    assert!(waiting > 500 && bench.node.health().overwritten == 0, "{waiting} records wait");
+    for _ in 0..1100 {
+        if bench.node.is_open() {
+            break;
+        }
+        run(&mut bench, &mut agent, 1);
+    }
+    assert_eq!(send(&mut bench, &mut agent, &blob(7, false)), BlobStep::Complete);
+    // The agent now answers ten times a second: the store is empty after some seconds.
+    let begun = bench.now;
+    while bench.node.action(bench.now).is_none() {
+        bench.tick();
+        assert!(bench.now < begun + 60_000_000, "the update is held up");
+        if bench.now.is_multiple_of(100_000) {
+            agent.turn(&mut bench);
+        }
+    }
+    assert!(bench.now > begun + 1_000_000, "{} µs", bench.now - begun);
+    assert_eq!((bench.node.dropped(), agent.receiver.lost()), (0, 0));
+    assert!(agent.stored.len() as u32 > waiting);
+}
+
+#[test]
+fn an_update_waits_for_an_absent_agent_and_not_for_ever_for_a_slow_one() {
+    // Some windows wait on the line, or more than it carries.
+    for (ticks, most) in [(300_u32, 10_000_000), (6000, 3_600_000_000)] {
+        let flash = blank();
+        let (mut bench, mut agent) = (start(&flash), Agent::default());
+        run(&mut bench, &mut agent, 300);
+        assert_eq!(send(&mut bench, &mut agent, &blob(7, false)), BlobStep::Complete);
+        for _ in 0..ticks {
+            bench.tick();
+            assert_eq!(bench.node.action(bench.now), None);
+        }
+        // Nobody is there for two hours: a restart would lose what waits, and no trial could pass.
+        for _ in 0..2 {
+            bench.now += 3_600_000_000;
+            bench.say();
+            assert_eq!(bench.node.action(bench.now), None);
+        }
+        assert!(!bench.node.is_open());
+        // It is back, and acknowledges nothing.
+        bench.hear(Down::Welcome { version: 1, session: agent.session });
+        let begun = bench.now;
+        while bench.node.action(bench.now).is_none() {
+            bench.now += 500_000;
+            bench.hear(Down::V1(DownV1::Time { asked: 1 }));
+            bench.say();
+            assert!(bench.now <= begun + most, "the update is held up");
+        }
+        let waited = bench.now - begun + u64::from(ticks) * 1000;
+        assert!((most..=most + 500_000).contains(&waited), "{waited} µs");
+        assert!(bench.node.dropped() > 0, "what it loses is counted");
     }
 }
 

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use embedded_storage::nor_flash::{ErrorType, NorFlash, NorFlashError, NorFlashErrorKind, ReadNorFlash};
+use tributary_wire::link::BlobKind;
 
 pub const PAGE: usize = 512;
 const WORD: usize = 8;
@@ -26,6 +27,8 @@ struct Inner {
     cut: Option<(u32, Survivor)>,
     dead: bool,
     chance: u32,
+    /// What was ever found durable of each kind's rollback index.
+    floors: [u32; 2],
 }
 
 /// The flash; a clone is the same flash, as after a restart.
@@ -44,7 +47,7 @@ impl NorFlashError for Dead {
 impl Flash {
     pub fn new(size: usize) -> Self {
         let bytes = vec![0xff; size];
-        Self(Rc::new(RefCell::new(Inner { bytes, operations: 0, cut: None, dead: false, chance: 1 })))
+        Self(Rc::new(RefCell::new(Inner { bytes, operations: 0, cut: None, dead: false, chance: 1, floors: [0; 2] })))
     }
 
     /// Another flash with the same content.
@@ -74,6 +77,13 @@ impl Flash {
 
     pub fn damage(&self, at: usize) {
         self.0.borrow_mut().bytes[at] ^= 0x10;
+    }
+
+    /// A kind's rollback index as a start finds it. It was written whole once, so no cut may ever take it back.
+    pub fn found_floor(&self, kind: BlobKind, floor: u32) {
+        let known = &mut self.0.borrow_mut().floors[usize::from(kind == BlobKind::Firmware)];
+        assert!(floor >= *known, "the rollback index of {kind:?} fell from {known} to {floor}");
+        *known = floor;
     }
 
     pub fn bytes(&self) -> Vec<u8> {

@@ -80,8 +80,14 @@ pub enum Life {
     Restart,
 }
 
+fn note_floors(flash: &Flash, slots: &mut Slots<'_, Flash>) {
+    for kind in [BlobKind::Firmware, BlobKind::Model] {
+        flash.found_floor(kind, slots.holds(kind).rollback);
+    }
+}
+
 /// One life of a node, from its loader on, with an agent that wants it to run these. Panics when what is started is not
-/// wholly one of the versions that there are.
+/// wholly one of the versions that there are, or when a rollback index is lower than it was.
 pub fn live(flash: &Flash, known: &[(BlobKind, u32)], wanted: &[(BlobKind, u32)]) -> Result<Life, Dead> {
     for kind in [BlobKind::Firmware, BlobKind::Model] {
         let mut slots = open(flash)?;
@@ -95,9 +101,11 @@ pub fn live(flash: &Flash, known: &[(BlobKind, u32)], wanted: &[(BlobKind, u32)]
         assert_eq!(payload, blob(kind, boot.version)[IMAGE_HEAD..], "{boot:?} is damaged");
     }
     let mut slots = open(flash)?;
+    note_floors(flash, &mut slots);
     // The self-test passes.
     if slots.is_on_trial() {
         slots.confirm()?;
+        note_floors(flash, &mut slots);
     }
     for (number, (kind, version)) in wanted.iter().enumerate() {
         if slots.holds(*kind).version == *version {

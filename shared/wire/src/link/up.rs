@@ -170,7 +170,7 @@ pub enum Sensor {
     Stuck,
 }
 
-/// How a node is. All counts are since its start.
+/// How a node is. All counts but one are since its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Health {
     /// How the accelerometer is.
@@ -179,11 +179,13 @@ pub struct Health {
     pub sensor_errors: u32,
     /// Samples taken.
     pub samples: u32,
-    /// Samples that nobody had time for; the window they fell in was begun anew.
+    /// Samples that nobody had time for: those that were taken and had no place to wait, for which a window is begun anew,
+    /// and those that were never taken because the timer's interrupt was held up, over which the window goes on.
     pub overrun: u32,
     /// Windows analysed.
     pub windows: u32,
-    /// Records overwritten before the agent had them.
+    /// Records overwritten before the agent had them, and records that a restart took, since power came. Those that the
+    /// agent had stored without the node hearing of it are counted too.
     pub overwritten: u32,
     /// Frames that were damaged, or not for this node.
     pub refused: u32,
