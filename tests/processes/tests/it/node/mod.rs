@@ -257,7 +257,8 @@ async fn an_emulated_node_reaches_a_real_agent_over_a_bad_line_through_kills_and
     agent.order(json!({"send_raw": 2})).await;
     agent.order(json!("report")).await;
     let node = agent.until("raw windows come in", |node| node["raw_windows"].as_u64() >= Some(6)).await;
-    assert_eq!((&node["sensor"], &node["health"]["overrun"]), (&json!("well"), &json!(0)), "{node}");
+    // How many samples were missed says how busy this machine is, not how good the node.
+    assert_eq!((&node["sensor"], &node["health"]["sensor_errors"]), (&json!("well"), &json!(0)), "{node}");
     let raw = folder.path().join("state/nodes").join(NODE).join("raw");
     assert_eq!(raw_windows(&raw).values().map(Vec::len).collect::<BTreeSet<_>>(), BTreeSet::from([512]));
     check_parity(&raw_windows(&raw), &tap.features());

@@ -1,6 +1,9 @@
 //! What ends a node's program badly is kept over the restart and told to the agent.
 
+use tributary_wire::link::{BlobKind, IMAGE_HEAD};
+
 use super::debugger::{Debugger, PLACE};
+use super::images::image;
 use super::{Bench, VIEW};
 
 /// Enables and raises an interrupt that the board does not know, which its handler panics about:
@@ -26,4 +29,23 @@ async fn a_panic_a_fault_and_a_hang_of_an_emulated_node_are_told_after_its_resta
         let accepted = node["accepted"].as_u64().unwrap();
         agent.until("it measures", |node| node["accepted"].as_u64() > Some(accepted + 3)).await;
     }
+}
+
+/// The record of a panic lies where every program looks for it, whatever variables the one that panicked has.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn firmware_that_panics_on_trial_is_told_by_the_firmware_that_comes_back() {
+    let Some(Bench { agent, program, tap: _tap, _emulator, folder: _folder }) = Bench::start(VIEW, None).await else {
+        return;
+    };
+    agent.until("windows come in", |node| node["accepted"].as_u64() >= Some(3)).await;
+    let built = std::fs::read(program.with_file_name("panics.img")).unwrap();
+    let firmware = image(BlobKind::Firmware, 2, &built[IMAGE_HEAD..]);
+    assert_eq!(agent.bring(&firmware).await.0, 202);
+    let node = agent.until("the crash is told", |node| node["crash"].is_string()).await;
+    assert!(node["crash"].as_str().unwrap().starts_with("panic in boards/mps2/src/panics.rs:"), "{node}");
+    // Its own start is counted too, in the memory that both share.
+    assert!(node["starts"].as_u64() >= Some(3), "{node}");
+    agent
+        .until("the old firmware is back", |node| node["image"]["version"] == 1 && node["image"]["state"] == "reverted")
+        .await;
 }
