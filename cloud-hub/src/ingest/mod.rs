@@ -14,6 +14,7 @@ mod commit;
 mod hold;
 mod load;
 mod reports;
+mod clocks;
 mod recover;
 mod rebuild;
 mod adopt;

@@ -7,7 +7,7 @@ use cloud_hub_gateway::Upward;
 use tokio::sync::mpsc;
 use tributary_wire::{DeviceId, Report};
 
-use super::{Counters, Parts};
+use super::{Counters, Parts, clocks};
 use crate::bus::HubEvent;
 use crate::catalog::{alerts, devices};
 
@@ -23,7 +23,11 @@ pub(super) async fn run(parts: Parts, counters: Arc<Counters>, mut queue: mpsc::
 async fn store(parts: &Parts, counters: &Counters, device: DeviceId, report: Report) {
     let stored = async {
         let mut transaction = parts.catalog.write().await?;
-        let verdict = devices::report(&mut transaction, &device, &report, parts.now()).await?;
+        let (base, now) = (report.base(), parts.now());
+        let verdict = devices::report(&mut transaction, &device, &report, now).await?;
+        if verdict.is_news() {
+            clocks::look(&mut transaction, &device, base.stamp.wall, now).await?;
+        }
         transaction.commit().await?;
         Ok::<_, sqlx::Error>(verdict)
     };
