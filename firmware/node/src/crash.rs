@@ -200,7 +200,9 @@ mod tests {
     #[test]
     fn a_torn_write_leaves_what_stood_before_it() {
         let writes: [fn(&mut CrashStore); 3] = [
-            |store| drop(store.start(false)),
+            |store| {
+                store.start(false);
+            },
             |store| store.note_dropped(41),
             |store| store.crash(CrashKind::Fault, u64::MAX, "a/long/name/of/a/file.rs", u32::MAX),
         ];
