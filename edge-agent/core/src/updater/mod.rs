@@ -158,6 +158,7 @@ impl Updater {
                 updater.begin_trial(release, probation, crashes + 1, false);
             }
         }
+        updater.look_again();
         updater.pursue();
         let actions = std::mem::take(&mut updater.out);
         (updater, actions)

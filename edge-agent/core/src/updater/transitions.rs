@@ -183,6 +183,13 @@ impl Updater {
         }
     }
 
+    /// What did not fit may fit what has started now: another agent, other settings, more memory.
+    pub(super) fn look_again(&mut self) {
+        if self.record.undone.take_if(|undone| !undone.unfit.is_empty()).is_some() {
+            self.store();
+        }
+    }
+
     /// Drops the candidate; if it was on trial, the committed package serves again at once.
     pub(super) fn withdraw(&mut self) {
         let candidate = std::mem::take(&mut self.record.candidate);

@@ -224,23 +224,38 @@ fn a_committed_package_that_cannot_serve_gives_way_to_the_previous_one_and_then_
 }
 
 #[test]
-fn what_does_not_fit_is_given_up_and_shown_until_a_newer_generation() {
+fn what_does_not_fit_is_given_up_and_shown_until_a_newer_generation_or_a_start() {
     let mut device = Device::new();
     device.until_committed(1);
     device.assign(2, false, 3600 * Micros::SECOND);
     device.persist();
     let lacks = vec!["it needs 3 GiB of memory, the machine has 1 GiB".to_owned()];
-    let failure = FetchFailure::Unfit(lacks.clone());
-    device.tell(Input::FetchFailed { sha256: release(2).sha256, failure, reason: "it does not fit".into() });
+    let does_not_fit = |device: &mut Device| {
+        let failure = FetchFailure::Unfit(lacks.clone());
+        device.tell(Input::FetchFailed { sha256: release(2).sha256, failure, reason: "it does not fit".into() });
+    };
+    does_not_fit(&mut device);
     assert_eq!(device.updater.unfit(), None, "not said before it is durable");
-    device.work();
+    device.settle();
+    let shown = |device: &Device| {
+        let unfit = device.updater.unfit().unwrap();
+        assert_eq!((unfit.package.version, &unfit.reasons), (VersionNumber(2), &lacks));
+        assert_eq!((device.state(), device.committed()), (UpdaterState::RolledBack, Some(1)));
+    };
+    shown(&device);
+    // Nothing has changed at the device: it says so again.
+    device.restart();
+    while !device.serves.is_empty() || !device.persists.is_empty() {
+        device.serve(true);
+        device.persist();
+    }
+    does_not_fit(&mut device);
+    device.settle();
+    shown(&device);
+    // Another agent, or other settings.
     device.restart();
     device.settle();
-    let unfit = device.updater.unfit().unwrap();
-    assert_eq!((unfit.package.version, unfit.reasons), (VersionNumber(2), lacks));
-    assert_eq!((device.state(), device.committed()), (UpdaterState::RolledBack, Some(1)));
-    device.until_committed(3);
-    assert_eq!(device.updater.unfit(), None);
+    assert_eq!((device.updater.unfit(), device.committed()), (None, Some(2)));
 }
 
 #[test]

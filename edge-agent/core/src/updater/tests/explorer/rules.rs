@@ -38,7 +38,8 @@ impl Rules {
     /// A record became durable.
     pub(super) fn written(&mut self, disk: &Record) {
         self.committed.extend(disk.committed.as_ref().map(|release| release.sha256));
-        if let Some(undone) = &disk.undone {
+        // What did not fit is looked at again after a start.
+        if let Some(undone) = disk.undone.as_ref().filter(|undone| undone.unfit.is_empty()) {
             self.gave_up.insert((undone.generation.0, undone.release.sha256));
         }
     }
