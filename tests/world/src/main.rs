@@ -101,7 +101,7 @@ fn main() -> ExitCode {
         print!("{rollouts}");
     }
     let lived = figures.sum.lived.as_secs_f64() + rollouts.device_seconds;
-    println!("{:>12.0} times faster than real", lived / begun.elapsed().as_secs_f64());
+    println!("{:>12.0} seconds of devices' time a second", lived / begun.elapsed().as_secs_f64());
     println!("{:>12} is the commit", replay::commit());
     ExitCode::SUCCESS
 }
