@@ -172,6 +172,8 @@ async fn main() -> anyhow::Result<()> {
     if let Some(programs) = programs.as_ref().filter(|_| wanted(What::Update)) {
         let figures = update::measure(programs, cli.devices as usize, &folder("update")?).await.context("update")?;
         print!("\n{}", update::table(report.update.insert(figures)));
+        let dropped: u64 = report.update.iter().flat_map(|figures| &figures.updates).map(|fleet| fleet.dropped).sum();
+        anyhow::ensure!(dropped == 0, "update: {dropped} requests were dropped in a switch; none may be");
     }
     if let Some(programs) = programs.as_ref().filter(|_| wanted(What::Returning)) {
         let size = returning::Size { devices: cli.returning as usize, batches: cli.batches, rows: cli.batch_rows };

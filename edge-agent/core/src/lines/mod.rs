@@ -10,8 +10,6 @@ mod assignment;
 mod shown;
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod explorer;
 
 use tributary_release::KeyId;
 use tributary_wire::{Assignment, DeviceId, Generation, LineName, Role, Sha256};

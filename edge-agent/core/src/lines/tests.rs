@@ -1,3 +1,5 @@
+mod explorer;
+
 use std::time::Duration;
 
 use tributary_release::{Probation, SigningKey, VerifyingKeys, sign_assignment};

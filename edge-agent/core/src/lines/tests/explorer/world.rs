@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tributary_wire::{Generation, Micros, ReleaseRef, Role, Sha256, TrialReport};
 
-use super::super::tests::{PROBATION, believed, challenger, line, signed, start_on};
-use super::super::*;
+use super::super::super::*;
+use super::super::{PROBATION, believed, challenger, line, signed, start_on};
 use super::{CUTS, Event, GENERATIONS, WISHES};
 use crate::updater::{self, Candidate};
 
