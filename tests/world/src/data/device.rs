@@ -171,6 +171,8 @@ impl Device {
         if !self.is_up() {
             return Ok(false);
         }
+        // A package that was put in place since finishes the sketches of the one before it: they have to leave, too.
+        self.work()?;
         let loaded = self.life().store.load()?;
         let waiting = self.life().store.outbox_size().0;
         Ok(self.is_through() && waiting == 0 && loaded.batched_through + 1 == loaded.next)
