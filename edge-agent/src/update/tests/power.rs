@@ -13,9 +13,8 @@ use tributary_wire::LineReport;
 use super::*;
 use crate::state::{Store, StoreOptions, simdisk};
 
-/// Cuts of one run of the tests, about one after every second operation: 26 seconds of work. With `POWER_CUTS=all` there
-/// is one after every operation for each of [`SEEDS`], which is three minutes of work and nine of waiting.
-const CUTS: usize = 300;
+/// What decides what is left after a cut. There is one cut after every operation, with the seeds by turns; with
+/// `POWER_CUTS=all` one for each seed.
 const SEEDS: usize = 3;
 /// Longest wait for anything.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -221,14 +220,10 @@ fn the_power_is_cut_after_every_operation_and_a_model_that_works_serves_at_once_
     life.cut(None);
     let operations = disk.journal_length();
     let (mut replay, mut cuts, mut twice, mut fallbacks) = (disk.replay(), 0, 0, 0);
-    let points = operations * SEEDS;
-    let every = match std::env::var("POWER_CUTS").as_deref() {
-        Ok("all") => 1,
-        // Never in step with the seeds, so that all of them come up.
-        _ => points.div_ceil(CUTS) / SEEDS * SEEDS + 1,
-    };
+    let all = std::env::var("POWER_CUTS").is_ok_and(|cuts| cuts == "all");
+    let points = (0..operations * SEEDS).filter(|point| all || point % SEEDS == point / SEEDS % SEEDS);
     let began = Instant::now();
-    for point in (0..points).step_by(every) {
+    for point in points {
         let (operation, seed) = (point / SEEDS, point as u64);
         let what = format!("cut after operation {operation} of {operations}, seed {seed}");
         let chapter = chapters.iter().rev().find(|(from, _)| *from <= operation).map_or(0, |(_, chapter)| *chapter);
