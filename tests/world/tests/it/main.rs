@@ -38,7 +38,7 @@ fn on_all_cores(numbers: Range<u64>, work: impl Fn(u64) + Sync) {
 #[test]
 fn nothing_is_lost_and_nothing_doubled_whatever_fails() {
     let from = number("WORLD_FROM", 0);
-    let until = from + number("WORLD_SEEDS", 1000);
+    let until = from + number("WORLD_SEEDS", 3000);
     let figures = Mutex::new(Figures::default());
     on_all_cores(from..until, |seed| match replay::data(seed, Options::default()) {
         Ok(run) => figures.lock().unwrap().add(&run),
