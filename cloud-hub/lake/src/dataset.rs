@@ -42,6 +42,14 @@ pub struct DatasetSpec {
     pub line: Option<LineName>,
 }
 
+impl DatasetSpec {
+    /// Everything that there is of a view, whoever served it.
+    pub fn whole(view: View) -> Self {
+        let label_delay = view.label_delay();
+        Self { view, from: Micros(0), to: Micros(i64::MAX), label_delay, labels_until: None, line: None }
+    }
+}
+
 /// Gives the parts of a snapshot of fleet-scope features, `None` when its history is gone.
 pub type SnapshotLookup<'a> =
     dyn Fn(SnapshotNumber) -> Result<Option<Vec<FeatureSnapshotV1>>, Box<dyn std::error::Error + Send + Sync>> + 'a;

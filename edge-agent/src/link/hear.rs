@@ -6,7 +6,7 @@ use tributary_wire::{Ack, AckV1, DeviceId, FeatureSnapshot, FeatureSnapshotV1};
 
 use super::Link;
 use super::connection::{Heard, LinkError};
-use super::session::{SharedOutbox, blocking, lock, monotonic};
+use super::session::{SharedOutbox, blocking, free, lock, monotonic};
 use super::snapshots::{Snapshots, Stored};
 
 /// A message of the hub that could be read. Signed assignments are opened by whoever knows the keys.
@@ -55,7 +55,7 @@ pub(super) async fn hear(
         Ok(Said::Ack(ack)) => {
             // The lock is let go before the wait.
             let freed = lock(outbox).acknowledged(monotonic(link), &ack);
-            free(link, freed).await?;
+            forget(link, freed).await?;
         }
         Ok(Said::Assignment(signed)) => link.updates.assigned(signed),
         Ok(Said::Features(part)) => take_part(link, snapshots, part).await?,
@@ -74,21 +74,14 @@ fn ignore(link: &Link, Ignored { what, problem }: &Ignored) {
     tracing::warn!(what, %problem, "ignored a message of the hub");
 }
 
-/// Only here do batches leave the store. A disk that fails at one stream stops none of the others: the outbox counts all
-/// of them as gone, so the store must have heard of each.
-async fn free(link: &Link, freed: Vec<Freed>) -> Result<(), LinkError> {
-    let mut all = Ok(());
-    for Freed { stream, through, scattered, quarantined } in freed {
-        if !quarantined.is_empty() {
-            tracing::warn!(%stream, batches = ?quarantined, "the hub put batches aside");
-            link.status.count_quarantined(quarantined.len() as u64);
-        }
-        match blocking(link, move |store| store.outbox_free(&stream, through, &scattered)).await {
-            Ok(count) => link.status.count_acknowledged(count),
-            Err(error) => all = Err(error),
-        }
+async fn forget(link: &Link, freed: Vec<Freed>) -> Result<(), LinkError> {
+    for Freed { stream, quarantined, .. } in freed.iter().filter(|freed| !freed.quarantined.is_empty()) {
+        tracing::warn!(%stream, batches = ?quarantined, "the hub put batches aside");
+        link.status.count_quarantined(quarantined.len() as u64);
     }
-    all
+    let (count, all) = blocking(link, move |store| Ok(free(store, &freed))).await?;
+    link.status.count_acknowledged(count);
+    Ok(all?)
 }
 
 async fn take_part(link: &Link, snapshots: &mut Snapshots, part: FeatureSnapshotV1) -> Result<(), LinkError> {

@@ -41,7 +41,7 @@ pub use connection::LinkError;
 pub use dial::DialError;
 pub use quic::QuicError;
 #[cfg(feature = "simulation")]
-pub use session::choose;
+pub use session::{choose, free};
 pub use status::{LinkStatus, LinkView};
 pub use streams::{FileStream, FileStreams, StreamError};
 

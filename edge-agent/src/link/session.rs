@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use edge_agent_core::outbox::Outbox;
+use edge_agent_core::outbox::{Freed, Outbox};
 use tokio::time::Instant;
 use tributary_wire::SequenceNumber;
 use tributary_wire::topic::Channel;
@@ -134,6 +134,19 @@ async fn send_batches(link: &Link, outbox: &SharedOutbox, connection: &Connectio
         link.status.count_sent();
     }
     Ok(wait)
+}
+
+/// Only here do batches leave the store; how many did. A disk that fails at one stream stops none of the others: the outbox
+/// counts all of them as gone, so the store must have heard of each.
+pub fn free(store: &Store, freed: &[Freed]) -> (u64, Result<(), StoreError>) {
+    let (mut count, mut all) = (0, Ok(()));
+    for Freed { stream, through, scattered, .. } in freed {
+        match store.outbox_free(stream, *through, scattered) {
+            Ok(gone) => count += gone,
+            Err(error) => all = Err(error),
+        }
+    }
+    (count, all)
 }
 
 /// The batches that may leave now, as they travel, at most a burst of them; when to ask again.

@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 
+use edge_agent_core::outbox::Freed;
 use tributary_wire::{Batch, BatchBody, BatchHeaderV1, BodyEncoding, ClockState, Micros, SequenceNumber, Stamp};
 
 use super::*;
@@ -30,6 +31,16 @@ pub(crate) fn all(store: &Store, stream: &str) -> Vec<(BatchHeaderV1, BatchBody)
         after = number;
     }
     found
+}
+
+fn sketch() -> SketchRecord {
+    SketchRecord {
+        line: "fraud".into(),
+        version: 1,
+        window_start: Micros(0),
+        window_end: Micros(1),
+        sketch: vec![7; 100],
+    }
 }
 
 pub(crate) fn rows(from: u64, to: u64) -> Vec<(Accepted, Answer)> {
@@ -138,14 +149,7 @@ fn the_budget_costs_the_oldest_that_never_travelled_and_says_so_in_a_gap() {
     commit_batches(&store, 1..3);
     // Number 1 travels, so it stays whatever happens.
     store.outbox_next(&events, SequenceNumber(0)).unwrap().unwrap();
-    let sketch = SketchRecord {
-        line: "fraud".into(),
-        version: 1,
-        window_start: Micros(0),
-        window_end: Micros(1),
-        sketch: vec![7; 100],
-    };
-    store.commit(&Commit { sketches: vec![sketch], ..Commit::default() }, stamp()).unwrap();
+    store.commit(&Commit { sketches: vec![sketch()], ..Commit::default() }, stamp()).unwrap();
     let dropped = commit_batches(&store, 3..60).dropped;
     assert!(dropped > 0);
     assert_eq!(store.outgoing().dropped, dropped);
@@ -321,6 +325,39 @@ fn what_a_receipt_freed_stays_freed_when_the_disk_fails_behind_it() {
         while store.reopen().is_err() {}
         assert!(all(&store, "events").is_empty(), "operation {after}");
     }
+}
+
+#[test]
+fn a_disk_that_fails_at_one_stream_of_a_receipt_stops_none_of_the_others() {
+    let rig = Rig::new();
+    let store = rig.store().unwrap();
+    commit_batches(&store, 1..4);
+    store.commit(&Commit { sketches: vec![sketch()], ..Commit::default() }, stamp()).unwrap();
+    let streams = ["events", "sketches"];
+    let freed = streams.map(|stream| Freed {
+        stream: tributary_wire::StreamName::new(stream).unwrap(),
+        through: SequenceNumber(all(&store, stream).len() as u64),
+        scattered: Vec::new(),
+        quarantined: Vec::new(),
+    });
+    rig.disk.fail_once(0, io::ErrorKind::Other);
+    store.commit(&Commit { accepted: &rows(4, 400), ..Commit::default() }, stamp()).unwrap_err();
+    let (gone, all_of_them) = crate::link::free(&store, &freed);
+    assert!(gone == 0 && all_of_them.is_err(), "the state cannot be written before it is opened anew");
+    store.reopen().unwrap();
+    assert!(streams.iter().all(|stream| all(&store, stream).is_empty()));
+}
+
+#[test]
+fn states_that_begin_without_a_clock_are_told_apart_and_come_before_those_with_one() {
+    let begun = |wall, boot| {
+        let options = StoreOptions { wall: Micros(wall), boot, ..StoreOptions::default() };
+        Store::open_with(|| Ok(redb::backends::InMemoryBackend::new()), options).unwrap().incarnation()
+    };
+    let without = [1, 2].map(|boot| begun(0, boot));
+    assert_ne!(without[0], without[1]);
+    // 2024-01-01.
+    assert!(without.iter().all(|number| *number < begun(1_704_067_200_000_000, 1)));
 }
 
 #[test]

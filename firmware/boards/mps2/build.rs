@@ -1,4 +1,4 @@
-//! Gives each of the two programs its memory map, where the linker script of `cortex-m-rt` looks for it.
+//! Gives each of the programs its memory map, where the linker script of `cortex-m-rt` looks for it.
 
 use std::path::{Path, PathBuf};
 

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use crate::{elf, emulator, line, train};
 
-/// Memory for records that wait is a choice of the board; it is not counted as the program's.
+/// Memory for records that wait is a choice of the board (`boards/mps2/src/waiting.rs`); it is not counted as the program's.
 const RECORD_MEMORY: u32 = 15 << 20;
 /// The emulated timer's 25 MHz: 40 ns, and with `-icount shift=0` one instruction a nanosecond.
 const NANOSECONDS_A_SECOND: u64 = 1_000_000_000;

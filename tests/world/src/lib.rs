@@ -20,3 +20,4 @@ pub mod schedule;
 pub mod trace;
 pub mod rollout;
 pub mod replay;
+pub mod seeds;

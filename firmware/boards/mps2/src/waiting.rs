@@ -3,7 +3,7 @@
 use core::mem::MaybeUninit;
 use core::ptr::addr_of_mut;
 
-/// Seven hours of windows.
+/// Seven hours of windows. Who prints the node's figures takes it from its RAM (`host/src/figures.rs`).
 const MEMORY: usize = 15 << 20;
 
 /// What the loader of `cortex-m-rt` neither copies nor clears.

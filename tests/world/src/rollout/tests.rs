@@ -1,32 +1,15 @@
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
-
 use super::*;
 use crate::replay;
+use crate::seeds::{number, on_all_cores};
 
 /// Worlds of one run of the tests; `WORLD_ROLLOUTS` asks for more.
 fn seeds() -> u64 {
-    std::env::var("WORLD_ROLLOUTS").ok().and_then(|text| text.parse().ok()).unwrap_or(100)
+    number("WORLD_ROLLOUTS", 100)
 }
 
 /// What is run most: cheap, and with all that a larger world has.
 fn small() -> Settings {
     Settings { devices: Some(3), minutes: Some(20), ..Settings::default() }
-}
-
-/// Does something with every number, on all cores.
-fn each(numbers: u64, work: impl Fn(u64) + Sync) {
-    let next = AtomicU64::new(0);
-    let cores = thread::available_parallelism().map_or(1, usize::from);
-    thread::scope(|scope| {
-        for _ in 0..cores {
-            scope.spawn(|| {
-                // Each thread takes the next number that none has taken.
-                let take = || Some(next.fetch_add(1, Ordering::Relaxed)).filter(|number| *number < numbers);
-                std::iter::from_fn(take).for_each(&work);
-            });
-        }
-    });
 }
 
 fn passes(seed: u64, settings: &Settings) -> Figures {
@@ -35,13 +18,13 @@ fn passes(seed: u64, settings: &Settings) -> Figures {
 
 #[test]
 fn whatever_breaks_the_promises_hold_and_afterwards_everybody_gets_the_last_release() {
-    each(seeds(), |seed| drop(passes(seed, &small())));
+    on_all_cores(0..seeds(), |seed| drop(passes(seed, &small())));
 }
 
 /// Worlds with as many devices as the seed says, and an hour of faults.
 #[test]
 fn larger_worlds_hold_their_promises_too() {
-    each(seeds() / 20, |seed| drop(passes(seed, &Settings::default())));
+    on_all_cores(0..seeds() / 20, |seed| drop(passes(seed, &Settings::default())));
 }
 
 #[test]
@@ -54,7 +37,7 @@ fn the_same_seed_is_the_same_world() {
 /// What is broken on purpose is found, by a seed at which nothing is found when nothing is broken.
 #[test]
 fn every_breakage_is_found() {
-    each(BREAKAGES.len() as u64, |which| {
+    on_all_cores(0..BREAKAGES.len() as u64, |which| {
         let breakage = BREAKAGES[which as usize];
         let broken = Settings { breakage: Some(breakage), ..small() };
         let found = (0..100).find_map(|seed| Some((seed, replay::rollouts(seed, &broken).err()?)));

@@ -184,7 +184,7 @@ impl Device {
         let now = self.now();
         let life = self.life();
         let freed = life.outbox.acknowledged(now, ack);
-        freed.into_iter().all(|freed| life.store.outbox_free(&freed.stream, freed.through, &freed.scattered).is_ok())
+        link::free(&life.store, &freed).1.is_ok()
     }
 
     fn now(&self) -> Duration {

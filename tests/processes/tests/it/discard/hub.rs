@@ -24,7 +24,7 @@ use tributary_process::config::HumanDuration;
 use tributary_process::disk::{Disk, SimDisk, create_folder_durably, walk};
 use tributary_process::shutdown::Shutdown;
 use tributary_wire::topic::Channel;
-use tributary_wire::{Ack, AckV1, DeviceId, Micros, StreamName};
+use tributary_wire::{Ack, AckV1, DeviceId, StreamName};
 
 const LAKE: &str = "/data/lake";
 /// Messages that may wait.
@@ -199,14 +199,7 @@ impl Hub {
 
     /// What a replay of the accepted events makes of the features that were served.
     pub fn replay(&self, view: &View) -> Result<dataset::Summary> {
-        let spec = dataset::DatasetSpec {
-            view: view.clone(),
-            from: Micros(0),
-            to: Micros(i64::MAX),
-            label_delay: view.label_delay(),
-            labels_until: None,
-            line: None,
-        };
+        let spec = dataset::DatasetSpec::whole(view.clone());
         Ok(dataset::Dataset::build(&self.life.lake, spec, &|_| Ok(None))?.summary().clone())
     }
 

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use edge_agent::link;
-use edge_agent_core::outbox::Freed;
 use tributary_wire::{AckV1, StreamAck};
 
 use super::super::setup::Breakage;
@@ -45,8 +44,7 @@ impl Device {
         }
         let life = self.life();
         let freed = life.outbox.acknowledged(now, &ack);
-        let free = |freed: Freed| life.store.outbox_free(&freed.stream, freed.through, &freed.scattered).is_err();
-        if freed.into_iter().map(free).filter(|failed| *failed).count() > 0 {
+        if link::free(&life.store, &freed).1.is_err() {
             self.disconnected();
         }
         Ok(())

@@ -10,7 +10,7 @@ use cloud_hub_lake::{Lake, dataset};
 use tributary_features::View;
 use tributary_process::disk::walk;
 use tributary_stats::Sketch;
-use tributary_wire::{DeviceId, Incarnation, Micros, StreamName};
+use tributary_wire::{DeviceId, Incarnation, StreamName};
 
 use super::{Hub, LAKE, Losses};
 
@@ -73,14 +73,7 @@ impl Hub {
 
     /// What a replay of the accepted events makes of the features that were served.
     pub fn replay(&self, view: &View) -> Result<dataset::Summary> {
-        let spec = dataset::DatasetSpec {
-            view: view.clone(),
-            from: Micros(0),
-            to: Micros(i64::MAX),
-            label_delay: view.label_delay(),
-            labels_until: None,
-            line: None,
-        };
+        let spec = dataset::DatasetSpec::whole(view.clone());
         Ok(dataset::Dataset::build(self.lake()?, spec, &|_| Ok(None))?.summary().clone())
     }
 }
