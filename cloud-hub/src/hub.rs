@@ -94,14 +94,14 @@ impl std::fmt::Debug for Starting {
     }
 }
 
-/// Makes this hub the only one in its folder: a second one would clear away files that the first is about to commit.
-/// The system lets go of the lock when the process ends, however it ends; a program that it was just starting has it for a
-/// moment longer, so one look is not enough.
 /// The folder belongs to another hub that works.
 #[derive(Debug, thiserror::Error)]
 #[error("another hub works in {}", .0.display())]
 struct Held(PathBuf);
 
+/// Makes this hub the only one in its folder: a second one would clear away files that the first is about to commit.
+/// The system lets go of the lock when the process ends, however it ends; a program that it was just starting has it for a
+/// moment longer, so one look is not enough.
 async fn lock(data: &Path) -> anyhow::Result<File> {
     let path = data.join("lock");
     let file = File::create(&path).with_context(|| format!("could not create {}", path.display()))?;

@@ -3,7 +3,7 @@
 //! What devices hold back is safe in their outboxes, and what comes in costs memory until it is committed. So the hub
 //! takes in as much as it commits within its *patience*, well before devices would send again, and shares that out: whoever
 //! sends little sends freely, and the others get equal parts of what is left, in bytes. Who is new or comes back begins
-//! with little and may have one more in flight for each batch that was committed, so that a thousand who return at once
+//! with little and may have one more in flight for each batch that came, so that a thousand who return at once
 //! do not fill the queue before anything is known of them. When more waits than that all the
 //! same, those who send most are told to hold, and go on in the order in which they were stopped. A disk that runs full
 //! slows everybody down before it refuses.

@@ -169,8 +169,8 @@ impl From<anyhow::Error> for Problem {
 
 /// In words, if the same request may well succeed a moment later, or once somebody has made room.
 fn passing(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
-    const BUSY: &str = "the catalog is busy with other requests; nothing was changed";
-    const FULL: &str = "the hub's disk is full; nothing was changed";
+    const BUSY: &str = "the catalog is busy with other requests";
+    const FULL: &str = "the hub's disk is full, or the one that it writes to";
     if let Some(error) = cause.downcast_ref::<std::io::Error>() {
         return (error.kind() == std::io::ErrorKind::StorageFull).then_some(FULL);
     }

@@ -147,7 +147,8 @@ async fn lacks(write: &mut SqliteConnection, line: &LineName, package: &PackageR
         "problem": "devices run a package that was published after the backup; they are left alone",
         "sha256": sha256,
         "next": format!("send the package again: cloud-hub model upload {line} FILE, then cloud-hub model publish {line} \
-                         {version}; or let devices be moved away from it: cloud-hub restore overrule {line} {version}"),
+                         {version}; or let devices be moved away from it: cloud-hub restore overrule {line} {version} \
+                         --reason WHY"),
     });
     let alert = alerts::Raise { kind: UNKNOWN, subject: &subject, severity: "critical", detail };
     alerts::raise(write, alert, now).await?;

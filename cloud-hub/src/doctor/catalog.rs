@@ -59,7 +59,8 @@ fn absent(lake: bool) -> Finding {
     Finding::fail(SECTION, FILE, found).advise(
         "restore a backup: cloud-hub restore BACKUP --data NEW --old-data THIS. Without one start the hub (cloud-hub \
          serve): it makes the catalog again from the footers of the lake's files and from the quarantine, and devices say \
-         what it cannot know (cloud-hub restore status). Each has to be accepted once (cloud-hub restore accept DEVICE); \
+         what it cannot know (cloud-hub restore status). Each has to be accepted once (cloud-hub restore accept DEVICE \
+         --reason WHY); \
          accounts, lines, releases and the audit log are gone",
     )
 }

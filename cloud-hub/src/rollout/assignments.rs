@@ -182,9 +182,10 @@ async fn renew(
     sign(catalog, key, device, reported, now).await.map(Some)
 }
 
-/// The first assignment of a device that nothing was rolled out to. It has one all the same: from it the device knows
-/// that this hub reads its newest messages, and says in them from where on it holds batches, which a restored hub has to
-/// know, and what it left out and gave up. Without a signed repository the device could not check it.
+/// The first assignment of a device: of one whose rollout had to wait, and of one that nothing was rolled out to. The latter
+/// has one all the same: from it the device knows that this hub reads its newest messages, and says in them from where on
+/// it holds batches, which a restored hub has to know, and what it left out and gave up. Without a signed repository the
+/// device could not check it.
 async fn first(
     catalog: &mut SqliteConnection,
     key: &SigningKey,
@@ -193,10 +194,9 @@ async fn first(
     now: Micros,
 ) -> Result<Option<Outgoing>, RolloutError> {
     let desired = desired(catalog, device).await?;
-    if form(desired.reads) < 3 {
-        return Ok(None);
-    }
     let reason = match desired.sampling {
+        _ if !desired.wishes.is_empty() => "what was wished for it had to wait",
+        _ if form(desired.reads) < 3 => return Ok(None),
         Some(_) => "a sampling policy is for it",
         None if publish::store::newest(&mut *catalog, "root").await?.is_some() => "it is to know what this hub reads",
         None => return Ok(None),

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tributary_process::disk::{Access, Disk, replace};
 
@@ -24,25 +25,30 @@ pub(super) struct Mark {
     disk: Arc<dyn Disk>,
     path: PathBuf,
     boot: Vec<u8>,
+    /// Whether this program has asked: afterwards what stands there is its own, and what it met itself it knows.
+    asked: Arc<AtomicBool>,
 }
 
 impl Mark {
     /// The mark beside a state, at this start of the machine.
     pub(super) fn beside(state: &Path, disk: Arc<dyn Disk>, boot: impl Into<Vec<u8>>) -> Self {
-        Self { disk, path: state.with_extension("open"), boot: boot.into() }
+        Self { disk, path: state.with_extension("open"), boot: boot.into(), asked: Arc::default() }
     }
 
-    /// From here on somebody works with the state. Whether the state is in doubt; that it cannot be told counts as such.
+    /// From here on somebody works with the state. Whether the program before this one leaves it in doubt; that it cannot
+    /// be told counts as such.
     pub(super) fn open(&self) -> io::Result<bool> {
-        let in_doubt = self.disk.read(&self.path, LIMIT).map_or(true, |found| found != CLOSED && found == self.boot);
-        match replace(&*self.disk, &self.path, &self.boot, Access::Owner) {
+        let in_doubt = !self.asked.load(Ordering::Acquire)
+            && self.disk.read(&self.path, LIMIT).map_or(true, |found| found != CLOSED && found == self.boot);
+        let named = match replace(&*self.disk, &self.path, &self.boot, Access::Owner) {
             Ok(()) => Ok(in_doubt),
             // On a full disk there is room for no other file; that there is none says the same.
             Err(error) => match self.disk.remove(&self.path) {
                 Err(gone) if gone.kind() != io::ErrorKind::NotFound => Err(error),
                 _ => Ok(in_doubt),
             },
-        }
+        };
+        named.inspect(|_| self.asked.store(true, Ordering::Release))
     }
 
     /// Nobody works with the state any more, and nothing of it is in doubt.

@@ -266,13 +266,15 @@ impl Store {
         scattered: &[SequenceNumber],
     ) -> Result<u64, StoreError> {
         let mut book = self.book();
-        book.freed.insert(stream.clone(), (through, scattered.to_vec()));
         let Some(own) = book.streams.get(stream.as_str()) else { return Ok(0) };
         // A receipt cannot free what was never given out: a hub that says so speaks of another life of this state.
         let through = through.0.min(own.offered);
+        let scattered: Vec<_> = scattered.iter().copied().filter(|number| number.0 <= own.offered).collect();
         let mut numbers: Vec<u64> = own.entries.range(..=through).map(|(number, _)| *number).collect();
         let beyond = scattered.iter().map(|number| number.0);
-        numbers.extend(beyond.filter(|n| *n > through && *n <= own.offered && own.entries.contains_key(n)));
+        numbers.extend(beyond.filter(|n| *n > through && own.entries.contains_key(n)));
+        // Remembered before it is done: what the disk brings back is freed again.
+        book.freed.insert(stream.clone(), (SequenceNumber(through), scattered));
         if numbers.is_empty() {
             return Ok(0);
         }

@@ -25,7 +25,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 use tributary_process::clock::Clock;
 use tributary_process::config::HumanDuration;
-use tributary_wire::{AuditHead, DeviceId, Generation, LineName, LineReport, MetadataVersions, Micros, Unfit};
+use tributary_wire::{
+    AuditHead, DeviceId, Generation, LineName, LineReport, MetadataVersions, Micros, ReleaseRef, Unfit,
+};
 
 pub use fetch::FetchError;
 use place::Done;
@@ -254,6 +256,8 @@ pub struct Updates {
     again: mpsc::UnboundedSender<Message>,
     /// Asking for newer metadata, for the assignment that came last.
     refreshing: Option<AbortHandle>,
+    /// While it starts: fetches that wait until what stays in memory is there, so that it is known what fits beside it.
+    postponed: Option<Vec<(Of, ReleaseRef, u64, bool)>>,
     done: mpsc::UnboundedReceiver<Done>,
     done_sender: mpsc::UnboundedSender<Done>,
     shown: Arc<Mutex<Shown>>,
@@ -289,6 +293,7 @@ impl Updates {
             messages,
             again,
             refreshing: None,
+            postponed: Some(Vec::new()),
             done,
             done_sender,
             shown,

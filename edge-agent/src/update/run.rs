@@ -66,6 +66,9 @@ impl Updates {
             let Some(done) = self.done.recv().await else { break };
             self.done(done).await;
         }
+        for (of, release, snapshot, known) in self.postponed.take().into_iter().flatten() {
+            self.fetch(of, release, snapshot, known);
+        }
         let actions = self.lines.recall(self.now(), &self.believed(), assignment.as_deref(), audit);
         self.perform(actions).await;
     }
@@ -200,6 +203,11 @@ impl Updates {
     }
 
     fn fetch(&mut self, of: Of, release: ReleaseRef, snapshot: u64, known: bool) {
+        if let Some(postponed) = &mut self.postponed {
+            // A later order of a place takes the earlier one's.
+            postponed.retain(|(other, ..)| *other != of);
+            return postponed.push((of, release, snapshot, known));
+        }
         let beside = self.places.values().map(|line| line.slot.memory_beside(&release.sha256)).sum();
         let fetcher = Fetcher {
             origins: self.parts.origins.clone(),

@@ -225,7 +225,7 @@ impl NodeStatus {
 
     /// An image did not get past the agent. It is the node's trouble only when the image itself `is_wrong`.
     pub(super) fn turned_away(&mut self, why: &str, is_wrong: bool) {
-        self.failed |= is_wrong;
+        self.failed = is_wrong;
         self.images_failed += 1;
         self.brought = Some(format!("an image was refused by the agent: {why}"));
     }

@@ -49,7 +49,7 @@ async fn an_image_that_does_not_hold_is_counted_and_shown_and_a_good_one_is_not(
     // The repository gives none: that is no trouble of the node, but the number of failures says it.
     assert!(matches!(serial.update(2).await, Err(ImageError::Repository { .. })));
     let status = serial.status();
-    assert_eq!(status.images_failed, 2);
+    assert_eq!((status.images_failed, status.trouble()), (2, None));
     assert!(status.brought.as_ref().unwrap().contains("the signature of nodes does not hold"), "{status:?}");
 
     assert_eq!(serial.bring(&image(2)).await.unwrap(), (BlobKind::Model, 2));
