@@ -11,15 +11,17 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-/// Senders that said nothing for so many times the patience are forgotten.
+/// Senders that said nothing for so many times the patience are forgotten, and so is the speed of a hub without much to do.
 const FORGET: u32 = 15;
-/// Whatever the commits' speed, this part of the queue may be filled: a hub that was idle knows its speed badly.
-const FLOOR: u64 = 8;
+/// As long as the hub does not know its speed, this part of the queue may be filled.
+const UNKNOWN: u64 = 8;
+/// Whatever the speed, this part may: where each commit takes long, many small ones would take longer still.
+const FLOOR: u64 = 64;
 /// Of what nobody uses, one sender may take this part at a time, because others may take it too.
 const GROWTH: f64 = 4.0;
 /// When this part of what is committed in time waits already, more comes than is committed.
 const CROWDED: f64 = 0.75;
-/// How much the newest group says about the speed of commits, and the newest batch about the size of batches.
+/// How much the newest batch says about the size of batches.
 const NEWEST: f64 = 0.25;
 
 /// What the hub is ready to take.
@@ -53,8 +55,10 @@ struct Sender {
 pub struct Flow<K> {
     settings: FlowSettings,
     senders: BTreeMap<K, Sender>,
-    /// Bytes committed per second of committing.
+    /// Bytes committed per second, at times when there was enough to commit.
     speed: Option<f64>,
+    /// When there was.
+    busy: Duration,
     waiting: u64,
     disk_free: Option<u64>,
     /// What one sender may use within the patience.
@@ -71,6 +75,7 @@ impl<K: Ord + Clone> Flow<K> {
             settings,
             senders: BTreeMap::new(),
             speed: None,
+            busy: Duration::ZERO,
             waiting: 0,
             disk_free: None,
             share: 0.0,
@@ -100,17 +105,28 @@ impl<K: Ord + Clone> Flow<K> {
         self.stop_holding(sender);
     }
 
-    /// A group of so many bytes took so long to commit.
-    pub fn committed(&mut self, bytes: u64, took: Duration) {
-        let sample = bytes as f64 / took.as_secs_f64().max(1e-3);
-        let speed = self.speed.get_or_insert(sample);
-        *speed += (sample - *speed) * NEWEST;
+    /// A group of so many bytes took so long to commit, and behind it so many more are waiting.
+    pub fn committed(&mut self, now: Duration, bytes: u64, took: Duration, behind: u64) {
+        let (took, patience) = (took.as_secs_f64().max(1e-3), self.settings.patience.as_secs_f64().max(1e-3));
+        let sample = bytes as f64 / took;
+        // A small group says little of what the hub could do, unless it has more to do than it gets done in time.
+        let is_busy = behind >= bytes || took >= patience / 2.0;
+        if is_busy || self.speed.is_some_and(|speed| sample > speed) {
+            let speed = self.speed.get_or_insert(sample);
+            *speed += (sample - *speed) * (1.0 - (-took / patience).exp());
+        }
+        if is_busy {
+            self.busy = now;
+        }
     }
 
     /// So many bytes wait, and so many are free on the disk, if that is known. Shares are computed anew.
     pub fn measured(&mut self, now: Duration, waiting: u64, disk_free: Option<u64>) {
         (self.waiting, self.disk_free) = (waiting, disk_free);
         let (patience, holds) = (self.settings.patience, &self.holds);
+        if now.saturating_sub(self.busy) > patience * FORGET {
+            self.speed = None;
+        }
         self.senders.retain(|key, sender| {
             sender.fade(now, patience);
             now.saturating_sub(sender.last) <= patience * FORGET || holds.contains(key)
@@ -187,8 +203,10 @@ impl<K: Ord + Clone> Flow<K> {
     /// Bytes that may be under way at once.
     fn budget(&self) -> f64 {
         let FlowSettings { queue_bytes, patience, disk_reserve, .. } = self.settings;
-        let in_time = self.speed.unwrap_or(0.0) * patience.as_secs_f64();
-        let bytes = in_time.clamp((queue_bytes / FLOOR) as f64, queue_bytes as f64);
+        let bytes = match self.speed {
+            Some(speed) => (speed * patience.as_secs_f64()).clamp((queue_bytes / FLOOR) as f64, queue_bytes as f64),
+            None => (queue_bytes / UNKNOWN) as f64,
+        };
         // From twice the reserve on downwards.
         let above =
             self.disk_free.map_or(1.0, |free| free.saturating_sub(disk_reserve) as f64 / disk_reserve.max(1) as f64);
@@ -199,7 +217,7 @@ impl<K: Ord + Clone> Flow<K> {
     fn to_share(&self) -> f64 {
         let (full, crowded) = (self.settings.queue_bytes as f64, self.budget() * CROWDED);
         let left = (full - self.waiting as f64) / (full - crowded).max(1.0);
-        self.budget() * left.clamp(1.0 / FLOOR as f64, 1.0)
+        self.budget() * left.clamp(1.0 / UNKNOWN as f64, 1.0)
     }
 
     /// Whoever uses less than an equal part leaves the rest to the others.
@@ -278,17 +296,17 @@ mod tests {
     }
 
     #[test]
-    fn a_faster_hub_takes_more_and_a_slower_one_less_down_to_one() {
+    fn a_faster_hub_takes_more_and_a_slower_one_less_down_to_none() {
         let mut flow = Flow::new(SETTINGS);
         let mut windows = Vec::new();
         for bytes in [32 * MB, MB, MB / 100] {
-            (0..40).for_each(|_| flow.committed(bytes, Duration::from_secs(1)));
+            (0..40).for_each(|_| flow.committed(at(1), bytes, Duration::from_secs(1), bytes));
             (0..100).for_each(|sender| flow.received(at(1), &sender, 100_000));
             (0..100).for_each(|sender| flow.received(at(1), &sender, 100_000));
             flow.measured(at(1), MB, None);
             windows.push(flow.window(&7));
         }
-        assert!(windows[0] > windows[1] && windows[1] >= windows[2] && windows[2] == 1, "{windows:?}");
+        assert!(windows[0] > windows[1] && windows[1..] == [1, 0], "{windows:?}");
     }
 
     #[test]
@@ -343,7 +361,7 @@ mod tests {
     #[test]
     fn a_full_queue_holds_all_who_send_much_however_fast_commits_seem() {
         let mut flow = Flow::new(SETTINGS);
-        flow.committed(1000 * MB, Duration::from_secs(1));
+        flow.committed(at(0), 1000 * MB, Duration::from_secs(1), 1000 * MB);
         (0..100).for_each(|sender| flow.received(at(0), &sender, 100_000));
         (0..64).for_each(|_| flow.received(at(0), &100, 16));
         flow.measured(at(0), 64 * MB, None);

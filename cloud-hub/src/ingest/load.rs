@@ -55,8 +55,9 @@ impl Load {
     /// It was committed in this time; what waits behind it decides over windows.
     pub(super) fn committed(&mut self, items: &[Item], took: Duration) {
         let bytes = items.iter().map(|item| item.message.len() as u64).sum();
-        self.flow.committed(bytes, took);
         // The group is still in memory, and yet done.
+        let behind = self.answers.waiting_bytes().saturating_sub(bytes);
+        self.flow.committed(self.now(), bytes, took, behind);
         self.measure(bytes);
     }
 

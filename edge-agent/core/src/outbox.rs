@@ -1,7 +1,8 @@
 //! Which batch leaves next, and which may be forgotten.
 //!
 //! The batches themselves lie in the device's store; here are only numbers. Within a stream batches leave in order,
-//! at most a *window* of them unacknowledged; streams take turns. A batch that got no receipt in time leaves again.
+//! at most a *window* of them unacknowledged; streams take turns. A batch that got no receipt in time leaves again, and
+//! what "in time" means follows from how long receipts take, as in TCP (RFC 6298): a hub with much to do gets no more of it.
 //! Only the hub's own receipt frees a batch: that the network delivered it proves nothing about a disk.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,9 +20,10 @@ pub struct OutboxSettings {
     pub first_window: u16,
     /// Batches in flight over all streams, whatever the hub would take.
     pub in_flight: usize,
-    /// Wait for a receipt before the first resend; doubled with every further one.
+    /// The shortest wait for a receipt before the first resend: longer when receipts take longer, and doubled with every
+    /// further resend.
     pub resend_after: Duration,
-    /// The longest such wait.
+    /// The longest such wait, and how long a stream holds without a word of the hub before it tries one batch.
     pub resend_cap: Duration,
 }
 
@@ -51,6 +53,8 @@ pub struct Freed {
 
 #[derive(Debug)]
 struct Flight {
+    /// When it left for the first time.
+    left: Duration,
     due: Duration,
     attempts: u32,
 }
@@ -78,6 +82,7 @@ pub struct Outbox {
     /// The stream that had the last turn.
     last: Option<StreamName>,
     connected: bool,
+    timer: Timer,
     chance: Chance,
 }
 
@@ -85,7 +90,8 @@ impl Outbox {
     /// The outbox of one incarnation of a device's state.
     pub fn new(incarnation: Incarnation, settings: OutboxSettings, seed: u64) -> Self {
         let chance = Chance::new(seed);
-        Self { incarnation, settings, streams: BTreeMap::new(), last: None, connected: false, chance }
+        let timer = Timer::new(&settings);
+        Self { incarnation, settings, streams: BTreeMap::new(), last: None, connected: false, timer, chance }
     }
 
     /// A stream exists. Calling it again changes nothing.
@@ -138,12 +144,13 @@ impl Outbox {
             let room = self.in_flight() < self.settings.in_flight;
             let stream = self.streams.get_mut(&name).expect("names come from the map");
             let Some(sequence) = stream.next(now, room, |sequence| after(&name, sequence))? else { continue };
-            let attempts = stream.in_flight.get(&sequence).map_or(0, |flight| flight.attempts + 1);
-            let wait = wait(&self.settings, attempts, &mut self.chance);
-            stream.in_flight.insert(sequence, Flight { due: now + wait, attempts });
+            let (left, attempts) =
+                stream.in_flight.get(&sequence).map_or((now, 0), |flight| (flight.left, flight.attempts + 1));
+            let due = now + self.timer.resend(attempts, &mut self.chance);
+            stream.in_flight.insert(sequence, Flight { left, due, attempts });
             stream.sent = stream.sent.max(sequence);
             if stream.window == 0 {
-                stream.probe = Some(now + wait);
+                stream.probe = Some(now + self.timer.probe(&mut self.chance));
             }
             self.last = Some(name.clone());
             return Ok(Some((name, sequence)));
@@ -158,10 +165,12 @@ impl Outbox {
         let mut freed = Vec::new();
         for news in news {
             let Some(stream) = self.streams.get_mut(&news.stream) else { continue };
-            stream.unite(news);
+            if let Some(left) = stream.unite(news) {
+                self.timer.took(now.saturating_sub(left));
+            }
             stream.window = news.window;
             stream.empty = false;
-            stream.probe = (news.window == 0).then(|| now + wait(&self.settings, 0, &mut self.chance));
+            stream.probe = (news.window == 0).then(|| now + self.timer.probe(&mut self.chance));
             freed.push(Freed {
                 stream: news.stream.clone(),
                 through: stream.through,
@@ -190,9 +199,42 @@ impl Outbox {
     }
 }
 
-/// Doubling waits, each 75 % to 125 % of its nominal length so that a fleet does not resend in step.
-fn wait(settings: &OutboxSettings, attempts: u32, chance: &mut Chance) -> Duration {
-    let nominal = settings.resend_after.saturating_mul(1 << attempts.min(16)).min(settings.resend_cap);
+/// How long to wait for receipts, from how long they take (RFC 6298). Other than there a batch that left again counts from
+/// its first leaving: what makes receipts late is a hub with much to do, much rather than one that lost the batch.
+#[derive(Debug)]
+struct Timer {
+    least: Duration,
+    most: Duration,
+    /// The smoothed time that receipts take, and how far they are from it.
+    smoothed: Option<(Duration, Duration)>,
+}
+
+impl Timer {
+    fn new(settings: &OutboxSettings) -> Self {
+        Self { least: settings.resend_after, most: settings.resend_cap, smoothed: None }
+    }
+
+    /// A receipt took so long.
+    fn took(&mut self, sample: Duration) {
+        let (smoothed, deviation) = self.smoothed.get_or_insert((sample, sample / 2));
+        *deviation = (*deviation * 3 + smoothed.abs_diff(sample)) / 4;
+        *smoothed = (*smoothed * 7 + sample) / 8;
+    }
+
+    /// Waits for a receipt, doubling with each attempt.
+    fn resend(&self, attempts: u32, chance: &mut Chance) -> Duration {
+        let first = self.smoothed.map_or(self.least, |(smoothed, deviation)| self.least.max(smoothed + deviation * 4));
+        scattered(first.saturating_mul(1 << attempts.min(16)).min(self.most), chance)
+    }
+
+    /// Who holds waits for the hub's word; a probe is for the case that it was lost.
+    fn probe(&self, chance: &mut Chance) -> Duration {
+        scattered(self.most, chance)
+    }
+}
+
+/// 75 % to 125 % of a wait, so that a fleet does not resend in step.
+fn scattered(nominal: Duration, chance: &mut Chance) -> Duration {
     chance.between(nominal * 3 / 4, nominal * 5 / 4)
 }
 
@@ -234,7 +276,8 @@ impl Stream {
         Ok(None)
     }
 
-    fn unite(&mut self, news: &StreamAck) {
+    /// Takes a receipt in; when the newest batch that it answers for left.
+    fn unite(&mut self, news: &StreamAck) -> Option<Duration> {
         self.through = self.through.max(news.through);
         self.scattered.extend(news.scattered.iter().copied());
         let mut next = SequenceNumber(self.through.0 + 1);
@@ -244,7 +287,9 @@ impl Stream {
         }
         self.scattered.retain(|number| *number > self.through);
         self.sent = self.sent.max(self.through);
-        self.in_flight.retain(|number, _| *number > self.through && !self.scattered.contains(number));
+        let (through, scattered) = (self.through, &self.scattered);
+        let answered = self.in_flight.extract_if(.., |number, _| *number <= through || scattered.contains(number));
+        answered.map(|(_, flight)| flight.left).max()
     }
 }
 
@@ -357,6 +402,26 @@ mod tests {
         assert!((Duration::from_millis(7500)..Duration::from_millis(12500)).contains(&second));
     }
 
+    /// A hub that has much to do would otherwise get everything several times.
+    #[test]
+    fn where_receipts_take_long_batches_wait_longer_before_they_leave_again() {
+        let mut outbox = outbox(&["events"]);
+        let mut now = 0;
+        for number in 1..=20 {
+            assert_eq!(numbers(&all(&mut outbox, now, number)), [number]);
+            now += 20;
+            outbox.acknowledged(Duration::from_secs(now), &ack("events", number, &[], 8));
+        }
+        all(&mut outbox, now, 21);
+        let patient = outbox.next_wake().unwrap() - Duration::from_secs(now);
+        assert!((Duration::from_secs(15)..Duration::from_secs(30)).contains(&patient), "{patient:?}");
+        for number in 21..=60 {
+            outbox.acknowledged(Duration::from_secs(now), &ack("events", number, &[], 8));
+            all(&mut outbox, now, number + 1);
+        }
+        assert!(outbox.next_wake().unwrap() - Duration::from_secs(now) < Duration::from_secs(7));
+    }
+
     #[test]
     fn a_new_connection_sends_all_that_has_no_receipt_and_none_sends_nothing() {
         let mut outbox = outbox(&["events"]);
@@ -374,9 +439,10 @@ mod tests {
         outbox.acknowledged(Duration::ZERO, &ack("events", 0, &[], 0));
         assert_eq!(numbers(&all(&mut outbox, 1, 9)), Vec::<u64>::new());
         assert!(outbox.next_wake().is_some());
-        assert_eq!(numbers(&all(&mut outbox, 7, 9)), [1]);
-        outbox.acknowledged(Duration::from_secs(7), &ack("events", 1, &[], 2));
-        assert_eq!(numbers(&all(&mut outbox, 7, 9)), [2, 3]);
+        assert_eq!(numbers(&all(&mut outbox, 7, 9)), Vec::<u64>::new(), "the hub says when to go on");
+        assert_eq!(numbers(&all(&mut outbox, 76, 9)), [1], "unless its word was lost");
+        outbox.acknowledged(Duration::from_secs(77), &ack("events", 1, &[], 2));
+        assert_eq!(numbers(&all(&mut outbox, 77, 9)), [2, 3]);
     }
 
     #[test]
@@ -384,9 +450,9 @@ mod tests {
         let mut outbox = outbox(&["events"]);
         outbox.acknowledged(Duration::ZERO, &ack("events", 3, &[], 0));
         assert!(outbox.next_wake().is_some());
-        assert_eq!(numbers(&all(&mut outbox, 7, 3)), Vec::<u64>::new());
+        assert_eq!(numbers(&all(&mut outbox, 76, 3)), Vec::<u64>::new());
         assert_eq!(outbox.next_wake(), None, "a probe that is due for ever keeps a device busy with nothing");
-        assert_eq!(numbers(&all(&mut outbox, 8, 9)), [4], "the store grew");
+        assert_eq!(numbers(&all(&mut outbox, 77, 9)), [4], "the store grew");
         assert!(outbox.next_wake().is_some());
     }
 

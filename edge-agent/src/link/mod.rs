@@ -71,9 +71,10 @@ pub struct LinkConfig {
     pub first_window: u16,
     /// Batches in flight over all streams, whatever the hub would take: what this costs in memory.
     pub in_flight: usize,
-    /// Wait for the hub's acknowledgement before a batch is sent again; doubled each time.
+    /// Shortest wait for the hub's acknowledgement before a batch is sent again: longer where acknowledgements take longer,
+    /// and doubled each time.
     pub resend_after: HumanDuration,
-    /// Longest such wait.
+    /// Longest such wait, and how long a stream that was told to hold asks nothing of the hub.
     pub resend_cap: HumanDuration,
     /// A report is sent at least this often.
     pub report_every: HumanDuration,

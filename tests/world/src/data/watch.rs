@@ -71,7 +71,7 @@ impl Watch {
         {
             last = to;
         }
-        let OutboxSettings { first_window, resend_after, .. } = self.settings;
+        let OutboxSettings { first_window, resend_cap, .. } = self.settings;
         let stream = self
             .streams
             .entry(header.stream.clone())
@@ -81,7 +81,7 @@ impl Watch {
         ensure!(!answered, "{}: {number} leaves, and was answered for", header.stream);
         if let Some(held) = &mut stream.held {
             let waited = now.saturating_sub(*held);
-            ensure!(waited >= resend_after * 3 / 4, "{}: {number} leaves {waited:?} after hold", header.stream);
+            ensure!(waited >= resend_cap * 3 / 4, "{}: {number} leaves {waited:?} after hold", header.stream);
             *held = now;
         }
         if !stream.out.contains(&number) {
