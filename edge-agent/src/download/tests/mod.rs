@@ -1,5 +1,6 @@
 //! Downloads over real sockets, with everything that can go wrong on the way.
 
+mod further;
 mod patches;
 mod server;
 mod stories;

@@ -61,36 +61,6 @@ async fn when_one_breaks_off_the_next_goes_on_and_is_asked_first_from_then_on() 
 }
 
 #[tokio::test]
-async fn a_further_hub_that_cannot_be_asked_is_named() {
-    let (device, authority) = (Device::new(), authority());
-    let config = || DownloadConfig { hubs: vec!["hub2:8443".into()], ..DownloadConfig::default() };
-    let failures = |web| device.origins(config(), web, FileStreams::default()).status().view().failures;
-    let said = failures(Web::Nowhere);
-    assert!(said["https://hub2:8443"].contains("not asked") && said["https://hub2:8443"].contains("enrol"), "{said:?}");
-    assert_eq!(failures(Web::Secure(device.identity(&authority, 1))), Default::default());
-}
-
-#[tokio::test]
-async fn quic_that_breaks_off_is_followed_by_https_and_that_by_a_mirror() {
-    let (device, authority) = (Device::new(), authority());
-    let quic = Server::quic(&device.file, &[Accident::Cut(90_000)], &authority).await;
-    let https = Server::secure(&device.file, &[Accident::Cut(90_000)], &authority, Clients::Required).await;
-    // A mirror knows nothing of devices.
-    let copy = Server::secure(&device.file, &[], &authority, Clients::Optional { grace: Duration::ZERO }).await;
-    let identity = device.identity(&authority, https.address.port());
-    let (streams, _connection) = FileStreams::dialled(identity.current().mqtt.clone(), quic.address).await;
-    let mirrors = vec![format!("https://{}/copy", copy.address)];
-    let config = DownloadConfig { mirrors, ..DownloadConfig::default() };
-    let origins = device.origins(config, Web::Secure(identity), streams);
-    device.fetch(&origins).await.unwrap();
-    assert!(device.is_here());
-    let starts = (quic.starts(), https.starts(), copy.starts());
-    assert_eq!((&starts.0[..], starts.1.len(), starts.2.len()), (&[0][..], 1, 1), "{starts:?}");
-    assert!(starts.1[0] <= 90_000 && starts.1[0] <= starts.2[0], "{starts:?}");
-    assert_eq!(origins.status().view().failures.len(), 2);
-}
-
-#[tokio::test]
 async fn wrong_bytes_never_come_into_place_and_the_liar_is_asked_last() {
     let device = Device::new();
     let liar = Server::plain(&device.file, &[Accident::Spoiled]).await;
