@@ -8,7 +8,7 @@ use edge_agent_core::updater::Record;
 use tempfile::TempDir;
 use tributary_identity::Ports;
 use tributary_process::checkup::{Mark, Report, host};
-use tributary_wire::{ReleaseRef, Role};
+use tributary_wire::{Generation, ReleaseRef, Role};
 
 use super::*;
 use crate::identity::tests::hub::authority;
@@ -330,11 +330,18 @@ fn what_a_doctor_set_aside_a_start_begins_anew_in_another_life() {
 fn a_stored_assignment_that_cannot_be_read_is_told() {
     let device = Device::new();
     let store = Store::open(&device.path("state.redb"), StoreOptions::default()).unwrap();
-    crate::update::stored::put_assignment(&store, b"rotten").unwrap();
+    crate::update::stored::put_assignment(&store, b"rotten", Generation(7)).unwrap();
     drop(store);
-    let report = device.look();
-    let finding = find(&report, "Trust", "assignment").unwrap();
-    assert!(finding.mark() == Mark::Warn && finding.found().contains("cannot be read"), "{finding:?}");
+    let told = |expected: &str| {
+        let report = device.look();
+        let finding = find(&report, "Trust", "assignment").unwrap();
+        assert!(finding.mark() == Mark::Warn && finding.found().contains(expected), "{finding:?}");
+    };
+    told("cannot be read");
+    let store = Store::open(&device.path("state.redb"), StoreOptions::default()).unwrap();
+    store.blob_delete("update/assignment").unwrap();
+    drop(store);
+    told("it is gone");
 }
 
 #[test]

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use edge_agent_core::lines::open_stored;
+use edge_agent_core::lines::{Remembered, open_remembered};
+use edge_agent_core::updater::Record;
 use serde_json::Value;
 use tributary_process::checkup::{Finding, span};
 use tributary_process::clock::SystemClock;
@@ -46,13 +47,16 @@ pub(super) async fn check(subject: &Subject, running: &Running, store: Option<Ar
         findings.push(Finding::skipped(SECTION, "metadata", why));
         return findings;
     };
-    let stored = stored::assignment(&store);
+    let remembered = stored::remembered(&store);
+    // Those that cannot be read are told where packages are.
+    let records: Vec<Record> =
+        stored::records(&store).unwrap_or_default().into_iter().map(|(_, record)| record).collect();
     let files = Arc::new(StoredFiles::new(store));
     let clock = Arc::new(SystemClock::start());
     match Trust::open(Some(&root), Arc::new(Nobody), files, subject.time.clone(), clock).await {
         Ok(trust) => {
             findings.extend(judge(&trust, subject.time.now()));
-            findings.push(assignment(&trust, stored));
+            findings.push(assignment(&trust, remembered, &records));
         }
         Err(error) => findings.push(
             Finding::fail(SECTION, "metadata", in_words(&error))
@@ -144,15 +148,15 @@ fn judge(trust: &Trust, now: Micros) -> Vec<Finding> {
 }
 
 /// The newest assignment that was accepted: without it nobody knows flags, shares and sampling.
-fn assignment(trust: &Trust, stored: Result<Option<Vec<u8>>, StoreError>) -> Finding {
+fn assignment(trust: &Trust, remembered: Result<Remembered, StoreError>, records: &[Record]) -> Finding {
     let name = "assignment";
-    let bytes = match stored {
-        Ok(Some(bytes)) => bytes,
-        Ok(None) => return Finding::ok(SECTION, name, "none yet"),
+    let remembered = match remembered {
+        Ok(remembered) => remembered,
         Err(error) => return Finding::fail(SECTION, name, in_words(&error)),
     };
-    match open_stored(&trust.believed().keys, &bytes) {
-        Ok((assignment, signer)) => {
+    match open_remembered(&trust.believed().keys, &remembered, records.iter()) {
+        Ok(None) => Finding::ok(SECTION, name, "none yet"),
+        Ok(Some((assignment, signer))) => {
             let generation = assignment.desired().generation;
             Finding::ok(SECTION, name, format!("generation {generation}, signed by the trusted key {signer}"))
         }

@@ -268,11 +268,9 @@ impl Updates {
     /// Reads what is stored, undoes a trial that a restart cut short, and puts the committed packages in place.
     pub async fn build(parts: Parts) -> Result<(Self, Handle), UpdateError> {
         let store = parts.store.clone();
-        let (records, assignment, audit) = fetch::blocking(move || {
-            let (records, audit) = (stored::records(&store)?, stored::audit(&store)?);
-            Ok::<_, UpdateError>((records, stored::assignment(&store)?, audit))
-        })
-        .await??;
+        let (records, remembered) =
+            fetch::blocking(move || Ok::<_, UpdateError>((stored::records(&store)?, stored::remembered(&store)?)))
+                .await??;
         let settings = LinesSettings {
             device: parts.device.clone(),
             lines: parts.lines.clone(),
@@ -299,7 +297,7 @@ impl Updates {
             shown,
             changed,
         };
-        updates.recover(orders, assignment, audit).await;
+        updates.recover(orders, &remembered).await;
         Ok((updates, handle))
     }
 

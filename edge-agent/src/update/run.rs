@@ -4,10 +4,10 @@ use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use edge_agent_core::lines::{Action, AuditSeen, Believed, Input, Of};
+use edge_agent_core::lines::{Action, Believed, Input, Of, Remembered};
 use edge_agent_core::updater::{self, Record};
 use tributary_process::shutdown::Shutdown;
-use tributary_wire::{ReleaseRef, UpdaterState};
+use tributary_wire::{Generation, ReleaseRef, UpdaterState};
 
 use super::fetch::{self, Fetcher, blocking};
 use super::place::{Done, Work};
@@ -59,7 +59,7 @@ impl Updates {
     }
 
     /// Carries out the first orders, then takes in the assignment that was accepted before the restart.
-    pub(super) async fn recover(&mut self, orders: Vec<Action>, assignment: Option<Vec<u8>>, audit: Option<AuditSeen>) {
+    pub(super) async fn recover(&mut self, orders: Vec<Action>, remembered: &Remembered) {
         self.perform(orders).await;
         // Before anything is served.
         while self.places.values().any(|line| !line.slot.is_settled()) {
@@ -69,7 +69,7 @@ impl Updates {
         for (of, release, snapshot, known) in self.postponed.take().into_iter().flatten() {
             self.fetch(of, release, snapshot, known);
         }
-        let actions = self.lines.recall(self.now(), &self.believed(), assignment.as_deref(), audit);
+        let actions = self.lines.recall(self.now(), &self.believed(), remembered);
         self.perform(actions).await;
     }
 
@@ -98,7 +98,7 @@ impl Updates {
                     None
                 }
                 Action::Serve { of, package } => self.serve(of, package),
-                Action::Keep(signed) => Some(self.keep(signed).await),
+                Action::Keep { signed, generation } => Some(self.keep(signed, generation).await),
                 Action::Refresh(signed) => {
                     self.refresh(signed);
                     None
@@ -152,9 +152,9 @@ impl Updates {
         Input::Line(of, input)
     }
 
-    async fn keep(&mut self, signed: Vec<u8>) -> Input {
+    async fn keep(&mut self, signed: Vec<u8>, generation: Generation) -> Input {
         let store = self.parts.store.clone();
-        let kept = blocking(move || stored::put_assignment(&store, &signed)).await;
+        let kept = blocking(move || stored::put_assignment(&store, &signed, generation)).await;
         match kept.map_err(UpdateError::from).and_then(|kept| kept.map_err(UpdateError::from)) {
             Ok(()) => Input::Kept,
             Err(error) => Input::NotKept { reason: in_words(&error) },

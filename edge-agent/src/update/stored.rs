@@ -1,15 +1,17 @@
 //! What updates keep in the device's state. Calls block on the disk.
 
-use edge_agent_core::lines::{AuditSeen, Of};
+use edge_agent_core::lines::{AuditSeen, Of, Remembered};
 use edge_agent_core::updater::{Record, RecordV1};
 use serde::{Deserialize, Serialize};
-use tributary_wire::{LineName, Role};
+use tributary_release::digest;
+use tributary_wire::{Generation, LineName, Role, Sha256};
 
 use super::UpdateError;
 use crate::state::{Store, StoreError};
 
 const RECORDS: &str = "update/line/";
 const ASSIGNMENT: &str = "update/assignment";
+const GENERATION: &str = "update/generation";
 const AUDIT: &str = "update/audit";
 
 /// Versions of a stored record.
@@ -17,6 +19,13 @@ const AUDIT: &str = "update/audit";
 enum StoredRecord {
     V1(RecordV1),
     V2(Record),
+}
+
+/// Versions of the stored generation. The digest of its bytes stands beside it: a number that the disk has changed must
+/// not count, for nothing would ever be newer than the highest there is.
+#[derive(Serialize, Deserialize)]
+enum StoredGeneration {
+    V1(Generation, Sha256),
 }
 
 /// Versions of the remembered audit head.
@@ -66,13 +75,36 @@ pub fn assignment(store: &Store) -> Result<Option<Vec<u8>>, StoreError> {
     store.blob_get(ASSIGNMENT)
 }
 
-/// Makes an assignment durable.
-pub fn put_assignment(store: &Store, signed: &[u8]) -> Result<(), StoreError> {
-    store.blob_put(ASSIGNMENT, signed)
+/// Makes an assignment durable, and its generation with it by itself: that one must not be lost with the other.
+pub fn put_assignment(store: &Store, signed: &[u8], generation: Generation) -> Result<(), StoreError> {
+    let stored = StoredGeneration::V1(generation, of_number(generation));
+    let bytes = postcard::to_allocvec(&stored).expect("plain data always serialises");
+    store.blobs_put(&[(ASSIGNMENT.to_owned(), signed.to_owned()), (GENERATION.to_owned(), bytes)])
+}
+
+fn of_number(generation: Generation) -> Sha256 {
+    digest(&generation.0.to_le_bytes())
+}
+
+/// The generation that was accepted last; none where an older agent has stored the assignment.
+fn generation(store: &Store) -> Result<Option<Generation>, StoreError> {
+    let Some(bytes) = store.blob_get(GENERATION)? else { return Ok(None) };
+    match postcard::from_bytes(&bytes) {
+        Ok(StoredGeneration::V1(generation, sha256)) if of_number(generation) == sha256 => Ok(Some(generation)),
+        _ => {
+            tracing::warn!("the stored generation is damaged; that of the assignment and of the records counts");
+            Ok(None)
+        }
+    }
+}
+
+/// What is stored beside the records.
+pub fn remembered(store: &Store) -> Result<Remembered, StoreError> {
+    Ok(Remembered { assignment: assignment(store)?, generation: generation(store)?, audit: audit(store)? })
 }
 
 /// How far the hub's audit log had come.
-pub fn audit(store: &Store) -> Result<Option<AuditSeen>, StoreError> {
+fn audit(store: &Store) -> Result<Option<AuditSeen>, StoreError> {
     let Some(bytes) = store.blob_get(AUDIT)? else { return Ok(None) };
     match postcard::from_bytes(&bytes) {
         Ok(StoredAudit::V1(seen)) => Ok(Some(seen)),

@@ -7,7 +7,7 @@ use tributary_wire::{
     Assignment, AssignmentV1, AuditHead, Generation, LineName, Micros, PackageRef, Role, SignedAssignment,
 };
 
-use super::{Action, Believed, Lines, Of};
+use super::{Action, Believed, Lines, Of, Remembered};
 use crate::updater::{Doubt, Input, Record, Updater, Wanted};
 use crate::words::in_words;
 
@@ -31,51 +31,69 @@ pub enum StoredError {
     /// Its key is trusted no more, or its bytes have changed.
     #[error(transparent)]
     Signature(#[from] SignatureError),
-    /// What is stored of the lines was ordered by one.
+    /// One was accepted.
     #[error("it is gone")]
     Gone,
+    /// A newer one was accepted.
+    #[error("it is of generation {found}, and generation {accepted} was accepted")]
+    Older {
+        /// Of the stored one.
+        found: Generation,
+        /// Of the newest that was accepted.
+        accepted: Generation,
+    },
 }
 
-/// Opens the assignment that was stored, and names who signed it.
-pub fn open_stored(keys: &VerifyingKeys, bytes: &[u8]) -> Result<(Assignment, KeyId), StoredError> {
+/// Opens the assignment that was stored, and names who signed it; `None` on a device that never accepted one.
+pub fn open_remembered<'a>(
+    keys: &VerifyingKeys,
+    remembered: &Remembered,
+    records: impl Iterator<Item = &'a Record>,
+) -> Result<Option<(Assignment, KeyId)>, StoredError> {
+    let accepted = highest_accepted(remembered, records);
+    let Some(bytes) = &remembered.assignment else {
+        return if accepted == Generation(0) { Ok(None) } else { Err(StoredError::Gone) };
+    };
     let signed = SignedAssignment::decode(bytes)?;
-    Ok((open_assignment(keys, &signed)?, KeyId(signed.key_id)))
+    let opened = open_assignment(keys, &signed)?;
+    let found = opened.desired().generation;
+    if found < accepted {
+        return Err(StoredError::Older { found, accepted });
+    }
+    Ok(Some((opened, KeyId(signed.key_id))))
+}
+
+/// The newest generation that is stored by itself, or that the records tell of. Those of an assignment without wishes
+/// tell of none.
+fn highest_accepted<'a>(remembered: &Remembered, records: impl Iterator<Item = &'a Record>) -> Generation {
+    let told = records.flat_map(|record| {
+        let wanted = record.wanted.as_ref().map(|wanted| wanted.generation);
+        wanted.into_iter().chain(record.undone.as_ref().map(|undone| undone.generation))
+    });
+    told.chain(remembered.generation).max().unwrap_or_default()
 }
 
 impl Lines {
     /// The assignment that was accepted before the restart. One that cannot be read, or whose key is no longer trusted,
     /// counts no more, but its generation is not forgotten: nobody may go back behind it. The same generation, sent
     /// again or signed anew by another key, is welcome.
-    pub(super) fn recall_assignment(&mut self, believed: &Believed, bytes: Option<&[u8]>) {
-        let known = self.highest_known();
-        let opened = match bytes {
-            Some(bytes) => open_stored(&believed.keys, bytes),
-            None if known == Generation(0) => return,
-            None => Err(StoredError::Gone),
-        };
-        match opened {
-            Ok((opened, signer)) => self.take(opened, signer),
+    pub(super) fn recall_assignment(&mut self, believed: &Believed, remembered: &Remembered) {
+        let records = || self.updaters.iter().map(|(_, updater)| updater.record());
+        match open_remembered(&believed.keys, remembered, records()) {
+            Ok(None) => {}
+            Ok(Some((opened, signer))) => self.take(opened, signer),
             Err(error) => {
-                self.problem = Some(format!("stored assignment: {}; the hub is asked for it", in_words(&error)));
-                // Of a revoked key: it was verified before it was stored, so its own number counts. What the disk has
-                // changed may say anything.
-                let own = match (&error, bytes) {
+                // What an older agent has stored has no number beside it. Of a revoked key: it was verified before it was
+                // stored, so its own counts. What the disk has changed may say anything.
+                let own = match (&error, &remembered.assignment) {
                     (StoredError::Signature(SignatureError::UnknownKey { .. }), Some(bytes)) => generation(bytes),
                     _ => None,
                 };
-                self.generation = Generation(own.unwrap_or_default().max(known).0.saturating_sub(1));
+                let known = own.unwrap_or_default().max(highest_accepted(remembered, records()));
+                self.generation = Generation(known.0.saturating_sub(1));
+                self.problem = Some(format!("stored assignment: {}; the hub is asked for it", in_words(&error)));
             }
         }
-    }
-
-    /// The newest generation that the stored records tell of.
-    fn highest_known(&self) -> Generation {
-        let records = self.updaters.iter().map(|(_, updater)| updater.record());
-        let told = records.flat_map(|record| {
-            let wanted = record.wanted.as_ref().map(|wanted| wanted.generation);
-            wanted.into_iter().chain(record.undone.as_ref().map(|undone| undone.generation))
-        });
-        told.max().unwrap_or_default()
     }
 
     /// An assignment arrived. Whatever is wrong with it is shown in the report, and nothing changes.
@@ -130,8 +148,9 @@ impl Lines {
         if let Some(wish) = opened.desired().lines.iter().find(|wish| !serves.contains(&wish.line)) {
             return Err(Refused::Line { found: wish.line.clone(), serves: serves.clone() });
         }
+        let generation = opened.desired().generation;
         self.keeping = Some((opened, KeyId(signed.key_id)));
-        self.out.push(Action::Keep(bytes));
+        self.out.push(Action::Keep { signed: bytes, generation });
         Ok(())
     }
 

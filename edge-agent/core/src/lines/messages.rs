@@ -1,7 +1,7 @@
 //! What a device's lines are told, and what they want done.
 
 use tributary_release::VerifyingKeys;
-use tributary_wire::{LineName, Micros, ReleaseRef, Role, Sha256};
+use tributary_wire::{Generation, LineName, Micros, ReleaseRef, Role, Sha256};
 
 use super::AuditSeen;
 use crate::updater::{self, Doubt, Record};
@@ -16,6 +16,17 @@ pub struct Believed {
     pub keys: VerifyingKeys,
     /// The newest snapshot metadata that was verified; 0: none.
     pub snapshot: u64,
+}
+
+/// What was stored beside the records.
+#[derive(Debug, Clone, Default)]
+pub struct Remembered {
+    /// The assignment that was accepted last, in its byte form.
+    pub assignment: Option<Vec<u8>>,
+    /// Its generation by itself, for when the assignment is lost; none where an older agent has stored it.
+    pub generation: Option<Generation>,
+    /// How far the hub's audit log had come.
+    pub audit: Option<AuditSeen>,
 }
 
 /// What happened.
@@ -102,8 +113,13 @@ pub enum Action {
         /// Which release; `None`: the declared fallback.
         package: Option<ReleaseRef>,
     },
-    /// Make this assignment durable, then say [`Input::Kept`] or [`Input::NotKept`].
-    Keep(Vec<u8>),
+    /// Make this assignment and its generation durable in one step, then say [`Input::Kept`] or [`Input::NotKept`].
+    Keep {
+        /// In its byte form.
+        signed: Vec<u8>,
+        /// Its number, which must outlive it.
+        generation: Generation,
+    },
     /// Bring the signed metadata up to date, then say [`Input::Refreshed`]. A newer one takes the place of one under way.
     Refresh(Vec<u8>),
     /// Somebody who is trusted signed at this time: it is not earlier.

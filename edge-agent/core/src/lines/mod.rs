@@ -14,9 +14,9 @@ mod tests;
 use tributary_release::KeyId;
 use tributary_wire::{Assignment, DeviceId, Generation, LineName, Role, Sha256};
 
-pub use assignment::{StoredError, open_stored};
+pub use assignment::{StoredError, open_remembered};
 pub use audit::AuditSeen;
-pub use messages::{Action, Believed, Input, Of};
+pub use messages::{Action, Believed, Input, Of, Remembered};
 pub use shown::{Share, report};
 
 use crate::Now;
@@ -92,16 +92,10 @@ impl Lines {
     }
 
     /// Takes in what was stored beside the records, once the first orders are carried out.
-    pub fn recall(
-        &mut self,
-        now: Now,
-        believed: &Believed,
-        assignment: Option<&[u8]>,
-        audit: Option<AuditSeen>,
-    ) -> Vec<Action> {
+    pub fn recall(&mut self, now: Now, believed: &Believed, remembered: &Remembered) -> Vec<Action> {
         self.now = now;
-        self.audit.recall(audit);
-        self.recall_assignment(believed, assignment);
+        self.audit.recall(remembered.audit);
+        self.recall_assignment(believed, remembered);
         self.out.push(Action::Collect);
         std::mem::take(&mut self.out)
     }

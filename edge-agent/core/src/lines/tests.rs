@@ -47,20 +47,27 @@ pub(super) fn believed(snapshot: u64) -> Believed {
 pub(super) fn signed(generation: u64, primary: u32, beside: Option<u32>, snapshot: u64) -> Vec<u8> {
     let mut lines = vec![(Role::primary(), primary)];
     lines.extend(beside.map(|version| (challenger().1, version)));
-    let shares = beside.map(|_| ChallengerShare { line: line(), role: challenger().1, per_10_000: 100 });
+    sign(generation, lines, snapshot)
+}
+
+/// With a version for each of these roles.
+fn sign(generation: u64, roles: Vec<(Role, u32)>, snapshot: u64) -> Vec<u8> {
+    let beside = roles.iter().filter(|(role, _)| *role == challenger().1);
+    let shares =
+        beside.map(|(role, _)| ChallengerShare { line: line(), role: role.clone(), per_10_000: 100 }).collect();
     let desired = AssignmentV1 {
         device: DeviceId::new("edge-1").unwrap(),
         generation: Generation(generation),
         issued: Micros(1_000),
         expires: Micros(2_000_000_000),
-        lines: lines
+        lines: roles
             .into_iter()
             .map(|(role, version)| LineAssignment { line: line(), role, release: release(version), allow_lower: false })
             .collect(),
         flags: Vec::new(),
     };
     let audit = AuditHead { number: generation, hash: Sha256([1; 32]) };
-    let assignment = AssignmentV3 { desired, audit, snapshot, shares: shares.into_iter().collect(), sampling: None };
+    let assignment = AssignmentV3 { desired, audit, snapshot, shares, sampling: None };
     sign_assignment(&key(), &Assignment::V3(assignment)).encode()
 }
 
@@ -90,6 +97,15 @@ fn arrives(lines: &mut Lines, signed: Vec<u8>) -> Vec<Action> {
     lines.handle(now(), Input::Assigned { signed, believed: believed(5) })
 }
 
+fn keep(generation: u64, signed: Vec<u8>) -> Action {
+    Action::Keep { signed, generation: Generation(generation) }
+}
+
+/// As an older agent leaves it: without the generation by itself.
+fn of_old(assignment: Option<&[u8]>) -> Remembered {
+    Remembered { assignment: assignment.map(<[u8]>::to_vec), ..Remembered::default() }
+}
+
 fn fetches(actions: &[Action]) -> Vec<u32> {
     let version = |action: &Action| match action {
         Action::Persist { record, .. } => record.candidate.release().map(|release| release.version.0),
@@ -102,7 +118,7 @@ fn fetches(actions: &[Action]) -> Vec<u32> {
 fn an_assignment_counts_only_once_it_is_durable() {
     let mut lines = start();
     let actions = arrives(&mut lines, signed(1, 1, None, 5));
-    assert_eq!(actions, [Action::Keep(signed(1, 1, None, 5))]);
+    assert_eq!(actions, [keep(1, signed(1, 1, None, 5))]);
     assert_eq!(lines.generation(), Generation(0), "a restart now would not know of it");
     let actions = lines.handle(now(), Input::NotKept { reason: "the disk is full".into() });
     assert_eq!(actions, [Action::Report]);
@@ -122,7 +138,7 @@ fn one_that_comes_while_another_is_on_its_way_to_the_disk_waits_for_it() {
     arrives(&mut lines, signed(1, 1, None, 5));
     assert_eq!(arrives(&mut lines, signed(2, 2, None, 5)), []);
     let actions = lines.handle(now(), Input::Kept);
-    assert!(actions.contains(&Action::Keep(signed(2, 2, None, 5))), "{actions:?}");
+    assert!(actions.contains(&keep(2, signed(2, 2, None, 5))), "{actions:?}");
     lines.handle(now(), Input::Kept);
     assert_eq!(lines.generation(), Generation(2));
 }
@@ -134,7 +150,7 @@ fn newer_metadata_is_asked_for_once() {
     assert_eq!(arrives(&mut lines, ahead.clone()), [Action::Refresh(ahead.clone())]);
     // It was not to be had; the fetch will say so.
     let actions = lines.handle(now(), Input::Refreshed { signed: ahead.clone(), believed: believed(5) });
-    assert_eq!(actions, [Action::Keep(ahead)]);
+    assert_eq!(actions, [keep(1, ahead)]);
     let stranger = Believed::default();
     let actions = lines.handle(now(), Input::Refreshed { signed: signed(2, 1, None, 5), believed: stranger });
     assert_eq!(actions, [], "another one is on its way to the disk");
@@ -161,11 +177,11 @@ fn a_role_begins_with_what_is_stored_of_it_and_is_retired_when_nobody_wants_it()
 #[test]
 fn a_stored_assignment_of_a_key_that_is_trusted_no_more_counts_only_by_its_generation() {
     let mut lines = start();
-    lines.recall(now(), &Believed::default(), Some(&signed(7, 1, None, 5)), None);
+    lines.recall(now(), &Believed::default(), &of_old(Some(&signed(7, 1, None, 5))));
     assert_eq!(lines.generation(), Generation(6));
     assert!(lines.problem().unwrap().contains("stored assignment"));
     assert_eq!(arrives(&mut lines, signed(6, 1, None, 5)), [Action::Report], "nobody goes back behind it");
-    assert_eq!(arrives(&mut lines, signed(7, 1, None, 5)), [Action::Keep(signed(7, 1, None, 5))]);
+    assert_eq!(arrives(&mut lines, signed(7, 1, None, 5)), [keep(7, signed(7, 1, None, 5))]);
 }
 
 #[test]
@@ -180,17 +196,43 @@ fn a_stored_assignment_that_rots_is_a_problem_and_lets_no_older_one_in() {
     for rotten in [Some(whole[..9].to_vec()), Some(changed.encode()), None] {
         let mut lines =
             start_with(Record { wanted: Some(wanted.clone()), committed: Some(release(1)), ..Record::default() });
-        lines.recall(now(), &believed(5), rotten.as_deref(), None);
+        lines.recall(now(), &believed(5), &of_old(rotten.as_deref()));
         assert_eq!(lines.generation(), Generation(6));
         assert!(lines.problem().unwrap().contains("stored assignment"), "{:?}", lines.problem());
         assert_eq!(arrives(&mut lines, signed(5, 1, None, 5)), [], "a replayed one");
-        assert_eq!(arrives(&mut lines, whole.clone()), [Action::Keep(whole.clone())]);
+        assert_eq!(arrives(&mut lines, whole.clone()), [keep(7, whole.clone())]);
         lines.handle(now(), Input::Kept);
         assert_eq!((lines.generation(), lines.problem()), (Generation(7), None));
     }
     let mut lines = start();
-    lines.recall(now(), &believed(5), None, None);
+    lines.recall(now(), &believed(5), &Remembered::default());
     assert_eq!((lines.generation(), lines.problem()), (Generation(0), None), "a new device");
+}
+
+/// An assignment without wishes leaves no record that tells of it.
+#[test]
+fn the_generation_outlives_an_assignment_that_rots_is_lost_or_was_put_back() {
+    let none = sign(7, Vec::new(), 5);
+    let older = signed(5, 1, None, 5);
+    let left = [(Some(none[..9].to_vec()), "read"), (None, "gone"), (Some(older.clone()), "generation 7 was accepted")];
+    for (left, told) in left {
+        let mut lines = start();
+        let remembered = Remembered { generation: Some(Generation(7)), ..of_old(left.as_deref()) };
+        lines.recall(now(), &believed(5), &remembered);
+        assert_eq!(lines.generation(), Generation(6), "{told}");
+        assert!(lines.problem().unwrap().contains(told), "{:?}", lines.problem());
+        assert_eq!(arrives(&mut lines, older.clone()), [], "a replayed one");
+        assert_eq!(arrives(&mut lines, none.clone()), [keep(7, none.clone())]);
+        lines.handle(now(), Input::Kept);
+        assert_eq!((lines.generation(), lines.problem()), (Generation(7), None));
+    }
+    // A state of an older agent says no more than its assignment, and one of both as much as the newer.
+    for (generation, assignment) in [(None, 7), (Some(Generation(6)), 7), (Some(Generation(7)), 7)] {
+        let mut lines = start();
+        let remembered = Remembered { generation, ..of_old(Some(&signed(assignment, 1, None, 5))) };
+        lines.recall(now(), &believed(5), &remembered);
+        assert_eq!((lines.generation(), lines.problem()), (Generation(7), None), "{generation:?}");
+    }
 }
 
 #[test]

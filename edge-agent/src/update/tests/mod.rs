@@ -2,6 +2,7 @@
 
 mod hub;
 mod power;
+mod rotten;
 mod stories;
 mod vouching;
 

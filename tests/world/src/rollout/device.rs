@@ -203,10 +203,9 @@ impl Device {
     pub(super) fn recall(&mut self) -> Result<Vec<lines::Action>, String> {
         let now = self.now();
         let Some(life) = &mut self.life else { return Ok(Vec::new()) };
-        let audit = stored::audit(&life.store).map_err(|error| in_words(&error))?;
-        let assignment = stored::assignment(&life.store).map_err(|error| in_words(&error))?;
+        let remembered = stored::remembered(&life.store).map_err(|error| in_words(&error))?;
         let believed = life.trust.believed();
-        Ok(life.lines.recall(now, &believed, assignment.as_deref(), audit))
+        Ok(life.lines.recall(now, &believed, &remembered))
     }
 
     pub(super) fn now(&self) -> Now {

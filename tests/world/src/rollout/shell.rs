@@ -210,11 +210,13 @@ impl World {
                     }
                     self.serve(number, of, package)?
                 }
-                Action::Keep(signed) => Some(match stored::put_assignment(&life.store, &signed) {
-                    Ok(()) => Input::Kept,
-                    Err(_) if breakage == Some(Breakage::KeepsWithoutStoring) => Input::Kept,
-                    Err(error) => Input::NotKept { reason: in_words(&error) },
-                }),
+                Action::Keep { signed, generation } => {
+                    Some(match stored::put_assignment(&life.store, &signed, generation) {
+                        Ok(()) => Input::Kept,
+                        Err(_) if breakage == Some(Breakage::KeepsWithoutStoring) => Input::Kept,
+                        Err(error) => Input::NotKept { reason: in_words(&error) },
+                    })
+                }
                 Action::Refresh(signed) => {
                     let wait = self.span(5, 800);
                     self.after(wait, Event::Refreshed(number, lives, signed));

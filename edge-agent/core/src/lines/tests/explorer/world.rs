@@ -22,7 +22,7 @@ fn roles() -> [Of; 2] {
 #[derive(Debug, Clone, Default)]
 struct Disk {
     records: BTreeMap<Of, Record>,
-    assignment: Option<(u64, Vec<u8>)>,
+    assignment: Option<(Generation, Vec<u8>)>,
     audit: Option<AuditSeen>,
     files: BTreeSet<Sha256>,
 }
@@ -139,7 +139,7 @@ impl World {
     fn perform(&mut self, actions: Vec<Action>, check: bool) {
         let mut actions = VecDeque::from(actions);
         while let Some(action) = actions.pop_front() {
-            let writes = matches!(action, Action::Persist { .. } | Action::Keep(_) | Action::Retire(_));
+            let writes = matches!(action, Action::Persist { .. } | Action::Keep { .. } | Action::Retire(_));
             let input = self.act(action);
             if writes && let Some(left) = self.fuse {
                 self.fuse = (left > 1).then_some(left - 1);
@@ -162,9 +162,10 @@ impl World {
                 self.disk.records.insert(of.clone(), *record);
                 Some(Input::Line(of, updater::Input::Persisted(ticket)))
             }
-            Action::Keep(bytes) => {
-                let number = self.signed.iter().position(|(_, known)| *known == bytes).expect("signed by the hub");
-                self.disk.assignment = Some((number as u64 + 1, bytes));
+            Action::Keep { signed, generation } => {
+                let number = self.signed.iter().position(|(_, known)| *known == signed).expect("signed by the hub");
+                assert_eq!(generation.0, number as u64 + 1);
+                self.disk.assignment = Some((generation, signed));
                 Some(Input::Kept)
             }
             Action::Fetch { of, release, .. } => {
@@ -215,8 +216,9 @@ impl World {
         self.perform(orders, false);
         // Before anything is recalled, and without any network.
         self.check_serving();
-        let assignment = self.disk.assignment.clone().map(|(_, bytes)| bytes);
-        let actions = self.lines.recall(self.now, &believed(5), assignment.as_deref(), self.disk.audit);
+        let (generation, assignment) = self.disk.assignment.clone().unzip();
+        let remembered = Remembered { assignment, generation, audit: self.disk.audit };
+        let actions = self.lines.recall(self.now, &believed(5), &remembered);
         assert_eq!(self.lines.problem(), None);
         self.perform(actions, true);
         self.check();
@@ -226,8 +228,8 @@ impl World {
         let generation = self.lines.generation();
         assert!(generation >= self.highest, "generation {generation:?} after {:?}", self.highest);
         self.highest = generation;
-        let kept = self.disk.assignment.as_ref().map_or(0, |(generation, _)| *generation);
-        assert!(kept >= generation.0, "generation {generation:?} counts, the disk has {kept}");
+        let kept = self.disk.assignment.as_ref().map_or(Generation(0), |(generation, _)| *generation);
+        assert!(kept >= generation, "generation {generation:?} counts, the disk has {kept:?}");
         for (of, updater) in self.lines.updaters() {
             let told = updater.record().wanted.as_ref().map_or(Generation(0), |wanted| wanted.generation);
             assert!(told <= generation, "{of:?} follows generation {told:?}, {generation:?} counts");
@@ -292,7 +294,7 @@ impl World {
         };
         let updaters: Vec<_> = self.lines.updaters().map(of_updater).collect();
         let wanted: Vec<_> = self.signed.iter().map(|(wish, _)| wish).collect();
-        let kept = self.disk.assignment.as_ref().map(|(generation, _)| generation);
+        let kept = self.disk.assignment.as_ref().map(|(generation, _)| generation.0);
         (updaters, wanted, kept, self.lines.generation().0).hash(&mut hasher);
         (format!("{:?} {:?}", self.disk.records, self.fetches), &self.serving, &self.disk.files).hash(&mut hasher);
         (self.online, self.cuts, self.fuse).hash(&mut hasher);
