@@ -1,7 +1,9 @@
 //! What a retrained package costs on the way to a device that holds the one before: compressed, and as every kind of
-//! patch that was considered, after three kinds of retraining.
+//! patch that was considered, after three kinds of retraining. The same for its int8 graph by itself, which is a small
+//! part of a package.
 
 mod retrain;
+mod int8;
 mod ways;
 mod weights;
 mod programs;
@@ -16,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use tributary_process::resources::memory;
 
 use crate::figures::{count, megabytes, seconds};
+use int8::Moved;
 use retrain::Retrained;
 use ways::Way;
 
@@ -26,6 +29,10 @@ pub struct Figure {
     pub net: String,
     /// What the new package is.
     pub retraining: &'static str,
+    /// `package`, or `int8 graph` for that one by itself.
+    pub part: &'static str,
+    /// How far the weights of an int8 graph moved.
+    pub moved: Option<Moved>,
     /// How it was written.
     pub way: String,
     /// Bytes on the wire.
@@ -45,35 +52,62 @@ pub fn measure(folder: &Path) -> anyhow::Result<Vec<Figure>> {
     let mut figures = Vec::new();
     for net in retrain::NETS {
         for Retrained { kind, old, new } in retrain::all(net, folder)? {
-            fs::write(folder.join("old"), &old)?;
-            fs::write(folder.join("new"), &new)?;
-            let figure = |way: String, bytes: usize, make, apply, peak| Figure {
+            let like = Figure {
                 net: net.name(),
                 retraining: kind,
-                way,
-                bytes: bytes as u64,
-                of_full: bytes as f64 / new.len() as f64,
-                make,
-                apply,
-                peak,
+                part: "package",
+                moved: None,
+                way: "as it is".to_owned(),
+                bytes: new.len() as u64,
+                of_full: 1.0,
+                make: 0.0,
+                apply: 0.0,
+                peak: None,
             };
-            figures.push(figure("as it is".to_owned(), new.len(), 0.0, 0.0, None));
-            for way in Way::ALL {
-                let start = Instant::now();
-                let patch = way.make(&old, &new).with_context(|| way.name())?;
-                let make = start.elapsed().as_secs_f64();
-                let applied = in_child(way, folder, &patch).with_context(|| way.name())?;
-                figures.push(figure(way.name().to_owned(), patch.len(), make, applied.seconds, Some(applied.peak)));
-            }
-            for peer in programs::ALL {
-                match peer.measure(folder, &new)? {
-                    Some(found) => figures.push(figure(found.name, found.bytes, found.make, found.apply, found.peak)),
-                    None => eprintln!("\n*** NO PEER: {} is not installed; its figures stay empty. ***\n", peer.name),
-                }
-            }
+            let (old_graph, new_graph) = (int8::graph(&old)?, int8::graph(&new)?);
+            let moved = Some(int8::moved(&old_graph, &new_graph)?);
+            let of_graph = Figure { part: "int8 graph", moved, bytes: new_graph.len() as u64, ..like.clone() };
+            every_way(&like, &Way::ALL, (&old, &new), folder, &mut figures)?;
+            every_way(&of_graph, &Way::OF_GRAPH, (&old_graph, &new_graph), folder, &mut figures)?;
         }
     }
     Ok(figures)
+}
+
+/// From one old file to its new one; `like` is the figure of the new one as it is.
+fn every_way(
+    like: &Figure,
+    ways: &[Way],
+    (old, new): (&[u8], &[u8]),
+    folder: &Path,
+    figures: &mut Vec<Figure>,
+) -> anyhow::Result<()> {
+    fs::write(folder.join("old"), old)?;
+    fs::write(folder.join("new"), new)?;
+    let figure = |way: String, bytes: usize, make, apply, peak| Figure {
+        way,
+        bytes: bytes as u64,
+        of_full: bytes as f64 / new.len() as f64,
+        make,
+        apply,
+        peak,
+        ..like.clone()
+    };
+    figures.push(like.clone());
+    for way in ways {
+        let start = Instant::now();
+        let patch = way.make(old, new).with_context(|| way.name())?;
+        let make = start.elapsed().as_secs_f64();
+        let applied = in_child(*way, folder, &patch).with_context(|| way.name())?;
+        figures.push(figure(way.name().to_owned(), patch.len(), make, applied.seconds, Some(applied.peak)));
+    }
+    for peer in programs::ALL {
+        match peer.measure(folder, new)? {
+            Some(found) => figures.push(figure(found.name, found.bytes, found.make, found.apply, found.peak)),
+            None => eprintln!("\n*** NO PEER: {} is not installed; its figures stay empty. ***\n", peer.name),
+        }
+    }
+    Ok(())
 }
 
 #[derive(Serialize, Deserialize)]
@@ -96,7 +130,7 @@ fn in_child(way: Way, folder: &Path, patch: &[u8]) -> anyhow::Result<Applied> {
 /// What the process does: reads `old` and `patch`, writes `made`, prints what it took.
 pub fn apply(folder: &Path) -> anyhow::Result<()> {
     let name = fs::read_to_string(folder.join("way"))?;
-    let way = Way::ALL.into_iter().find(|way| way.name() == name).with_context(|| format!("no way {name:?}"))?;
+    let way = Way::of_name(&name).with_context(|| format!("no way {name:?}"))?;
     let before = memory().resident;
     let start = Instant::now();
     way.apply(folder)?;
@@ -109,11 +143,14 @@ pub fn apply(folder: &Path) -> anyhow::Result<()> {
 pub fn table(figures: &[Figure]) -> String {
     let mut text = String::new();
     let mut last = None;
-    for Figure { net, retraining, way, bytes, of_full, make, apply, peak } in figures {
-        if last != Some((net, retraining)) {
-            last = Some((net, retraining));
+    for Figure { net, retraining, part, moved, way, bytes, of_full, make, apply, peak } in figures {
+        if last != Some((net, retraining, part)) {
+            last = Some((net, retraining, part));
+            let moved = moved.map_or(String::new(), |Moved { weights, share, steps }| {
+                format!("; of {weights} weights {:.1} % are others, by {steps:.1} steps on average", share * 100.0)
+            });
             text += &format!(
-                "{}{net}, {retraining}\n{:<34} {:>12} {:>8} {:>10} {:>10} {:>10}\n",
+                "{}{net}, {retraining}: {part}{moved}\n{:<34} {:>12} {:>8} {:>10} {:>10} {:>10}\n",
                 if text.is_empty() { "" } else { "\n" },
                 "way",
                 "bytes",
@@ -139,21 +176,30 @@ mod tests {
     fn every_way_leads_to_the_package() {
         let scratch = tempfile::tempdir().unwrap();
         for Retrained { kind, old, new } in retrain::all(retrain::TINY, scratch.path()).unwrap() {
-            fs::write(scratch.path().join("old"), &old).unwrap();
-            for way in Way::ALL {
-                let patch = way.make(&old, &new).unwrap();
-                fs::write(scratch.path().join("patch"), &patch).unwrap();
-                way.apply(scratch.path()).unwrap();
-                assert!(fs::read(scratch.path().join("made")).unwrap() == new, "{kind}: {}", way.name());
+            let graphs = (int8::graph(&old).unwrap(), int8::graph(&new).unwrap());
+            let moved = int8::moved(&graphs.0, &graphs.1).unwrap();
+            assert!(moved.weights >= 16 * 8 && moved.share > 0.0 && moved.steps >= 1.0, "{kind}: {moved:?}");
+            assert_eq!(int8::moved(&graphs.0, &graphs.0).unwrap(), Moved { share: 0.0, steps: 0.0, ..moved });
+            for (ways, old, new) in [(&Way::ALL[..], old, new), (&Way::OF_GRAPH, graphs.0, graphs.1)] {
+                fs::write(scratch.path().join("old"), &old).unwrap();
+                for way in ways {
+                    let patch = way.make(&old, &new).unwrap();
+                    fs::write(scratch.path().join("patch"), &patch).unwrap();
+                    way.apply(scratch.path()).unwrap();
+                    assert!(fs::read(scratch.path().join("made")).unwrap() == new, "{kind}: {}", way.name());
+                    assert_eq!(Way::of_name(way.name()), Some(*way));
+                }
             }
         }
     }
 
     #[test]
-    fn one_table_per_net_and_retraining() {
-        let figure = |retraining| Figure {
+    fn one_table_per_net_retraining_and_part() {
+        let figure = |retraining, part| Figure {
             net: "15-8-1".to_owned(),
             retraining,
+            part,
+            moved: (part == "int8 graph").then_some(Moved { weights: 128, share: 0.25, steps: 1.5 }),
             way: "zstd".to_owned(),
             bytes: 1_234,
             of_full: 0.5,
@@ -161,10 +207,9 @@ mod tests {
             apply: 0.0,
             peak: Some(2_000_000),
         };
-        let table = table(&[figure("last layer"), figure("from scratch")]);
-        assert!(
-            table.contains("15-8-1, from scratch") && table.contains("50.0%") && table.contains("2.0 MB"),
-            "{table}"
-        );
+        let table = table(&[figure("last layer", "package"), figure("last layer", "int8 graph")]);
+        for expected in ["15-8-1, last layer: package\n", "int8 graph; of 128 weights 25.0 % are", "50.0%", "2.0 MB"] {
+            assert!(table.contains(expected), "{expected}: {table}");
+        }
     }
 }

@@ -29,10 +29,12 @@ pub enum Way {
     PlanesBsdiff,
     /// The difference of f32 weights, in planes, then zstd with the rest of the old package in front.
     Differences(Difference),
+    /// The difference byte by byte from the start, then zstd: what planes are to f32, for weights of one byte.
+    Bytes,
 }
 
 impl Way {
-    /// All of them.
+    /// All that are for packages.
     pub const ALL: [Self; 9] = [
         Self::Whole(Format::Zstd),
         Self::Whole(Format::Aligned),
@@ -44,6 +46,15 @@ impl Way {
         Self::Differences(Difference::Subtract),
         Self::Patch,
     ];
+
+    /// All that are for the int8 graph by itself: it has no f32 weights to take apart.
+    pub const OF_GRAPH: [Self; 6] =
+        [Self::Whole(Format::Zstd), Self::Whole(Format::Aligned), Self::Prefix, Self::Bsdiff, Self::Bytes, Self::Patch];
+
+    /// The one of this name.
+    pub fn of_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().chain(Self::OF_GRAPH).find(|way| way.name() == name)
+    }
 
     /// In a few words.
     pub fn name(self) -> &'static str {
@@ -57,6 +68,7 @@ impl Way {
             Self::PlanesBsdiff => "planes, bsdiff",
             Self::Differences(Difference::Xor) => "xor, planes, zstd",
             Self::Differences(Difference::Subtract) => "subtract, planes, zstd",
+            Self::Bytes => "subtract byte by byte, zstd",
         }
     }
 
@@ -79,6 +91,7 @@ impl Way {
                 let (before, new) = (Apart::of(old, None)?, Apart::of(new, Some((old, difference)))?);
                 [new.table(), pack(&before.rest, &new.all())?].concat()
             }
+            Self::Bytes => pack(&[], &bytewise(new, old, u8::wrapping_sub))?,
         })
     }
 
@@ -98,6 +111,7 @@ impl Way {
             Self::Whole(_) | Self::Patch => {}
             Self::Prefix => out.write_all(&unpack(&old, &patch)?)?,
             Self::Bsdiff => out.write_all(&bspatch(&old, &patch)?)?,
+            Self::Bytes => out.write_all(&bytewise(&unpack(&[], &patch)?, &old, u8::wrapping_add))?,
             Self::PlanesPrefix | Self::PlanesBsdiff => {
                 let (table, content) = Apart::read_table(&patch)?;
                 let old = Apart::of(&old, None)?.all();
@@ -141,6 +155,12 @@ fn unpack(old: &[u8], patch: &[u8]) -> anyhow::Result<Vec<u8>> {
     let mut new = Vec::new();
     decoder.read_to_end(&mut new)?;
     Ok(new)
+}
+
+/// Each byte with the old one at its place; where there is none, as it is.
+fn bytewise(bytes: &[u8], old: &[u8], combine: fn(u8, u8) -> u8) -> Vec<u8> {
+    let like = old.iter().copied().chain(std::iter::repeat(0));
+    bytes.iter().zip(like).map(|(byte, old)| combine(*byte, old)).collect()
 }
 
 fn bsdiff(old: &[u8], new: &[u8]) -> anyhow::Result<Vec<u8>> {
