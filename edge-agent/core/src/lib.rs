@@ -12,6 +12,8 @@ pub mod backoff;
 mod chance;
 pub mod challengers;
 pub mod download;
+#[cfg(test)]
+mod explorer;
 pub mod fit;
 pub mod keeping;
 pub mod node;

@@ -260,7 +260,9 @@ impl Updater {
         self.evidence = TrialReport::default();
         self.ordered = self.record.committed.clone();
         self.active = false;
-        self.out.push(Action::Serve(self.ordered.clone()));
+        // A record of this input is already on its way out where the order came from the hub; the disk may be slow.
+        let to_write = self.out.iter().position(|action| matches!(action, Action::Persist { .. }));
+        self.out.insert(to_write.unwrap_or(self.out.len()), Action::Serve(self.ordered.clone()));
     }
 
     /// Shows an error in the next report, once per change.

@@ -9,10 +9,9 @@
 
 mod world;
 
-use std::collections::{HashSet, VecDeque};
-use std::hash::{DefaultHasher, Hash, Hasher};
-
 use world::World;
+
+use crate::explorer::{self, Explored};
 
 /// How many states a run of the tests looks at; `EXPLORE_LINES` sets another number.
 const STATES: usize = 1_500;
@@ -43,50 +42,44 @@ enum Event {
     Cut(u8),
 }
 
-fn events() -> impl Iterator<Item = Event> {
-    use Event::*;
-    let of_roles = (0..2).flat_map(|role| [Fetch(role), Evidence(role, true), Evidence(role, false)]);
-    (0..WISHES.len())
-        .map(Assign)
-        .chain([Again, Older, Online(true), Online(false), Wait])
-        .chain(of_roles)
-        .chain((0..4).map(Cut))
+impl explorer::World for World {
+    type Event = Event;
+
+    fn events() -> impl Iterator<Item = Event> {
+        use Event::*;
+        let of_roles = (0..2).flat_map(|role| [Fetch(role), Evidence(role, true), Evidence(role, false)]);
+        (0..WISHES.len())
+            .map(Assign)
+            .chain([Again, Older, Online(true), Online(false), Wait])
+            .chain(of_roles)
+            .chain((0..4).map(Cut))
+    }
+
+    fn can(&self, event: Event) -> bool {
+        self.can(event)
+    }
+
+    fn step(&mut self, event: Event) {
+        self.step(event);
+    }
+
+    fn settle(&mut self) {
+        self.settle();
+    }
+
+    fn key(&self) -> u64 {
+        self.key()
+    }
 }
 
 #[test]
 fn whatever_happens_to_two_roles_in_every_order_no_generation_goes_back_and_what_is_committed_answers() {
-    let given = std::env::var("EXPLORE_LINES").ok().and_then(|given| given.parse().ok());
-    let states: usize = given.unwrap_or(STATES);
+    let states = explorer::asked_for("EXPLORE_LINES", STATES);
     let start = World::new();
-    let mut known = HashSet::from([start.key()]);
-    let mut queue = VecDeque::from([(start.clone(), 0)]);
-    let (mut seen, mut deepest) = (0, 0);
-    while let Some((world, depth)) = queue.pop_front().filter(|_| seen < states) {
-        seen += 1;
-        deepest = depth;
-        if seen % SETTLE_EVERY == 0 {
-            world.clone().settle();
-        }
-        for event in events().filter(|event| world.can(*event)) {
-            let mut next = world.clone();
-            next.step(event);
-            if known.insert(next.key()) {
-                queue.push_back((next, depth + 1));
-            }
-        }
-    }
-    let mut steps = 0;
-    for walk in 0..states / 30 {
-        let mut world = start.clone();
-        for step in 0..WALK {
-            let possible: Vec<_> = events().filter(|event| world.can(*event)).collect();
-            let mut hasher = DefaultHasher::new();
-            (walk, step).hash(&mut hasher);
-            world.step(possible[hasher.finish() as usize % possible.len()]);
-            steps += 1;
-        }
-        world.settle();
-    }
-    println!("{seen} states, up to {deepest} events deep; then {steps} events on long ways");
-    assert!(deepest >= 3);
+    let Explored { states, steps, settled, depth, whole } = explorer::explore(&start, states, SETTLE_EVERY);
+    let reach = if whole { "all there are" } else { "the nearest" };
+    println!("{states} states ({reach}) up to {depth} events deep, {steps} steps, {settled} settled");
+    let walks = states / 30;
+    println!("{} events on {walks} long ways", explorer::wander(&start, walks, WALK));
+    assert!(settled > 0 && depth >= 3);
 }

@@ -2,6 +2,7 @@
 
 mod stories;
 mod damage;
+mod order;
 mod vouching;
 mod random;
 mod explorer;
