@@ -5,8 +5,8 @@ use bytes::Bytes;
 use cloud_hub_lake::{BatchKey, LakeError, SchemaConflict, columns, days};
 use sha2::{Digest, Sha256 as Hasher};
 use tributary_wire::{
-    Batch, BatchBody, BatchHeaderV1, BodyEncoding, ClockState, Column, DecodeError, DeviceId, Field, Lost, Micros,
-    SequenceNumber, Sha256, Stamp,
+    Batch, BatchBody, BatchHeaderV1, BodyEncoding, ClockState, Column, DecodeError, DeviceId, Field, LossReason, Lost,
+    Micros, SequenceNumber, Sha256, Stamp,
 };
 
 use crate::catalog::batches::Numbering;
@@ -43,6 +43,14 @@ pub(super) enum Content {
     Broken { of: Numbering, sequence: SequenceNumber, hash: Sha256, problem: BodyError },
     /// Not even the header can be read, so there is no number to answer for.
     Unreadable { problem: String },
+}
+
+impl Content {
+    /// Whether a device gives up one batch that its disk did not keep. It may have sent it before.
+    pub(super) fn is_damaged_batch(&self) -> bool {
+        let Self::Gap { sequence, last, lost, .. } = self else { return false };
+        sequence == last && !lost.is_empty() && lost.iter().all(|lost| lost.reason == LossReason::Corrupt)
+    }
 }
 
 /// Why a body cannot be used.

@@ -126,6 +126,8 @@ impl<L: Ledger> Planner<'_, L> {
                     }
                     plan.duplicates += 1;
                 }
+                // What it had sent before the device's own disk lost it is here.
+                Before::Hash(..) if content.is_damaged_batch() => plan.duplicates += 1,
                 Before::Hash(..) | Before::InGap => {
                     receipt.quarantined.push(sequence);
                     plan.entry.cloned.push((of.clone(), sequence));

@@ -329,6 +329,29 @@ async fn the_same_number_with_another_body_raises_an_alert() {
 }
 
 #[tokio::test]
+async fn a_device_that_lost_what_the_hub_has_of_it_is_no_copy() {
+    let (folder, storage) = (tempfile::tempdir().unwrap(), SimDisk::new());
+    let bench = Bench::open(folder.path(), &storage).await;
+    let damaged = |first: u64, to: u64| {
+        let lost = vec![Lost { reason: LossReason::Corrupt, records: 1, span: None }];
+        message(first, 0, &BatchBody::GapV2 { to: SequenceNumber(to), lost })
+    };
+    bench.send("edge-1", batch(1, &[1])).await;
+    bench.until_through(1).await;
+    bench.send("edge-1", damaged(1, 1)).await;
+    bench.send("edge-1", damaged(2, 2)).await;
+    bench.until_through(2).await;
+    let status = bench.ingest.status();
+    assert_eq!((bench.ids("events"), status.duplicates, status.dropped, status.conflicts), (vec![1], 1, 1, 0));
+    // A device gives up one such batch at a time: whoever says more is another one.
+    bench.send("edge-1", damaged(1, 3)).await;
+    bench.send("edge-1", batch(3, &[3])).await;
+    bench.until_through(3).await;
+    assert_eq!((bench.ids("events"), bench.ingest.status().conflicts), (vec![1, 3], 1));
+    bench.stop().await;
+}
+
+#[tokio::test]
 async fn a_device_over_its_quarantine_budget_is_neither_kept_nor_acknowledged() {
     let (folder, storage) = (tempfile::tempdir().unwrap(), SimDisk::new());
     let bench = Bench::with(folder.path(), &storage, |config| config.quarantine_bytes = ByteSize(10)).await;
