@@ -21,6 +21,8 @@ const LONG: i64 = Micros::DAY;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Outbox {
     batches: u64,
+    /// Of those, not as they were stored; where that was looked at.
+    damaged: u64,
     bytes: u64,
     /// Where that was counted.
     records: Option<u64>,
@@ -47,6 +49,7 @@ impl Outbox {
         let (dropped, dropped_by) = (contents.dropped, store.dropped());
         Self {
             batches: contents.batches,
+            damaged: contents.damaged,
             bytes: contents.bytes,
             records: Some(contents.records),
             waits: contents.oldest.map(|oldest| now.since(oldest)),
@@ -101,6 +104,13 @@ impl Outbox {
                 "bring the device to its hub, or {}. What is too much is given up: ordinary observations first, then \
                  close and rare ones, then events, sketches last; never what has already been sent",
                 self.more_room()
+            ));
+        }
+        if self.damaged > 0 {
+            found += &format!("; {} not what was stored", count(self.damaged, "batch is", "batches are"));
+            return Finding::warn(SECTION, "outbox", found).advise(format!(
+                "what is damaged is given up when its turn comes, and told to the hub as a gap. {}",
+                self.against(LossReason::Corrupt)
             ));
         }
         match waits {
@@ -191,6 +201,7 @@ mod tests {
 
     const WAITING: Outbox = Outbox {
         batches: 2,
+        damaged: 0,
         bytes: 1 << 20,
         records: Some(90),
         waits: Some(3 * Micros::HOUR),
@@ -215,6 +226,9 @@ mod tests {
         assert_eq!(marks(&Outbox { waits: Some(2 * LONG), ..WAITING }), [Mark::Warn]);
         assert_eq!(marks(&Outbox { bytes: 9 << 20, ..WAITING }), [Mark::Fail]);
         assert_eq!(marks(&Outbox { dropped: 5, ..WAITING }), [Mark::Ok, Mark::Warn]);
+        let damaged = &Outbox { damaged: 1, ..WAITING }.judge()[0];
+        assert!(damaged.mark() == Mark::Warn && damaged.found().ends_with("; 1 batch is not what was stored"));
+        assert!(damaged.advice().is_some_and(|advice| advice.contains("dmesg")), "{damaged:?}");
         let found = WAITING.judge();
         assert_eq!(found[0].found(), "2 batches with 90 records wait, 1.0 MiB of 10.0 MiB (10 %); the oldest for 3 h");
     }

@@ -2,14 +2,17 @@
 //!
 //! Which class goes first is [`Class`]'s to say; within a class the oldest does. Every gap says how many records went, why,
 //! and from which time they were, and takes up the gaps beside it, so that many drops cost one entry.
+//!
+//! What the disk did not keep goes too, whenever that is noticed, and what is known of it then is what the index knows.
+//! It may have travelled before, so its gap stands for its number alone.
 
 use std::sync::atomic::Ordering;
 
 use edge_agent_core::keeping::Class;
 use redb::WriteTransaction;
 use tributary_wire::{
-    Batch, BatchBody, BatchHeaderV1, BodyEncoding, DropReason, Dropped, Incarnation, LossReason, Lost, Micros,
-    SequenceNumber, Stamp,
+    Batch, BatchBody, BatchHeaderV1, BodyEncoding, ClockState, DropReason, Dropped, Incarnation, LossReason, Lost,
+    Micros, SequenceNumber, Stamp, StreamName,
 };
 
 use super::outbox::{Book, dropped_key};
@@ -46,17 +49,46 @@ impl Book {
             let Some(((stream, number), reason)) = self.next_to_go(keeping, stamp.wall) else { break };
             let Some(entry) = self.remove(transaction, &stream, number)? else { break };
             dropped += entry.records;
-            *self.dropped_by.entry((stream.clone(), reason)).or_default() += entry.records;
-            let count = self.dropped_by[&(stream.clone(), reason)];
-            transaction.open_table(META)?.insert(dropped_key(&stream, reason).as_str(), count)?;
             let lost = Lost { reason, records: entry.records, span: entry.span };
+            self.count(transaction, &stream, &lost)?;
             self.widen_gap(transaction, (incarnation, stamp), form, &stream, number, lost)?;
         }
-        if dropped > 0 {
-            self.dropped += dropped;
-            transaction.open_table(META)?.insert(DROPPED, self.dropped)?;
-        }
         Ok(dropped)
+    }
+
+    /// Puts a gap in the place of a batch that is damaged; how that travels.
+    fn give_up_damaged(
+        &mut self,
+        transaction: &WriteTransaction,
+        life: (Incarnation, u64),
+        form: GapForm,
+        stream: &str,
+        number: u64,
+    ) -> Result<Option<Vec<u8>>, redb::Error> {
+        let Some(entry) = self.remove(transaction, stream, number)? else { return Ok(None) };
+        let (incarnation, boot) = life;
+        let clock = ClockState::Unsynchronised;
+        let stamp = Stamp { boot, monotonic: 0, wall: Micros(entry.closed), clock };
+        let gap = match entry.gap {
+            // What it stands for was counted before.
+            Some(gap) => *gap,
+            None => {
+                let lost = Lost { reason: LossReason::Corrupt, records: entry.records, span: entry.span };
+                self.count(transaction, stream, &lost)?;
+                Gap { to: number, lost: vec![lost] }
+            }
+        };
+        self.put_gap(transaction, (incarnation, stamp), form, stream, number, gap).map(Some)
+    }
+
+    fn count(&mut self, transaction: &WriteTransaction, stream: &str, lost: &Lost) -> Result<(), redb::Error> {
+        let so_far = self.dropped_by.entry((stream.to_owned(), lost.reason)).or_default();
+        *so_far += lost.records;
+        self.dropped += lost.records;
+        let mut meta = transaction.open_table(META)?;
+        meta.insert(dropped_key(stream, lost.reason).as_str(), *so_far)?;
+        meta.insert(DROPPED, self.dropped)?;
+        Ok(())
     }
 
     /// The batch to give up now, and why.
@@ -97,7 +129,7 @@ impl Book {
     fn widen_gap(
         &mut self,
         transaction: &WriteTransaction,
-        (incarnation, stamp): (Incarnation, Stamp),
+        life: (Incarnation, Stamp),
         form: GapForm,
         stream: &str,
         number: u64,
@@ -115,6 +147,19 @@ impl Book {
             gap.to = gap.to.max(other.to);
             other.lost.into_iter().for_each(|lost| add(&mut gap.lost, lost));
         }
+        self.put_gap(transaction, life, form, stream, first, gap).map(drop)
+    }
+
+    /// Stores a gap; how it travels.
+    fn put_gap(
+        &mut self,
+        transaction: &WriteTransaction,
+        (incarnation, stamp): (Incarnation, Stamp),
+        form: GapForm,
+        stream: &str,
+        first: u64,
+        gap: Gap,
+    ) -> Result<Vec<u8>, redb::Error> {
         let body = form.body(&gap).encode();
         let header = BatchHeaderV1 {
             incarnation,
@@ -135,7 +180,25 @@ impl Book {
             span: None,
             gap: Some(Box::new(gap)),
         };
-        self.put(transaction, stream, first, entry, &bytes)
+        self.put(transaction, stream, first, entry, &bytes)?;
+        Ok(bytes)
+    }
+}
+
+/// What is stored under a number, if that is the batch that was stored there: its own checksums say so, and its header
+/// names it.
+pub(super) fn whole(
+    stored: Option<&[u8]>,
+    incarnation: Incarnation,
+    stream: &StreamName,
+    number: SequenceNumber,
+) -> Result<Vec<u8>, String> {
+    let bytes = stored.ok_or("the index names it, but it is not there")?;
+    let (header, body) = Batch::decode(bytes).map_err(|error| error.to_string())?;
+    Batch::check_body(&header, body).map_err(|error| error.to_string())?;
+    match (header.incarnation, &header.stream, header.sequence) == (incarnation, stream, number) {
+        true => Ok(bytes.to_vec()),
+        false => Err(format!("{}/{} of incarnation {} lies there", header.stream, header.sequence, header.incarnation)),
     }
 }
 
@@ -207,5 +270,18 @@ impl Store {
         drop(book);
         self.changed.send_modify(|changes| *changes += 1);
         Ok(dropped)
+    }
+
+    /// Gives up a batch that the disk did not keep, and says how the gap in its place travels.
+    pub(super) fn give_up_damaged(
+        &self,
+        book: &mut Book,
+        stream: &StreamName,
+        number: SequenceNumber,
+        problem: &str,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        tracing::error!(%stream, %number, problem, "a batch is damaged on the disk, and given up: look at dmesg");
+        let (life, (_, form)) = ((self.incarnation, self.options.boot), self.keeping());
+        self.write(|transaction| book.give_up_damaged(transaction, life, form, stream.as_str(), number.0))
     }
 }

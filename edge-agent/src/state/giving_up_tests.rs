@@ -2,6 +2,7 @@
 
 use tributary_wire::{DroppedRecords, LossReason, Lost, Micros, SequenceNumber, Stamp, StreamName};
 
+use super::tables::OUTBOX;
 use super::tests::{all, batch, rows, stamp};
 use super::*;
 use crate::testing::{Rig, event};
@@ -162,6 +163,79 @@ fn what_travelled_is_never_given_up() {
     keep(&store, 0, Some(0));
     give_up(&store, 100);
     assert_eq!(found(&store, "observations").0, [1, 2, 3]);
+}
+
+/// Puts other bytes, or none, in the place of a batch, as a disk does that does not keep what was written.
+fn spoil(store: &Store, number: u64, spoil: impl FnOnce(Vec<u8>) -> Option<Vec<u8>>) {
+    let work = |transaction: &WriteTransaction| {
+        let mut table = transaction.open_table(OUTBOX)?;
+        let stored = table.remove(("events", number))?.map(|stored| stored.value().to_vec());
+        if let Some(spoilt) = stored.and_then(spoil) {
+            table.insert(("events", number), spoilt.as_slice())?;
+        }
+        Ok(())
+    };
+    store.write(work).unwrap();
+}
+
+fn flip(mut bytes: Vec<u8>, at: usize) -> Vec<u8> {
+    bytes[at] ^= 1;
+    bytes
+}
+
+#[test]
+fn what_the_disk_did_not_keep_is_told_as_a_gap_and_the_stream_goes_on() {
+    let rig = Rig::new();
+    let store = rig.store().unwrap();
+    store.hub_reads(3);
+    fill(&store, 1..8);
+    let events = StreamName::new("events").unwrap();
+    let seventh = store.outbox_next(&events, SequenceNumber(6)).unwrap().unwrap().1;
+    spoil(&store, 2, |bytes| Some(flip(bytes, 9)));
+    spoil(&store, 3, |bytes| Some(flip(bytes.clone(), bytes.len() - 1)));
+    spoil(&store, 4, |_| None);
+    spoil(&store, 5, |_| Some(seventh));
+    // A disk that refuses at this moment counts nothing.
+    rig.disk.fail_after(0);
+    store.outbox_next(&events, SequenceNumber(1)).unwrap_err();
+    rig.disk.mend();
+    store.reopen().unwrap();
+    assert_eq!(store.outgoing().dropped, 0);
+
+    let corrupt = |number: u64| {
+        let time = event(number).time;
+        Lost { reason: LossReason::Corrupt, records: 1, span: Some((time, time)) }
+    };
+    let expected = (vec![1, 6, 7], [2, 3, 4, 5].map(corrupt).to_vec());
+    assert_eq!(found(&store, "events"), expected, "each for itself: it may have travelled as it was");
+    assert_eq!(count(&store, "events", LossReason::Corrupt), 4);
+    // A gap is what it was, too, and what it stands for counts once.
+    let gap = store.outbox_next(&events, SequenceNumber(1)).unwrap();
+    spoil(&store, 2, |_| None);
+    assert_eq!(store.outbox_next(&events, SequenceNumber(1)).unwrap(), gap);
+    drop(store);
+    let store = rig.store().unwrap();
+    store.hub_reads(3);
+    assert_eq!(found(&store, "events"), expected);
+    assert_eq!((count(&store, "events", LossReason::Corrupt), store.outgoing().dropped), (4, 4));
+    assert_eq!(found(&store, "observations").0.len(), 7);
+    assert_eq!(store.outbox_free(&events, SequenceNumber(7), &[]).unwrap(), 7);
+}
+
+#[test]
+fn no_flipped_bit_of_a_batch_passes() {
+    let rig = Rig::new();
+    let store = rig.store().unwrap();
+    fill(&store, 1..2);
+    let events = StreamName::new("events").unwrap();
+    let (number, bytes) = store.outbox_next(&events, SequenceNumber(0)).unwrap().unwrap();
+    let whole = |bytes: &[u8]| super::giving_up::whole(Some(bytes), store.incarnation(), &events, number);
+    assert_eq!(whole(&bytes).unwrap(), bytes);
+    for bit in 0..8 * bytes.len() {
+        let mut flipped = bytes.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        assert!(whole(&flipped).is_err(), "bit {bit}");
+    }
 }
 
 #[test]

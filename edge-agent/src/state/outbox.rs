@@ -12,6 +12,7 @@ use tributary_wire::{
     SequenceNumber, Stamp, StreamName,
 };
 
+use super::giving_up::whole;
 use super::records::{self, Entry};
 use super::tables::{DROPPED, META, OUTBOX, OUTBOX_INDEX};
 use super::{Store, StoreError};
@@ -227,7 +228,8 @@ impl Store {
         Ok(first.map(|(number, _)| SequenceNumber(*number)))
     }
 
-    /// The first batch of a stream behind `after`, as it travels. From here on it is never dropped.
+    /// The first batch of a stream behind `after`, as it travels. From here on it is never dropped for want of room or
+    /// time. One that is not there any more, or not as it was stored, is given up: a gap travels under its number.
     pub fn outbox_next(
         &self,
         stream: &StreamName,
@@ -245,16 +247,14 @@ impl Store {
             own.mark = mark;
         }
         own.offered = own.offered.max(number);
+        let number = SequenceNumber(number);
         let table = self.database()?.begin_read()?.open_table(OUTBOX).map_err(StoreError::read)?;
-        let bytes = table.get((stream.as_str(), number)).map_err(StoreError::read)?;
-        match bytes {
-            Some(bytes) => Ok(Some((SequenceNumber(number), bytes.value().to_vec()))),
-            None => Err(StoreError::Damaged {
-                what: "batch",
-                key: format!("{stream}/{number}"),
-                problem: "the index names it, but it is not there".into(),
-            }),
-        }
+        let stored = table.get((stream.as_str(), number.0)).map_err(StoreError::read)?;
+        let bytes = match whole(stored.as_ref().map(|stored| stored.value()), self.incarnation, stream, number) {
+            Ok(bytes) => Some(bytes),
+            Err(problem) => self.give_up_damaged(&mut book, stream, number, &problem)?,
+        };
+        Ok(bytes.map(|bytes| (number, bytes)))
     }
 
     /// Forgets batches that the hub has: everything through a number, and some beyond; how many there were. Losing
