@@ -4,17 +4,18 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use redb::{Builder, StorageBackend};
+use redb::{Builder, ReadableTable, StorageBackend};
 use tributary_process::disk::SimFile;
 
 use super::create::make_if_missing;
 use super::mark::Mark;
+use super::tables::OUTBOX;
 use super::{Location, Store, StoreError, StoreOptions};
 
 pub use tributary_process::disk::SimDisk;
 
 /// Where the state lies on a simulated disk.
-const STATE: &str = "/state.redb";
+pub const STATE: &str = "/state.redb";
 
 /// Opens the state of this disk as [`Store::open`] opens a file; it fails for ever after the next [`SimDisk::crash`] or
 /// [`SimDisk::kill`].
@@ -26,6 +27,17 @@ pub fn open(disk: &SimDisk, options: StoreOptions) -> Result<Store, StoreError> 
 /// Lets the state pass for one that was closed in order, whatever became of it.
 pub fn pretend_closed(disk: &SimDisk) {
     mark(disk).close();
+}
+
+/// The batches in the outbox, as they lie on the disk: stream, number, bytes.
+pub fn batches(store: &Store) -> Result<Vec<(String, u64, Vec<u8>)>, StoreError> {
+    let table = store.database()?.begin_read()?.open_table(OUTBOX).map_err(StoreError::read)?;
+    let stored = table.iter().map_err(StoreError::read)?.map(|stored| {
+        let (key, bytes) = stored.map_err(StoreError::read)?;
+        let (stream, number) = key.value();
+        Ok((stream.to_owned(), number, bytes.value().to_vec()))
+    });
+    stored.collect()
 }
 
 fn mark(disk: &SimDisk) -> Mark {

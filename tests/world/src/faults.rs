@@ -52,6 +52,10 @@ pub enum Fault {
     LakeRot,
     /// A device was given another sampling policy.
     OtherSampling,
+    /// A bit of a device's state flipped.
+    DeviceRot,
+    /// A device's state was found broken at its start, and set aside: it began anew.
+    StateSetAside,
 }
 
 impl fmt::Display for Fault {
@@ -80,6 +84,8 @@ impl fmt::Display for Fault {
             Self::CatalogLost => "catalogs lost and made again from the lake",
             Self::LakeRot => "flipped bits in files of the lake",
             Self::OtherSampling => "changes of a sampling policy",
+            Self::DeviceRot => "flipped bits in the state of a device",
+            Self::StateSetAside => "states found broken and set aside",
         })
     }
 }

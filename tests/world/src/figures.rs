@@ -22,6 +22,8 @@ pub struct Run {
     pub found: u64,
     /// Records that devices gave up and reported.
     pub dropped: u64,
+    /// Of those, because the device's disk did not keep them.
+    pub corrupt: u64,
     /// Records that sampling left out.
     pub left_out: u64,
     /// Records that were nowhere but on a disk that was replaced.
@@ -53,6 +55,7 @@ impl Figures {
         self.sum.accepted += run.accepted;
         self.sum.found += run.found;
         self.sum.dropped += run.dropped;
+        self.sum.corrupt += run.corrupt;
         self.sum.left_out += run.left_out;
         self.sum.replaced += run.replaced;
         self.sum.held += run.held;
@@ -62,13 +65,15 @@ impl Figures {
 
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Run { steps, busiest, lived, accepted, found, dropped, left_out, replaced, held, faults, .. } = &self.sum;
+        let Run { steps, busiest, lived, accepted, found, dropped, corrupt, .. } = &self.sum;
+        let Run { left_out, replaced, held, faults, .. } = &self.sum;
         writeln!(f, "{:>12} seeds", self.runs)?;
         writeln!(f, "{:>12.2} device-years", lived.as_secs_f64() / YEAR)?;
         writeln!(f, "{steps:>12} steps, at most {busiest} in a minute of one world")?;
         writeln!(f, "{accepted:>12} records accepted =")?;
         writeln!(f, "{found:>12}   in the lake, each once")?;
-        writeln!(f, "{dropped:>12}   dropped for want of room or time, and reported")?;
+        writeln!(f, "{:>12}   dropped for want of room or time, and reported", dropped - corrupt)?;
+        writeln!(f, "{corrupt:>12}   dropped because the disk did not keep them, and reported")?;
         writeln!(f, "{left_out:>12}   left out by the sampling policy, as devices count it")?;
         writeln!(f, "{replaced:>12}   on disks that were replaced")?;
         // A run in which one is lost or doubled has failed, and adds to no figures.

@@ -18,7 +18,7 @@ use crate::network::Quality;
 const ERROR: i64 = 400_000_000_000_000;
 
 /// How often each kind comes, compared with the others.
-const WEIGHTS: [(Fault, u32); 20] = [
+const WEIGHTS: [(Fault, u32); 21] = [
     (Fault::Partition, 10),
     (Fault::OneWayCut, 10),
     (Fault::OtherQuality, 12),
@@ -39,6 +39,7 @@ const WEIGHTS: [(Fault, u32); 20] = [
     (Fault::CatalogLost, 2),
     (Fault::LakeRot, 5),
     (Fault::OtherSampling, 5),
+    (Fault::DeviceRot, 6),
 ];
 
 /// What it takes for a program to believe what its disk failed to write, and then to lose it: seldom together among all.
@@ -113,7 +114,7 @@ impl World {
                     self.devices[device].work()?;
                 }
                 self.devices[device].lose_power()?;
-                self.wake_up(device);
+                self.wake_up(device)?;
             }
             Fault::DeviceDiskFailed => {
                 self.devices[device].disk.fail_after(self.chance.random_range(0..200));
@@ -155,14 +156,9 @@ impl World {
             }
             Fault::Restart => {
                 self.devices[device].restart()?;
-                self.wake_up(device);
+                self.wake_up(device)?;
             }
-            Fault::NewDisk => {
-                self.count_replaced(device)?;
-                self.devices[device].lose_disk()?;
-                self.plan_clock(device);
-                self.wake_up(device);
-            }
+            Fault::NewDisk => self.replace_disk(device)?,
             Fault::Kill => {
                 if self.chance.random_bool(0.5) {
                     self.devices[device].disk.kill_after(self.chance.random_range(0..40));
@@ -170,7 +166,20 @@ impl World {
                     self.devices[device].work()?;
                 }
                 self.devices[device].kill()?;
-                self.wake_up(device);
+                self.wake_up(device)?;
+            }
+            Fault::DeviceRot => {
+                let rotten = if self.chance.random_bool(0.7) {
+                    // Behind one that is on its way the gap in its place could come in first.
+                    let sent = self.travelling[device] == 0;
+                    self.devices[device].rot_batch(sent)?
+                } else {
+                    self.devices[device].rot_anywhere()?.map(|at| format!("byte {at}"))
+                };
+                if let Some(rotten) = rotten {
+                    self.note(format_args!("a bit of {rotten} flips"));
+                    self.wake_up(device)?;
+                }
             }
             Fault::HubKill => {
                 if self.hub.is_up() && self.chance.random_bool(0.5) {
@@ -191,10 +200,19 @@ impl World {
                 self.note(format_args!("edge-{device} samples: {policy:?}"));
                 self.devices[device].sample(policy);
             }
-            // The quality of a way decides about these.
-            Fault::MessageLost | Fault::MessageRepeated | Fault::MessageCut => {}
+            // The quality of a way decides about these, and what rotted.
+            Fault::MessageLost | Fault::MessageRepeated | Fault::MessageCut | Fault::StateSetAside => {}
         }
         Ok(())
+    }
+
+    /// A device goes on with an empty disk; what it had answered for counts as far as the lake has it.
+    pub(super) fn replace_disk(&mut self, device: usize) -> Result<()> {
+        self.look_before_loss(device)?;
+        let had = self.devices[device].lose_disk()?;
+        self.earlier.told.extend(had);
+        self.plan_clock(device);
+        self.wake_up(device)
     }
 
     /// A device without a clock learns the time some minutes after it began with nothing.

@@ -3,6 +3,7 @@
 mod bring;
 mod life;
 mod link;
+mod rot;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use super::setup::{Breakage, Setup, Source};
 use super::source;
 use super::watch::Watch;
 use crate::clock::{BEGINNING, WorldClock};
-use life::Life;
+use life::{Begun, Life};
 
 /// The device.
 pub struct Device {
@@ -47,6 +48,10 @@ pub struct Device {
     pub brought: BTreeSet<String>,
     watch: Watch,
     life: Option<Life>,
+    /// Whether a bit of this disk ever flipped: then its state may be broken.
+    rotten: bool,
+    /// Whether its state is broken: somebody has to set it aside.
+    broken: bool,
     chance: StdRng,
     backoff: Backoff,
     /// The version that serves, when a package does.
@@ -92,6 +97,8 @@ impl Device {
             brought: BTreeSet::new(),
             watch: Watch::new(Incarnation(0)),
             life: None,
+            rotten: false,
+            broken: false,
             chance,
             backoff,
             package: 1,
@@ -122,7 +129,15 @@ impl Device {
         if self.breakage == Some(Breakage::BelievesItsEyes) {
             simdisk::pretend_closed(&self.disk);
         }
-        let Some(life) = Life::begin(self)? else { return Ok(()) };
+        let life = match Life::begin(self)? {
+            Begun::Life(life) => *life,
+            Begun::Refused => return Ok(()),
+            Begun::Broken(_) if self.rotten => {
+                self.broken = true;
+                return Ok(());
+            }
+            Begun::Broken(error) => return Err(error),
+        };
         life.serving.sample(self.policy.as_ref());
         let incarnation = life.store.incarnation();
         if self.watch.incarnation() != incarnation {
@@ -145,6 +160,11 @@ impl Device {
     /// Whether it runs: it has power, and could read its state.
     pub fn is_up(&self) -> bool {
         self.life.is_some()
+    }
+
+    /// Whether it refuses to start with its state, however often it is tried.
+    pub fn is_broken(&self) -> bool {
+        self.broken
     }
 
     fn life(&mut self) -> &mut Life {
@@ -215,12 +235,12 @@ impl Device {
         self.policy = Some(policy);
     }
 
-    /// The disk is replaced by an empty one. How many events it had answered for.
-    pub fn lose_disk(&mut self) -> Result<u64> {
-        self.life = None;
+    /// The disk is replaced by an empty one. Which events it had answered for.
+    pub fn lose_disk(&mut self) -> Result<BTreeSet<String>> {
+        (self.life, self.rotten, self.broken) = (None, false, false);
         self.state += 1;
         self.first = self.answered;
-        let had = std::mem::take(&mut self.told).len() as u64;
+        let had = std::mem::take(&mut self.told);
         self.new_disk()?;
         Ok(had)
     }
@@ -228,13 +248,17 @@ impl Device {
     /// Stops in good order, which closes the batch that is open, and starts again. A program that a failing disk keeps
     /// from stopping is killed, as by whatever watches over it.
     pub fn restart(&mut self) -> Result<()> {
+        self.stop();
+        self.begin()
+    }
+
+    fn stop(&mut self) {
         if let Some(life) = &mut self.life {
             life.serving.stop();
             if life.pipeline.step().is_some() {
-                return self.kill();
+                self.disk.kill();
             }
         }
-        self.begin()
     }
 
     /// What became of what the present state accepted, as it says itself.

@@ -24,7 +24,7 @@ use crate::figures::Run;
 use crate::network::{Machine, Network};
 use crate::schedule::Schedule;
 use crate::trace::Trace;
-use checks::Tally;
+use checks::{Earlier, Tally};
 use device::Device;
 use hub::Hub;
 pub use setup::{Breakage, Options};
@@ -89,6 +89,8 @@ struct World {
     /// When each link is to be woken next, so that one wake is planned at a time.
     wakes: Vec<Duration>,
     connecting: Vec<bool>,
+    /// Messages of each device on their way to the hub.
+    travelling: Vec<u64>,
     fault_every: Duration,
     /// How often each fault comes, compared with the others.
     weights: &'static [(Fault, u32)],
@@ -96,6 +98,7 @@ struct World {
     /// How often the hub started.
     hub_starts: u64,
     tally: Tally,
+    earlier: Earlier,
 }
 
 /// Runs the world of a seed to its end.
@@ -116,13 +119,14 @@ pub fn run(seed: u64, options: Options) -> Result<Run> {
         ensure!(at < PEACE_AT + REST, "not at rest {REST:?} after the last fault: {}", world.unrest()?);
     }
     world.check_end().context("at the end")?;
-    let Tally { accepted, found, dropped, left_out, replaced } = world.tally;
+    let Tally { accepted, found, dropped, corrupt, left_out, replaced } = world.tally;
     let lived = world.clock.now() * world.devices.len() as u32;
     for path in world.hub.lake_files()? {
         world.note(format_args!("the lake has {path}"));
     }
     let (trace, held, busiest) = (world.trace.hash(), world.hub.held, world.schedule.busiest());
-    Ok(Run { steps, busiest, lived, held, accepted, found, dropped, left_out, replaced, faults: world.faults, trace })
+    let faults = world.faults;
+    Ok(Run { steps, busiest, lived, held, accepted, found, dropped, corrupt, left_out, replaced, faults, trace })
 }
 
 impl World {
@@ -151,6 +155,7 @@ impl World {
             trace: Trace::new(options.shown),
             wakes: vec![Duration::MAX; devices.len()],
             connecting: vec![false; devices.len()],
+            travelling: vec![0; devices.len()],
             fault_every: breaking::every(options.breakage, &mut chance),
             weights: breaking::weights(options.breakage),
             view,
@@ -160,6 +165,7 @@ impl World {
             peace: false,
             hub_starts: 0,
             tally: Tally::default(),
+            earlier: Earlier::default(),
         };
         for device in 0..world.devices.len() {
             let setup = world.devices[device].setup.clone();

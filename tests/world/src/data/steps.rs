@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use tributary_wire::{Ack, AckV1};
 
 use super::{HUB, Happening, World};
+use crate::faults::Fault;
 
 /// A connection that is cut is noticed after so long.
 pub(super) const NOTICED: Duration = Duration::from_secs(45);
@@ -57,7 +58,7 @@ impl World {
                 self.note(format_args!("the hub starts: {started}"));
                 if started {
                     // Reading the whole lake is dear.
-                    if self.hub_starts.is_multiple_of(EVERY_START) {
+                    if self.hub_starts.is_multiple_of(EVERY_START) || self.earlier.unseen {
                         self.check_often()?;
                     }
                     self.hub_starts += 1;
@@ -68,7 +69,7 @@ impl World {
             Happening::DeviceStarts(device) => {
                 if !self.devices[device].is_up() {
                     self.devices[device].restart().with_context(|| format!("edge-{device} starts"))?;
-                    self.wake_up(device);
+                    self.wake_up(device)?;
                 }
             }
             Happening::Fault => self.fault()?,
@@ -122,6 +123,7 @@ impl World {
         for batch in batches {
             self.note(format_args!("edge-{device} sends {} bytes", batch.len()));
             for at in self.network.send(self.now(), device + 1, HUB, batch.len(), &mut self.faults) {
+                self.travelling[device] += 1;
                 self.schedule.plan(at, Happening::Up(device, batch.clone()));
             }
         }
@@ -142,15 +144,22 @@ impl World {
         self.attempt(device, wait);
     }
 
-    /// A device whose life began anew has no connection yet; one that could not begin tries again.
-    pub(super) fn wake_up(&mut self, device: usize) {
+    /// A device whose life began anew has no connection yet; one that could not begin tries again. A state that is broken
+    /// is set aside, as the doctor does it.
+    pub(super) fn wake_up(&mut self, device: usize) -> Result<()> {
         self.wakes[device] = Duration::MAX;
+        if self.devices[device].is_broken() {
+            self.faults.count(Fault::StateSetAside);
+            self.note(format_args!("the state of edge-{device} is broken, and set aside"));
+            return self.replace_disk(device);
+        }
         if self.devices[device].is_up() {
             self.attempt(device, Duration::from_secs(1));
         } else {
             self.note(format_args!("edge-{device} cannot start"));
             self.plan(AGAIN, Happening::DeviceStarts(device));
         }
+        Ok(())
     }
 
     pub(super) fn attempt(&mut self, device: usize, after: Duration) {
@@ -177,6 +186,7 @@ impl World {
     }
 
     fn arrive(&mut self, device: usize, batch: Vec<u8>) -> Result<()> {
+        self.travelling[device] -= 1;
         if !self.hub.is_up() {
             return Ok(());
         }

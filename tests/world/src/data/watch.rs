@@ -42,6 +42,11 @@ impl Watch {
         self.incarnation
     }
 
+    /// The highest number of a stream that ever left.
+    pub fn highest(&self, stream: &str) -> u64 {
+        self.streams.iter().find(|(name, _)| name.as_str() == stream).map_or(0, |(_, stream)| stream.highest)
+    }
+
     /// A new life of the program: what it had been told is forgotten, but for what it had stored of it.
     pub fn began(&mut self) {
         for stream in self.streams.values_mut() {

@@ -46,6 +46,16 @@ impl KeptBack {
     }
 }
 
+/// What came of a start.
+pub(super) enum Begun {
+    /// It runs.
+    Life(Box<Life>),
+    /// The disk refused something meanwhile.
+    Refused,
+    /// The state is damaged.
+    Broken(anyhow::Error),
+}
+
 /// The parts that end with the power.
 pub(super) struct Life {
     pub(super) store: Arc<Store>,
@@ -55,8 +65,7 @@ pub(super) struct Life {
 }
 
 impl Life {
-    /// `None` when the disk refused something meanwhile; a state that is damaged is an error.
-    pub(super) fn begin(device: &mut Device) -> Result<Option<Self>> {
+    pub(super) fn begin(device: &mut Device) -> Result<Begun> {
         let refusals = device.disk.refusals();
         let refused = || device.disk.refusals() > refusals;
         let options = StoreOptions {
@@ -67,13 +76,15 @@ impl Life {
         };
         let store = match simdisk::open(&device.disk, options) {
             Ok(store) => Arc::new(store),
-            Err(error) if !error.is_broken() && refused() => return Ok(None),
+            Err(error) if error.is_broken() => return Ok(Begun::Broken(error.into())),
+            Err(_) if refused() => return Ok(Begun::Refused),
             Err(error) => return Err(error.into()),
         };
         store.hub_reads(if device.setup.reasons { REASONS } else { 0 });
         let pipeline = match Pipeline::build(store.clone(), config(device)) {
             Ok(pipeline) => pipeline,
-            Err(StartError::Store(error)) if !error.is_broken() && refused() => return Ok(None),
+            Err(StartError::Store(error)) if error.is_broken() => return Ok(Begun::Broken(error.into())),
+            Err(StartError::Store(_)) if refused() => return Ok(Begun::Refused),
             Err(error) => return Err(error.into()),
         };
         let serving = pipeline.serving();
@@ -85,7 +96,7 @@ impl Life {
             serving.swap(&served::line(), &Role::primary(), Some(served::package(device.package)))?;
         }
         let outbox = Outbox::new(store.incarnation(), OutboxSettings::default(), device.chance.random());
-        Ok(Some(Self { store, serving, pipeline, outbox }))
+        Ok(Begun::Life(Box::new(Self { store, serving, pipeline, outbox })))
     }
 
     pub(super) fn submit(&mut self, submission: Submission) -> Result<Result<Vec<Outcome>, SubmitError>> {
