@@ -1,17 +1,15 @@
 //! Gathers messages into groups and decodes them while the group before is being committed.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use cloud_hub_gateway::{Room, Upward};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::time::{Instant, timeout_at};
 use tributary_process::shutdown::Shutdown;
 use tributary_wire::topic::Channel;
 use tributary_wire::{Column, DeviceId, Field, Micros, StreamName};
 
 use super::decode::{Content, decode};
+use super::gathering::{Gathering, at};
 use super::{Order, Parts, Replayed, Reply};
 use crate::audit::Noted;
 use crate::catalog::batches::Numbering;
@@ -93,46 +91,38 @@ pub(super) async fn run(
     groups: mpsc::Sender<Vec<Item>>,
     shutdown: Shutdown,
 ) {
-    let config = &parts.config;
-    let (limit, age, idle) = (config.group_bytes.0 as usize, config.group_age.0, config.group_idle.0);
     let mut ended = false;
     while !ended {
         let mut group: Vec<Input> = Vec::new();
-        let mut bytes = 0;
-        let mut closes: Option<Instant> = None;
-        while bytes < limit {
-            // An empty group waits for ever; one with something in it closes at its age, or when nothing comes.
-            let deadline =
-                closes.map_or_else(|| Instant::now() + Duration::from_secs(3600), |c| c.min(Instant::now() + idle));
-            let next = async {
-                tokio::select! {
-                    biased;
-                    Some(message) = queue.recv() => Some(Input::Up(message)),
-                    Some(order) = orders.recv() => Some(Input::Order(order)),
-                    // Everything that was in the queues when the signal came is taken first.
-                    () = shutdown.given() => None,
+        let mut gathering = Gathering::new(&parts.config);
+        while !gathering.is_full() {
+            let input = tokio::select! {
+                biased;
+                Some(message) = queue.recv() => Input::Up(message),
+                Some(order) = orders.recv() => Input::Order(order),
+                // Everything that was in the queues when the signal came is taken first.
+                () = shutdown.given() => {
+                    ended = true;
+                    break;
                 }
+                () = at(gathering.closes(), &*parts.clock) => match gathering.is_closed(parts.clock.monotonic()) {
+                    true => break,
+                    false => continue,
+                },
             };
-            match timeout_at(deadline, next).await {
-                Ok(Some(Input::Up(message))) if message.channel == Channel::Report => {
+            match input {
+                Input::Up(message) if message.channel == Channel::Report => {
                     let _ = others.reports.send(message).await;
                 }
-                Ok(Some(Input::Up(message))) if message.channel == Channel::Result => {
+                Input::Up(message) if message.channel == Channel::Result => {
                     if let Err(TrySendError::Full(message)) = others.results.try_send(message) {
                         tracing::info!(device = %message.device, "a command's result found no room; it is asked for again");
                     }
                 }
-                Ok(Some(input)) => {
-                    bytes += input.bytes().max(1);
+                input => {
+                    gathering.add(parts.clock.monotonic(), input.bytes() as u64);
                     group.push(input);
-                    closes.get_or_insert_with(|| Instant::now() + age);
                 }
-                Ok(None) => {
-                    ended = true;
-                    break;
-                }
-                Err(_) if group.is_empty() => {}
-                Err(_) => break,
             }
         }
         if group.is_empty() {

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use cloud_hub_lake::{LakeError, Written};
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 use tributary_process::disk::{self, Access, create_folder_below};
 use tributary_wire::{Ack, AckV1, DeviceId, StreamAck};
 
 use super::collect::{Item, Origin};
+use super::gathering::at;
 use super::hold::Holding;
 use super::ledger::{Entry, Ledger, LedgerError};
 use super::load::Load;
@@ -71,20 +71,13 @@ impl<L: Ledger> Committer<L> {
     /// Commits groups until no more come.
     pub(super) async fn run(mut self, mut groups: mpsc::Receiver<Vec<Item>>) -> anyhow::Result<()> {
         loop {
-            let again = self.holding.as_ref().map(|holding| holding.again);
-            let probe_due = async {
-                match again {
-                    Some(at) => tokio::time::sleep_until(at).await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
                 group = groups.recv() => match group {
                     Some(items) if self.holding.is_some() => self.turn_away(items).await,
                     Some(items) => self.group(items, self.parts.clock.monotonic()).await,
                     None => return Ok(()),
                 },
-                () = probe_due => self.probe().await,
+                () = at(self.probes_at(), &*self.parts.clock) => self.probe().await,
                 () = self.load.eased(), if self.holding.is_none() => self.go_on(),
             }
         }
@@ -104,8 +97,7 @@ impl<L: Ledger> Committer<L> {
                 Err(error) => {
                     tracing::error!(error = chain(&error), "nothing of a group was stored; devices are told to hold");
                     self.counters.holding.store(true, Ordering::Relaxed);
-                    let again = Instant::now() + self.parts.config.retry.0;
-                    self.holding = Some(Holding { again, told: BTreeSet::new() });
+                    self.holding = Some(Holding { again: self.retry_at(), told: BTreeSet::new() });
                     self.tell_people(&chain(&error)).await;
                     return self.turn_away(items).await;
                 }

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::atomic::Ordering;
 
-use tokio::time::Instant;
 use tributary_process::disk::{self, Access};
 
 use super::SubmitError;
 use super::collect::{Item, Origin};
 use super::commit::{Committer, Failure, chain};
+use super::gathering::micros;
 use super::ledger::Ledger;
 use super::plan::Receipt;
 use super::progress::Progress;
@@ -20,9 +20,11 @@ const PROBE_BYTES: usize = 256 * 1024;
 /// The alert while nothing is taken.
 const DISK_ALERT: &str = "disk";
 
-/// When to try again, and who was told to wait.
+/// While nothing is taken.
 pub(super) struct Holding {
-    pub(super) again: Instant,
+    /// When the disk is tried again, in microseconds of the monotonic clock.
+    pub(super) again: u64,
+    /// Who was told to wait.
     pub(super) told: BTreeSet<Numbering>,
 }
 
@@ -61,8 +63,22 @@ impl<L: Ledger> Committer<L> {
         Ok(())
     }
 
-    /// Tries whether disk and catalog take something again; if so, devices may send.
+    /// When the disk is tried again; `None` while it takes what comes.
+    pub(super) fn probes_at(&self) -> Option<u64> {
+        self.holding.as_ref().map(|holding| holding.again)
+    }
+
+    /// When to try it again after it refused just now.
+    pub(super) fn retry_at(&self) -> u64 {
+        self.parts.clock.monotonic().saturating_add(micros(self.parts.config.retry.0))
+    }
+
+    /// Tries, when that is due, whether disk and catalog take something again; if so, devices may send.
     pub(super) async fn probe(&mut self) {
+        let now = self.parts.clock.monotonic();
+        if self.probes_at().is_none_or(|again| again > now) {
+            return;
+        }
         match self.try_probe().await {
             Ok(()) => {
                 let told = self.holding.take().map(|holding| holding.told).unwrap_or_default();
@@ -74,8 +90,9 @@ impl<L: Ledger> Committer<L> {
             }
             Err(error) => {
                 tracing::warn!(error = chain(&error), "the disk still refuses");
+                let again = self.retry_at();
                 if let Some(holding) = &mut self.holding {
-                    holding.again = Instant::now() + self.parts.config.retry.0;
+                    holding.again = again;
                 }
             }
         }

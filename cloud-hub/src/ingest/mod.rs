@@ -9,6 +9,7 @@ mod ledger;
 mod progress;
 mod decode;
 mod collect;
+mod gathering;
 mod plan;
 mod commit;
 mod hold;
@@ -47,6 +48,8 @@ use crate::hub::Hub;
 
 pub(crate) use adopt::missing;
 pub use adopt::{TakenIn, take_in};
+#[cfg(feature = "simulation")]
+pub use gathering::Gathering;
 pub use ledger::{Answer, Entry, Ledger, LedgerError, Standing};
 #[cfg(any(test, feature = "simulation"))]
 pub use ledger::{Gap, MemoryLedger};

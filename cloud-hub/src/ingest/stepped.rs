@@ -28,7 +28,12 @@ impl<L: Ledger> Stepped<L> {
         }
     }
 
-    /// Tries whether the disk takes something again; of use while [`Status::holding`].
+    /// When the disk is to be tried again, in microseconds of the monotonic clock; `None` while it takes what comes.
+    pub fn probes_at(&self) -> Option<u64> {
+        self.0.probes_at()
+    }
+
+    /// Tries, when that is due, whether the disk takes something again.
     pub async fn probe(&mut self) {
         self.0.probe().await;
     }

@@ -522,12 +522,32 @@ async fn beside_damage_a_catalog_made_again_deletes_nothing_and_says_what_is_mis
     bench.stop().await;
 }
 
+/// A clock that stands until it is set.
+#[derive(Clone, Default)]
+struct SetClock(Arc<AtomicU64>);
+
+impl SetClock {
+    fn pass(&self, time: Duration) {
+        self.0.fetch_add(time.as_micros() as u64, Ordering::Relaxed);
+    }
+}
+
+impl Clock for SetClock {
+    fn wall(&self) -> i64 {
+        1_767_571_200_000_000 + self.monotonic() as i64
+    }
+
+    fn monotonic(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// The lake took the file, the catalog had no room for the commit; what came then is committed with other files.
 #[tokio::test]
 async fn the_files_of_a_commit_that_failed_are_gone_when_work_goes_on() {
     let (disk, catalog) = (SimDisk::new(), SimDisk::new());
     create_folder_durably(&disk, Path::new("/data")).unwrap();
-    let inbox = Arc::<Inbox>::default();
+    let (inbox, clock) = (Arc::<Inbox>::default(), SetClock::default());
     let parts = Parts {
         queue_bytes: 64 << 20,
         catalog: MemoryLedger::create(Arc::new(catalog.clone()), "/ledger").unwrap(),
@@ -537,7 +557,7 @@ async fn the_files_of_a_commit_that_failed_are_gone_when_work_goes_on() {
         answers: inbox.clone(),
         results: mpsc::channel(1).0,
         config: IngestConfig::default(),
-        clock: Arc::new(SystemClock::start()),
+        clock: Arc::new(clock.clone()),
     };
     let mut committer = commit::Committer::new(parts.clone(), Arc::default());
     let item = |ids: &[i64]| collect::Item::of(DeviceId::new("edge-1").unwrap(), batch(1, ids), Micros(1));
@@ -545,9 +565,16 @@ async fn the_files_of_a_commit_that_failed_are_gone_when_work_goes_on() {
     committer.group(vec![item(&[1])], 0).await;
     assert!(committer.holding.is_some() && inbox.acks.lock().unwrap().iter().all(|(_, ack)| ack.window == 0));
     assert_eq!(parts.lake.compare().unwrap().unregistered.len(), 1);
+    let retry = parts.config.retry.0;
+    assert_eq!(committer.probes_at(), Some(retry.as_micros() as u64));
+    clock.pass(retry);
     committer.probe().await;
-    assert!(committer.holding.is_some(), "there is still no room");
+    assert_eq!(committer.probes_at(), Some(2 * retry.as_micros() as u64), "there is still no room");
     catalog.set_capacity(None);
+    clock.pass(retry - Duration::from_micros(1));
+    committer.probe().await;
+    assert!(committer.holding.is_some(), "it is not time to try again");
+    clock.pass(Duration::from_micros(1));
     committer.probe().await;
     assert!(committer.holding.is_none());
     committer.group(vec![item(&[1])], 0).await;

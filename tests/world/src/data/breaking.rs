@@ -132,6 +132,7 @@ impl World {
             Fault::HubPowerCut => {
                 if self.chance.random_bool(0.5) {
                     self.hub.fail_disk(self.chance.random_range(0..60));
+                    self.hub.close_group();
                     self.commit()?;
                     self.plan(lasts, Happening::Mend(HUB));
                 }
@@ -184,6 +185,7 @@ impl World {
             Fault::HubKill => {
                 if self.hub.is_up() && self.chance.random_bool(0.5) {
                     self.hub.kill_after(self.chance.random_range(0..60));
+                    self.hub.close_group();
                     self.commit()?;
                 }
                 self.hub_goes(lasts, Hub::kill)?;

@@ -2,11 +2,12 @@
 //! forgets.
 
 mod contents;
+mod groups;
 mod naming;
 mod rot;
 mod troubles;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,7 +17,7 @@ use anyhow::{Result, ensure};
 use bytes::Bytes;
 use cloud_hub::bus::Bus;
 use cloud_hub::config::IngestConfig;
-use cloud_hub::ingest::{self, Answers, MemoryLedger, Parts, Recovered, Stepped};
+use cloud_hub::ingest::{self, Answers, Gathering, MemoryLedger, Parts, Recovered, Stepped};
 use cloud_hub_lake::Lake;
 use rand::Rng;
 use rand::rngs::StdRng;
@@ -24,10 +25,11 @@ use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use tributary_process::clock::Clock as _;
 use tributary_process::disk::{SimDisk, create_folder_durably};
-use tributary_wire::{Ack, AckV1, Batch, DeviceId, Incarnation, LossReason, Micros, StreamAck, StreamName};
+use tributary_wire::{Ack, AckV1, Batch, DeviceId, Incarnation, LossReason, StreamAck, StreamName};
 
 use super::setup::Breakage;
 use crate::clock::WorldClock;
+use groups::Group;
 use naming::Naming;
 use rot::Rot;
 
@@ -66,7 +68,9 @@ pub struct Hub {
     runtime: Runtime,
     ledger: MemoryLedger,
     life: Option<Life>,
-    inbox: Vec<(DeviceId, Bytes)>,
+    inbox: VecDeque<(DeviceId, Bytes)>,
+    /// Decides when what arrived is a group.
+    gathering: Gathering,
     /// The group that a slow hub is about to commit.
     in_hand: Option<Group>,
     /// Receipts for a group that is on the disk, which has not said so yet.
@@ -90,13 +94,6 @@ struct Slow {
     commit: Duration,
     /// Memory for messages on their way in.
     queue_bytes: u64,
-}
-
-/// Messages that are committed together.
-struct Group {
-    messages: Vec<(DeviceId, Bytes)>,
-    received: Micros,
-    begun: u64,
 }
 
 /// From one power cut to the next.
@@ -125,13 +122,20 @@ impl Hub {
             commit: Duration::from_secs([2, 20][chance.random_range(0..2)]),
             queue_bytes: [1 << 10, 8 << 10][chance.random_range(0..2)],
         });
+        config.retry.0 = Duration::from_secs([1, 5, 30][chance.random_range(0..3)]);
+        config.group_idle.0 = Duration::from_millis([50, 1_000][chance.random_range(0..2)]);
+        // A slow hub with small groups would take longer than a world lasts.
+        if slow.is_none() && chance.random_bool(0.3) {
+            config.group_bytes.0 = 1 << 10;
+        }
         let names = Naming::new(clock.clone(), chance.random());
         // Without timers and sockets: whatever would wait for one panics.
         let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-        let (inbox, through) = (Vec::new(), BTreeMap::new());
+        let (inbox, through) = (VecDeque::new(), BTreeMap::new());
         let mut hub = Self {
             disk,
             ailing: false,
+            gathering: Gathering::new(&config),
             clock,
             chance,
             breakage,
@@ -204,42 +208,21 @@ impl Hub {
             let answer = StreamAck { stream, incarnation, through, scattered, quarantined, window: 8 };
             early = Some(AckV1 { streams: vec![answer] });
         }
-        self.inbox.push((device.clone(), Bytes::from(message)));
+        self.gathering.add(self.clock.monotonic(), message.len() as u64);
+        self.inbox.push_back((device.clone(), Bytes::from(message)));
         Ok(early)
     }
 
-    /// Takes up everything that arrived as one group; how long it takes to commit, for a hub that is slow. What arrives
-    /// meanwhile waits. If it dies meanwhile, all of the group may be on its disk or nothing.
-    pub fn take_up(&mut self) -> Result<Option<Duration>> {
-        let slow = self.slow.filter(|_| self.is_up() && !self.is_holding() && !self.inbox.is_empty());
-        let Some(Slow { commit, .. }) = slow else { return Ok(None) };
-        let mut group = self.next_group();
-        let written = self.chance.random_bool(0.5);
-        if written {
-            group.begun = group.begun.saturating_sub(commit.as_micros() as u64);
-        }
-        self.in_hand = Some(group);
-        if written {
-            self.late = self.work()?;
-        }
-        Ok(Some(commit))
-    }
-
-    fn next_group(&mut self) -> Group {
-        let (received, begun) = (Micros(self.clock.wall()), self.clock.monotonic());
-        Group { messages: std::mem::take(&mut self.inbox), received, begun }
-    }
-
-    /// Commits what it has taken up, or everything that arrived; the receipts that leave then. While the disk refuses, it
-    /// first looks whether that has passed. With nothing to commit it lets those go on who hold.
+    /// Commits what it has taken up, or the group that has closed; the receipts that leave then. While the disk refuses, it
+    /// first looks, when that is due, whether that has passed. With nothing to commit it lets those go on who hold.
     pub fn work(&mut self) -> Result<Vec<(DeviceId, AckV1)>> {
         if !self.late.is_empty() {
             return Ok(std::mem::take(&mut self.late));
         }
         let Group { messages, received, begun } = self.in_hand.take().unwrap_or_else(|| self.next_group());
-        let bytes = |messages: &[(DeviceId, Bytes)]| messages.iter().map(|(_, it)| it.len() as u64).sum::<u64>();
+        let waiting: u64 = messages.iter().chain(&self.inbox).map(|(_, it)| it.len() as u64).sum();
         let Some(life) = &mut self.life else { return Ok(Vec::new()) };
-        life.receipts.waiting.store(bytes(&messages) + bytes(&self.inbox), Ordering::Relaxed);
+        life.receipts.waiting.store(waiting, Ordering::Relaxed);
         self.runtime.block_on(async {
             if life.ingest.status().holding {
                 life.ingest.probe().await;
@@ -268,11 +251,6 @@ impl Hub {
     /// Whether the disk refuses.
     pub fn is_holding(&self) -> bool {
         self.life.as_ref().is_some_and(|life| life.ingest.status().holding)
-    }
-
-    /// Whether messages wait.
-    pub fn has_waiting(&self) -> bool {
-        self.is_up() && !self.inbox.is_empty()
     }
 
     /// Whether somebody was told to hold because there was too much to do.

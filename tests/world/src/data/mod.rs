@@ -55,8 +55,8 @@ enum Happening {
     Up(usize, Vec<u8>),
     /// A receipt arrives at a device.
     Down(usize, Vec<u8>),
-    /// The hub deals with what arrived.
-    Group,
+    /// The hub has something to do.
+    Hub,
     /// A slow hub has committed what it took up.
     Committed,
     /// The hub has power again.
@@ -85,7 +85,8 @@ struct World {
     view: View,
     devices: Vec<Device>,
     hub: Hub,
-    group_planned: bool,
+    /// When the hub has something to do next, so that one such moment is planned at a time.
+    hub_wakes: Duration,
     /// When each link is to be woken next, so that one wake is planned at a time.
     wakes: Vec<Duration>,
     connecting: Vec<bool>,
@@ -161,7 +162,7 @@ impl World {
             view,
             devices,
             chance,
-            group_planned: false,
+            hub_wakes: Duration::MAX,
             peace: false,
             hub_starts: 0,
             tally: Tally::default(),

@@ -10,12 +10,8 @@ use crate::faults::Fault;
 
 /// A connection that is cut is noticed after so long.
 pub(super) const NOTICED: Duration = Duration::from_secs(45);
-/// Messages that arrive within it are one group.
-const GROUP: Duration = Duration::from_secs(1);
 /// How often a hub that has nothing to do looks whether those who hold may go on.
 const GO_ON: Duration = Duration::from_secs(1);
-/// How often a disk that refuses is tried.
-const PROBE: Duration = Duration::from_secs(5);
 /// A program that could not start is started again after so long.
 const AGAIN: Duration = Duration::from_secs(10);
 /// A pipeline that nobody wakes looks around after so long.
@@ -48,11 +44,14 @@ impl World {
                 self.after_link(device);
                 self.wake(device, Duration::ZERO);
             }
-            Happening::Group => self.group()?,
-            Happening::Committed => {
-                self.group_planned = false;
-                self.commit()?;
+            Happening::Hub => {
+                // Only the earliest that was planned counts.
+                if self.hub_wakes == self.now() {
+                    self.hub_wakes = Duration::MAX;
+                    self.group()?;
+                }
             }
+            Happening::Committed => self.commit()?,
             Happening::HubStarts => {
                 let started = self.hub.start().context("the hub starts")?;
                 self.note(format_args!("the hub starts: {started}"));
@@ -195,18 +194,29 @@ impl World {
         if let Some(ack) = early {
             self.answer(device, ack);
         }
-        if !std::mem::replace(&mut self.group_planned, true) {
-            self.plan(GROUP, Happening::Group);
-        }
+        self.wake_hub();
         Ok(())
     }
 
-    /// The hub deals with what arrived, now or, when it is slow, some time later.
+    /// Plans what the hub does next, unless it does something earlier.
+    fn wake_hub(&mut self) {
+        if let Some(at) = self.hub.next() {
+            self.wake_hub_at(at);
+        }
+    }
+
+    fn wake_hub_at(&mut self, at: Duration) {
+        let at = at.max(self.now());
+        if at < self.hub_wakes {
+            self.hub_wakes = at;
+            self.schedule.plan(at, Happening::Hub);
+        }
+    }
+
+    /// The hub deals with a group that has closed, now or, when it is slow, some time later.
     fn group(&mut self) -> Result<()> {
-        self.group_planned = false;
         match self.hub.take_up()? {
             Some(takes) => {
-                self.group_planned = true;
                 self.plan(takes, Happening::Committed);
                 Ok(())
             }
@@ -220,15 +230,10 @@ impl World {
             let device = self.devices.iter().position(|device| device.id == id).context("a known device")?;
             self.answer(device, ack);
         }
-        let next = match (self.hub.is_holding(), self.hub.has_waiting(), self.hub.slows_down()) {
-            (true, _, _) => PROBE,
-            (_, true, _) => Duration::ZERO,
-            (_, _, true) => GO_ON,
-            _ => return Ok(()),
-        };
-        if !std::mem::replace(&mut self.group_planned, true) {
-            self.plan(next, Happening::Group);
+        if self.hub.slows_down() && !self.hub.is_holding() {
+            self.wake_hub_at(self.now() + GO_ON);
         }
+        self.wake_hub();
         Ok(())
     }
 

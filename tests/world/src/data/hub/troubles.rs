@@ -36,6 +36,7 @@ impl Hub {
 
     fn forget_messages(&mut self) {
         self.inbox.clear();
+        self.gather(&self.config.clone());
         self.in_hand = None;
         self.late.clear();
     }
