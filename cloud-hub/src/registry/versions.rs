@@ -1,6 +1,6 @@
 //! Versions: immutable members of a model line, each one package with its lineage.
 
-use cloud_hub_core::rollout::restored::highest_version;
+use cloud_hub_core::rollout::restored::{next_version, versions_of};
 use serde_json::{Value, json};
 use sqlx::SqliteConnection;
 use tributary_release::Package;
@@ -150,18 +150,20 @@ async fn refuse_reserved(
 }
 
 /// The number the next version of a line gets: above all versions, all numbers that runs reserved, and after a restore
-/// all that devices have, had or try from before it.
+/// all that devices have, had or try from before it, as far as they are to be believed.
 pub async fn next_number(catalog: &mut SqliteConnection, line: &LineName) -> Result<VersionNumber, RegistryError> {
-    let query = "select coalesce(max(version), 0) + 1 from
+    let query = "select coalesce(max(version), 0) from
                  (select version from versions where line = $1
-                  union all select version from runs where line = $1 and version is not null
-                  union all select version from restore_packages where line = $1)";
-    let number: i64 = sqlx::query_scalar(query).bind(line.as_str()).fetch_one(&mut *catalog).await?;
+                  union all select version from runs where line = $1 and version is not null)";
+    let given: i64 = sqlx::query_scalar(query).bind(line.as_str()).fetch_one(&mut *catalog).await?;
+    let query = "select version from restore_packages where line = $1";
+    let found: Vec<i64> = sqlx::query_scalar(query).bind(line.as_str()).fetch_all(&mut *catalog).await?;
     let query = "select report from devices where report is not null and exists (select 1 from restores)";
     let reports: Vec<Vec<u8>> = sqlx::query_scalar(query).fetch_all(catalog).await?;
     let reports: Vec<Report> = reports.iter().filter_map(|bytes| Report::decode(bytes).ok()).collect();
-    let seen = highest_version(reports.iter().flat_map(|report| &report.base().lines), line);
-    Ok(VersionNumber(number as u32).max(seen.map_or(VersionNumber(0), |seen| VersionNumber(seen.0.saturating_add(1)))))
+    let number = |version: i64| VersionNumber(u32::try_from(version).unwrap_or(u32::MAX));
+    let reported = versions_of(reports.iter().flat_map(|report| &report.base().lines), line);
+    Ok(next_version(number(given), found.into_iter().map(number).chain(reported)))
 }
 
 /// One version.

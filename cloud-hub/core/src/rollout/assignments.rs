@@ -9,6 +9,7 @@ use tributary_wire::{
     LineAssignment, LineName, LineReport, Micros, PackageRef, ReleaseRef, Role, SamplingPolicy,
 };
 
+use super::fleet::release_of;
 use super::{Assign, Rollout, Taken, Target};
 
 /// How long an assignment may begin an installation. Devices that sleep longer get a fresh one when they wake.
@@ -136,10 +137,7 @@ pub fn had(
     taken: Option<&Taken>,
     releases: &[ReleaseRef],
 ) -> Option<ReleaseRef> {
-    let is = |package: PackageRef| {
-        move |release: &&ReleaseRef| (release.version, release.sha256) == (package.version, package.sha256)
-    };
-    let known = committed.and_then(|package| releases.iter().find(is(package)));
+    let known = committed.and_then(|package| release_of(releases, &package));
     let had = known.or_else(|| taken?.before.as_ref())?;
     (had.sha256 != wish.release.sha256).then(|| had.clone())
 }

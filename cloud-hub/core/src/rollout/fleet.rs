@@ -89,16 +89,19 @@ pub fn statuses(members: &[Member], rollout: &Rollout, known: Known<'_>) -> Vec<
     members.iter().filter(meant).filter(concerned).map(|member| status(member, rollout, known)).collect()
 }
 
+/// The release that a package is, of those of its line: versions may be doubled by a hub that was restored, so the hash
+/// has to be the same too.
+pub(super) fn release_of<'a>(releases: &'a [ReleaseRef], package: &PackageRef) -> Option<&'a ReleaseRef> {
+    releases.iter().find(|release| (release.version, release.sha256) == (package.version, package.sha256))
+}
+
 fn status(member: &Member, rollout: &Rollout, known: Known<'_>) -> DeviceStatus {
     let Rollout { line, role, .. } = rollout;
     let report = member.line(line, role);
     let signed = known.generations.get(&member.device).copied().unwrap_or(Generation(0));
     let committed = report.and_then(|report| report.committed);
-    let is = |package: PackageRef| {
-        move |release: &&ReleaseRef| (release.version, release.sha256) == (package.version, package.sha256)
-    };
     // A package that came another way is known if it is one of the line's versions.
-    let found = || known.releases.iter().find(is(committed?)).cloned();
+    let found = || release_of(known.releases, &committed?).cloned();
     DeviceStatus {
         device: member.device.clone(),
         last_seen: Some(member.last_seen),

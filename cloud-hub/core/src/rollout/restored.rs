@@ -7,7 +7,12 @@ use tributary_wire::{
 };
 
 use super::assignments::Wish;
+use super::fleet::release_of;
 use super::{Member, Plan, Rollout};
+
+/// How far above the versions that a restored hub knows of a line a device's word is believed. Numbers may be made of
+/// dates: a year's turn of those must fit.
+pub const MAX_VERSION_STEP: u32 = 10_000_000;
 
 /// What a restored hub has to heed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -121,21 +126,29 @@ pub fn followed(wish: &Wish, committed: &PackageRef, releases: &[ReleaseRef]) ->
     if wish.release.sha256 == committed.sha256 {
         return None;
     }
-    let is = |release: &&ReleaseRef| (release.version, release.sha256) == (committed.version, committed.sha256);
-    let release = releases.iter().find(is)?.clone();
+    let release = release_of(releases, committed)?.clone();
     Some(Wish { release, allow_lower: false, ..wish.clone() })
 }
 
-/// The highest version of a line that any device has or had, as its report says. A number that a forgotten release has
-/// is not given again: who has that one would refuse another of the same number.
-pub fn highest_version<'a>(
+/// Versions of a line that any device has, had or tries, as its report says.
+pub fn versions_of<'a>(
     reported: impl IntoIterator<Item = &'a LineReport>,
     line: &LineName,
-) -> Option<VersionNumber> {
+) -> impl Iterator<Item = VersionNumber> {
     let undone = |of: &LineReport| of.undone.as_ref().map(|(package, _)| *package);
-    let of_line = reported.into_iter().filter(|of| of.line == *line);
-    let packages = of_line.flat_map(|of| [of.committed, of.previous, of.candidate, undone(of)]);
-    packages.flatten().map(|package| package.version).max()
+    let of_line = reported.into_iter().filter(move |of| of.line == *line);
+    let packages = of_line.flat_map(move |of| [of.committed, of.previous, of.candidate, undone(of)]);
+    packages.flatten().map(|package| package.version)
+}
+
+/// The number that a line's next version gets: above the highest that this hub knows to be `given`, and above all that
+/// were `seen` on devices. A number that a forgotten release has is not given again: who has that one would refuse
+/// another of the same number.
+pub fn next_version(given: VersionNumber, seen: impl IntoIterator<Item = VersionNumber>) -> VersionNumber {
+    // A number that no backup explains would only use up the line's numbers.
+    let credible = |seen: &VersionNumber| seen.0 <= given.0.saturating_add(MAX_VERSION_STEP);
+    let highest = seen.into_iter().filter(credible).fold(given, VersionNumber::max);
+    VersionNumber(highest.0.saturating_add(1))
 }
 
 #[cfg(test)]
@@ -236,8 +249,22 @@ mod tests {
 
         let mut line = report("primary", Some(3));
         line.undone = Some((committed(8), "it failed".to_owned()));
-        assert_eq!(highest_version([&line], &line.line), Some(VersionNumber(8)));
-        assert_eq!(highest_version([&line], &LineName::new("other").unwrap()), None);
+        let next = |given| next_version(VersionNumber(given), versions_of([&line], &line.line)).0;
+        assert_eq!((next(0), next(7), next(8), next(20)), (9, 9, 9, 21));
+        assert_eq!(versions_of([&line], &LineName::new("other").unwrap()).count(), 0);
+    }
+
+    #[test]
+    fn one_device_s_word_does_not_use_up_the_numbers_of_a_line() {
+        let next = |given, seen: &[u32]| next_version(VersionNumber(given), seen.iter().copied().map(VersionNumber)).0;
+        assert_eq!(next(7, &[u32::MAX, 9]), 10, "that no backup explains; the other device's word counts");
+        assert_eq!((next(7, &[MAX_VERSION_STEP + 7]), next(7, &[MAX_VERSION_STEP + 8])), (MAX_VERSION_STEP + 8, 8));
+        assert_eq!(next(20_261_231, &[20_270_101]), 20_270_102, "numbers made of dates");
+        assert_eq!(
+            next(u32::MAX, &[u32::MAX]),
+            u32::MAX,
+            "there are no more: whoever registers it is told that it exists"
+        );
     }
 
     #[test]

@@ -14,6 +14,7 @@ use tributary_fraud::{Generator, GeneratorConfig, Transaction};
 
 use crate::model;
 use crate::process::{PATIENCE, run};
+use crate::source::STREAMS;
 
 const AGENTS: usize = 2;
 
@@ -96,8 +97,8 @@ impl Story {
         all
     }
 
-    /// Waits until the hub has all events but `gone`, and no agent waits for a receipt; the batches of events that the
-    /// hub has then.
+    /// Waits until the hub has all events and their observations but `gone`, and no agent waits for a receipt; the
+    /// batches of events that the hub has then.
     async fn quiet(&mut self, gone: usize) -> i64 {
         let expected = self.accepted.len() - gone;
         wait::until("the hub has everything", PATIENCE, async || {
@@ -109,14 +110,37 @@ impl Story {
                 }
             }
             let streams: Vec<Value> = self.fleet.api.get("/api/v1/lake/streams").await?;
-            let events = streams.iter().find(|stream| stream["stream"] == "events");
-            let (rows, batches) =
-                events.map_or((0, 0), |it| (it["rows"].as_i64().unwrap(), it["batches"].as_i64().unwrap()));
-            // Events of a batch that is still open are in no outbox.
-            Ok(if rows as usize >= expected { Ok(batches) } else { Err(format!("{rows} of {expected} events")) })
+            let number = |of: &str, what: &str| {
+                let found = streams.iter().find(|stream| stream["stream"] == of);
+                found.map_or(0, |it| it[what].as_i64().unwrap())
+            };
+            // Records of a batch that is still open are in no outbox.
+            let rows = STREAMS.map(|stream| number(stream, "rows"));
+            let all = rows.iter().all(|rows| *rows as usize >= expected);
+            Ok(if all {
+                Ok(number("events", "batches"))
+            } else {
+                Err(format!("{rows:?} of {expected} in {STREAMS:?}"))
+            })
         })
         .await
         .unwrap()
+    }
+
+    /// The lake holds what was accepted but `gone`: each once, and nothing else.
+    fn recount(&self, gone: &HashSet<String>) {
+        let expected: HashSet<&String> = self.accepted.difference(gone).collect();
+        for stream in STREAMS {
+            let counts = recount::event_ids(&self.fleet.lake(), stream).unwrap();
+            let doubled: Vec<_> = counts.iter().filter(|(_, count)| **count != 1).take(3).collect();
+            let lost: Vec<_> = expected.iter().filter(|id| !counts.contains_key(**id)).take(3).collect();
+            assert!(lost.is_empty() && doubled.is_empty(), "{stream}: lost {lost:?}, more than once {doubled:?}");
+            assert_eq!(
+                counts.len(),
+                expected.len(),
+                "{stream}: something is there that was never accepted, or is gone"
+            );
+        }
     }
 
     fn data(&self) -> PathBuf {
@@ -199,13 +223,7 @@ async fn agents_go_on_with_a_hub_from_an_older_backup_and_nothing_is_lost_or_dou
     story.quiet(0).await;
     let status = story.restored("the package is known", |status| status["audit_entries_lost"] != 0).await;
     assert_eq!((&status["lost"], &status["packages"]), (&json!([]), &json!([])), "{status:#}");
-    for stream in ["events", "observations"] {
-        let counts = recount::event_ids(&story.fleet.lake(), stream).unwrap();
-        assert!(counts.values().all(|count| *count == 1), "{stream}: some are doubled");
-        if stream == "events" {
-            assert_eq!(counts.keys().cloned().collect::<HashSet<_>>(), story.accepted);
-        }
-    }
+    story.recount(&HashSet::new());
     let verdict: Value = story.fleet.api.get("/api/v1/audit/verify").await.unwrap();
     assert_eq!(verdict["whole"], true, "{verdict:#}");
 }
@@ -235,8 +253,5 @@ async fn with_the_lake_lost_as_well_the_hub_says_how_much_is_gone_and_the_rest_g
     assert_eq!(lost_events(&status), now - then, "{status:#}");
     story.roll_out(2).await;
     story.quiet(gone.len()).await;
-    let counts = recount::event_ids(&story.fleet.lake(), "events").unwrap();
-    assert!(counts.values().all(|count| *count == 1), "some are doubled");
-    let expected: HashSet<String> = story.accepted.difference(&gone).cloned().collect();
-    assert_eq!(counts.keys().cloned().collect::<HashSet<_>>(), expected);
+    story.recount(&gone);
 }

@@ -62,7 +62,7 @@ fn may_open_enough_files() -> bool {
     let open = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap_or_default();
     let open: u64 = open.split_whitespace().next().and_then(|soft| soft.parse().ok()).unwrap_or(u64::MAX);
     if open < 4096 {
-        tools::skipped(test, &format!("only {open} files may be open: {}", String::from_utf8_lossy(&done.stderr)));
+        tools::lacks(test, &format!("only {open} files may be open: {}", String::from_utf8_lossy(&done.stderr)));
     }
     open >= 4096
 }

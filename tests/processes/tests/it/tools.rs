@@ -38,11 +38,20 @@ pub fn program(test: &str, name: &str) -> Option<PathBuf> {
 }
 
 fn missing(test: &str, what: &str) {
-    assert!(std::env::var_os("CI").is_none(), "{test}: no {what}; .ci/install installs it");
-    skipped(test, &format!("no {what}; run .ci/install"));
+    lacks(test, &format!("no {what}; .ci/install installs it"));
 }
 
-/// Says so on the terminal itself.
+/// This machine lacks what a test needs: it is skipped, loudly; in CI that is a failure.
+pub fn lacks(test: &str, why: &str) {
+    lacks_in(std::env::var_os("CI").is_some(), test, why);
+}
+
+fn lacks_in(ci: bool, test: &str, why: &str) {
+    assert!(!ci, "{test}: {why}");
+    skipped(test, why);
+}
+
+/// Says so on the terminal itself. For what no machine of CI has either; else see [`lacks`].
 pub fn skipped(test: &str, why: &str) {
     say(&format!("\n!!! SKIPPED: {test}: {why}\n"));
 }
@@ -99,4 +108,12 @@ fn a_wrong_number_in_the_environment_is_told_and_not_passed_over() {
         let problem = read_number("TRIBUTARY_KILLS", wrong).unwrap_err();
         assert!(problem.contains("TRIBUTARY_KILLS is") && problem.contains("whole number"), "{problem}");
     }
+}
+
+#[test]
+fn what_a_machine_lacks_fails_in_ci_and_is_skipped_elsewhere() {
+    lacks_in(false, "a test of skipping", "nothing is missing");
+    let failed = std::panic::catch_unwind(|| lacks_in(true, "a test of skipping", "no namespaces"));
+    let told = failed.unwrap_err().downcast::<String>().unwrap();
+    assert_eq!(*told, "a test of skipping: no namespaces");
 }
