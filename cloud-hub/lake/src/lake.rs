@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
@@ -72,9 +72,11 @@ pub struct Written {
 
 /// The lake on a disk.
 pub struct Lake {
-    disk: Arc<dyn Disk>,
-    root: PathBuf,
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) root: PathBuf,
     names: Names,
+    /// Files that do not count and could not be removed.
+    pub(crate) left: Mutex<BTreeSet<String>>,
     index: RwLock<Index>,
 }
 
@@ -101,7 +103,7 @@ impl Lake {
             path: root.clone(),
             source,
         })?;
-        Ok(Self { disk, root, names: Names::default(), index: RwLock::default() })
+        Ok(Self { disk, root, names: Names::default(), left: Mutex::default(), index: RwLock::default() })
     }
 
     /// Names new files so, for a simulation that is to give the same files each time.
@@ -218,7 +220,7 @@ impl Lake {
         create_folder_below(&*self.disk, &self.root, folder).map_err(failed("create the folder of"))?;
         if let Err(error) = disk::replace(&*self.disk, &full, &bytes, Access::Everyone) {
             // It may have got its name and not know it.
-            let _ = self.disk.remove(&full);
+            self.discard(&path);
             return Err(failed("write")(error));
         }
         let fitted: Vec<_> =
@@ -247,13 +249,6 @@ impl Lake {
         match file.rows() {
             found if found != entry.rows => Err(LakeError::Rows { path, expected: entry.rows, found }),
             _ => Ok(()),
-        }
-    }
-
-    /// Removes a file that does not count. One that cannot be removed is harmless: the next start tries again.
-    pub fn discard(&self, path: &str) {
-        if let Err(error) = self.disk.remove(&self.root.join(path)) {
-            tracing::warn!(path, %error, "could not remove a file that is not in the catalog");
         }
     }
 

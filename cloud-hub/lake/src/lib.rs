@@ -14,6 +14,7 @@ pub mod days;
 mod reader;
 mod names;
 mod lake;
+mod discard;
 pub mod dataset;
 
 pub use file::{BatchKey, Footer, FooterBatch, Rowless};

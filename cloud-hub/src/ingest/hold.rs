@@ -117,16 +117,19 @@ impl<L: Ledger> Committer<L> {
         }
     }
 
-    /// Removes the files of failed commits that did not happen: left there, they would take room, and a catalog made
-    /// again from the lake could not tell them from others.
+    /// Removes the files of failed commits that did not happen, and those that the disk let nobody remove: left there,
+    /// they would take room, and a catalog made again from the lake could not tell them from others.
     async fn clear_doubtful(&mut self) -> Result<(), Failure> {
-        if self.doubtful.is_empty() {
-            return Ok(());
-        }
-        let counting: HashSet<String> = self.parts.catalog.files().await?.into_iter().map(|file| file.path).collect();
+        let counting: HashSet<String> = match self.doubtful.is_empty() {
+            true => HashSet::new(),
+            false => self.parts.catalog.files().await?.into_iter().map(|file| file.path).collect(),
+        };
         let (lake, doubtful) = (self.parts.lake.clone(), std::mem::take(&mut self.doubtful));
-        let left = doubtful.into_iter().filter(move |path| !counting.contains(path));
-        Ok(tokio::task::spawn_blocking(move || left.for_each(|path| lake.discard(&path))).await?)
+        let cleared = tokio::task::spawn_blocking(move || {
+            doubtful.iter().filter(|path| !counting.contains(*path)).for_each(|path| lake.discard(path));
+            lake.discard_left();
+        });
+        Ok(cleared.await?)
     }
 
     async fn try_probe(&mut self) -> Result<(), Failure> {

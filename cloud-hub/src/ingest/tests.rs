@@ -583,6 +583,43 @@ async fn the_files_of_a_commit_that_failed_are_gone_when_work_goes_on() {
     assert_eq!(parts.catalog.files().await.unwrap().len(), 1);
 }
 
+/// The disk refuses everything from some change of a commit on, so also to remove what was written of it.
+#[tokio::test]
+async fn nothing_of_a_commit_that_the_disk_broke_off_is_left_when_work_goes_on() {
+    let mut broken = 0;
+    for changes in 0.. {
+        let (disk, catalog, clock) = (SimDisk::new(), SimDisk::new(), SetClock::default());
+        create_folder_durably(&disk, Path::new("/data")).unwrap();
+        let parts = Parts {
+            queue_bytes: 64 << 20,
+            catalog: MemoryLedger::create(Arc::new(catalog), "/ledger").unwrap(),
+            lake: Arc::new(Lake::open(Arc::new(disk.clone()), "/data/lake").unwrap()),
+            quarantine: "/data/quarantine".into(),
+            bus: Bus::default(),
+            answers: Arc::<Inbox>::default(),
+            results: mpsc::channel(1).0,
+            config: IngestConfig::default(),
+            clock: Arc::new(clock.clone()),
+        };
+        let mut committer = commit::Committer::new(parts.clone(), Arc::default());
+        let item = || collect::Item::of(DeviceId::new("edge-1").unwrap(), batch(1, &[1]), Micros(1));
+        disk.fail_after(changes);
+        committer.group(vec![item()], 0).await;
+        if committer.holding.is_none() {
+            break;
+        }
+        broken += 1;
+        disk.mend();
+        clock.pass(parts.config.retry.0);
+        committer.probe().await;
+        assert!(committer.holding.is_none());
+        committer.group(vec![item()], 0).await;
+        assert_eq!(parts.lake.compare().unwrap(), cloud_hub_lake::Differences::default(), "after {changes} changes");
+        assert_eq!(parts.catalog.files().await.unwrap().len(), 1);
+    }
+    assert!(broken > 4, "{broken}");
+}
+
 /// A test of the tests: were a sync left out, the crash below would be seen to lose what was acknowledged.
 #[tokio::test]
 async fn a_disk_that_lies_about_syncing_loses_files_and_the_loss_is_an_alert() {
