@@ -21,6 +21,7 @@ mod frame;
 mod fuzz;
 mod packets;
 mod pace;
+pub mod probe;
 mod quic;
 mod reset;
 mod session;

@@ -11,6 +11,7 @@ mod packages;
 mod repository;
 mod identity;
 mod service;
+mod doors;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -1,19 +1,16 @@
-//! The hub as others see it: its listeners, its child processes, the clock and the machine below.
+//! What a hub is, or needs to be, on its machine: its ports, its child processes, the clock and the machine below.
 
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{TcpListener, UdpSocket};
 use std::process::Stdio;
-use std::sync::Arc;
 
-use serde_json::Value;
 use sqlx::SqlitePool;
-use tributary_identity::{BUILT, Certificate, DeviceClock, tls};
+use tributary_identity::BUILT;
 use tributary_process::checkup::{Finding, disk, host, span};
-use tributary_process::http::{Client, Endpoint};
 use tributary_wire::Micros;
 
-use super::{Subject, whole, words};
+use super::{Subject, doors, whole, words};
 
-const SECTION: &str = "Service";
+pub(super) const SECTION: &str = "Service";
 /// What a hub may come to write before somebody looks again.
 const WANTED: u64 = 1 << 30;
 /// Files beside one for each connection.
@@ -25,7 +22,9 @@ pub(super) async fn check(subject: &Subject, catalog: Option<&SqlitePool>) -> Ve
     let mut findings = match &subject.running {
         Some(holder) => {
             let found = format!("runs: {holder}");
-            vec![Finding::ok(SECTION, "hub", found), answers(subject).await]
+            let mut findings = vec![Finding::ok(SECTION, "hub", found)];
+            findings.extend(doors::check(subject).await);
+            findings
         }
         None => {
             let mut findings = vec![Finding::ok(SECTION, "hub", "does not run in this folder")];
@@ -40,59 +39,6 @@ pub(super) async fn check(subject: &Subject, catalog: Option<&SqlitePool>) -> Ve
         findings.push(clock(subject, catalog).await);
     }
     findings
-}
-
-/// Asks the hub that works here, at the address that it wrote down, as its clients do.
-async fn answers(subject: &Subject) -> Finding {
-    let name = "web API";
-    let written = std::fs::read_to_string(subject.path("addresses.json")).map_err(|error| error.to_string());
-    let address = written.and_then(|text| {
-        let addresses: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
-        addresses["https"].as_str().map(str::to_owned).ok_or("it names no https".to_owned())
-    });
-    let address = match address {
-        Ok(address) => reachable(&address),
-        Err(problem) => {
-            return Finding::fail(SECTION, name, format!("where it listens is not known: addresses.json: {problem}"));
-        }
-    };
-    let settings = authorities(subject).and_then(|authorities| {
-        let clock = Arc::new(DeviceClock::new(Micros(0)));
-        tls::device_client(&authorities, None, tls::ALPN_HTTP, clock).map_err(|error| words(&error))
-    });
-    let client = match settings {
-        Ok(settings) => Client::new(Endpoint::Tls(address.clone())).with_tls(Arc::new(settings)),
-        Err(problem) => return Finding::fail(SECTION, name, problem),
-    };
-    match client.with_timeout(subject.options.patience).get::<Value>("/api/v1/ready").await {
-        Ok(answer) => {
-            let version = answer["version"].as_str().unwrap_or("unknown").to_owned();
-            if version == env!("CARGO_PKG_VERSION") {
-                Finding::ok(SECTION, name, format!("https://{address} answers; version {version}"))
-            } else {
-                let found = format!("https://{address} runs version {version}, this doctor has {}", env!("CARGO_PKG_VERSION"));
-                Finding::warn(SECTION, name, found).advise("restart the hub, or use its own doctor")
-            }
-        }
-        Err(error) => Finding::fail(SECTION, name, format!("https://{address}: {}", words(&error)))
-            .advise("a hub holds the folder but does not answer: its log says more; restart it. If only the certificate's name is \
-                     wrong, add this address to identity.names"),
-    }
-}
-
-/// An address to call for one that was bound: `0.0.0.0` is nowhere.
-fn reachable(bound: &str) -> String {
-    match bound.parse::<SocketAddr>() {
-        Ok(address) if address.ip().is_unspecified() => format!("127.0.0.1:{}", address.port()),
-        _ => bound.to_owned(),
-    }
-}
-
-fn authorities(subject: &Subject) -> Result<Vec<Certificate>, String> {
-    let own = subject.path("identity").join("authority.pem");
-    let path = subject.config.identity.authority.clone().unwrap_or(own);
-    let text = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-    Certificate::all_from_pem(&text).map_err(|error| format!("{}: {}", path.display(), words(&error)))
 }
 
 /// Whether the ports that the settings name are free: each is bound for a moment.
@@ -224,7 +170,5 @@ mod tests {
         let advice = ahead.advice().unwrap();
         assert!(advice.contains("it was set back") && advice.contains("it ran ahead"), "{advice}");
         assert_eq!(judge_clock(Micros(BUILT.0 - 1), None).mark(), Mark::Fail);
-        assert_eq!(reachable("0.0.0.0:8443"), "127.0.0.1:8443");
-        assert_eq!(reachable("10.0.0.1:8443"), "10.0.0.1:8443");
     }
 }

@@ -106,12 +106,29 @@ async fn a_working_hub_is_well_and_so_is_a_stopped_one_and_a_look_changes_nothin
     let hub = hub().await;
     let data = hub.hub.data().to_owned();
     // What `serve` writes down.
-    let addresses = json!({"https": hub.hub.https_address()}).to_string();
-    fs::write(data.join("addresses.json"), addresses).unwrap();
+    let write = |addresses: serde_json::Value| fs::write(data.join("addresses.json"), addresses.to_string()).unwrap();
+    let mqtt = hub.hub.mqtt_addresses();
+    let (https, quic, tls) = (hub.hub.https_address(), mqtt.quic.unwrap(), mqtt.tls.unwrap());
+    write(json!({"https": https, "mqtt_quic": quic, "mqtt_tls": tls}));
     let report = look(&data).await;
-    assert_eq!(find(&report, "Service", "web API").mark(), Mark::Ok, "{report:?}");
+    for door in ["web API", "MQTT over TLS", "MQTT over QUIC"] {
+        assert_eq!(find(&report, "Service", door).mark(), Mark::Ok, "{report:?}");
+    }
     assert!(find(&report, "Service", "hub").found().starts_with("runs: "));
     assert!(report.is_well() && report.offers().next().is_none(), "{report:?}");
+    // Doors at which nobody answers, or somebody who speaks otherwise.
+    let nobody = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let silent = nobody.local_addr().unwrap();
+    write(json!({"https": https, "mqtt_quic": silent, "mqtt_tls": https}));
+    let options = Options { deep: false, patience: std::time::Duration::from_secs(1) };
+    let report = examine(&flags(&data, &[]), options).await;
+    for (door, address) in [("MQTT over TLS", https), ("MQTT over QUIC", silent)] {
+        let finding = find(&report, "Service", door);
+        assert!(finding.mark() == Mark::Fail && finding.found().contains(&address.to_string()), "{finding:?}");
+    }
+    write(json!({"https": https}));
+    let report = look(&data).await;
+    assert!(report.is_well() && !report.findings.iter().any(|it| it.key().1.starts_with("MQTT")), "{report:?}");
     let folder = hub.stop().await;
 
     let before = files(&data);
