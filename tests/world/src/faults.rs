@@ -3,11 +3,15 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use tributary_process::disk::Harm;
+
 /// One kind of fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fault {
     /// A message was lost.
     MessageLost,
+    /// A message arrives before one that left earlier.
+    MessageOvertook,
     /// A message arrived twice.
     MessageRepeated,
     /// A message met a way that was cut.
@@ -56,12 +60,23 @@ pub enum Fault {
     DeviceRot,
     /// A device's state was found broken at its start, and set aside: it began anew.
     StateSetAside,
+    /// The hub's disk took seconds for a commit.
+    SlowCommit,
+    /// A device's disk kept it from what came to it.
+    SlowDisk,
+    /// A power cut took a write that was not synced.
+    Forgotten,
+    /// A power cut left some sectors of a write.
+    Torn,
+    /// A disk took a part of a write.
+    ShortWrite,
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::MessageLost => "messages lost",
+            Self::MessageOvertook => "messages that come before earlier ones",
             Self::MessageRepeated => "messages repeated",
             Self::MessageCut => "messages into a cut",
             Self::Partition => "partitions",
@@ -86,6 +101,11 @@ impl fmt::Display for Fault {
             Self::OtherSampling => "changes of a sampling policy",
             Self::DeviceRot => "flipped bits in the state of a device",
             Self::StateSetAside => "states found broken and set aside",
+            Self::SlowCommit => "commits of the hub that take seconds",
+            Self::SlowDisk => "times a device's disk keeps it waiting",
+            Self::Forgotten => "writes without a sync that a power cut takes",
+            Self::Torn => "writes torn by a power cut",
+            Self::ShortWrite => "writes of which a disk takes a part",
         })
     }
 }
@@ -98,6 +118,17 @@ impl Faults {
     /// It happened once.
     pub fn count(&mut self, fault: Fault) {
         *self.0.entry(fault).or_default() += 1;
+    }
+
+    /// What a disk did by itself.
+    pub fn count_harm(&mut self, harm: Harm) {
+        for (fault, times) in
+            [(Fault::Forgotten, harm.forgotten), (Fault::Torn, harm.torn), (Fault::ShortWrite, harm.short)]
+        {
+            if times > 0 {
+                *self.0.entry(fault).or_default() += times;
+            }
+        }
     }
 
     /// Takes in what happened elsewhere.

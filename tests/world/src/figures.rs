@@ -14,6 +14,8 @@ pub struct Run {
     pub steps: u64,
     /// Of those, in the busiest minute.
     pub busiest: u64,
+    /// Time that passed in the world.
+    pub time: Duration,
     /// Time that devices lived through, added up.
     pub lived: Duration,
     /// Records that follow from events which devices answered for: each event itself, and its observation.
@@ -51,6 +53,7 @@ impl Figures {
         self.runs += 1;
         self.sum.steps += run.steps;
         self.sum.busiest = self.sum.busiest.max(run.busiest);
+        self.sum.time += run.time;
         self.sum.lived += run.lived;
         self.sum.accepted += run.accepted;
         self.sum.found += run.found;

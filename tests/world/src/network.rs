@@ -55,6 +55,8 @@ struct Direction {
     cut_until: Duration,
     /// A slow way is taken by earlier messages until then.
     busy_until: Duration,
+    /// When the last of the messages so far arrives.
+    newest: Duration,
 }
 
 /// All ways.
@@ -121,7 +123,12 @@ impl Network {
         let taken = quality.bytes_per_second.map_or(0.0, |rate| bytes as f64 / rate as f64);
         direction.busy_until = direction.busy_until.max(now) + Duration::from_secs_f64(taken);
         let leaves = direction.busy_until;
-        (0..copies).map(|_| leaves + self.chance.random_range(quality.delay.clone())).collect()
+        let arrive: Vec<_> = (0..copies).map(|_| leaves + self.chance.random_range(quality.delay.clone())).collect();
+        if arrive.iter().any(|at| *at < direction.newest) {
+            faults.count(Fault::MessageOvertook);
+        }
+        direction.newest = arrive.iter().copied().max().unwrap_or_default().max(direction.newest);
+        arrive
     }
 }
 
@@ -162,5 +169,23 @@ mod tests {
         network.set_quality(1, Quality { loss: 0.3, repeat: 0.5, ..Quality::good() });
         let arrived: usize = (0..10_000).map(|_| network.send(SECOND, 0, 1, 1, &mut faults).len()).sum();
         assert!((10_000..11_000).contains(&arrived), "7 000 of 10 000 leave, half of them twice: {arrived}");
+    }
+
+    #[test]
+    fn a_message_that_comes_before_an_earlier_one_is_counted() {
+        let (mut network, mut faults) = (network(), Faults::default());
+        network.set_quality(1, Quality { delay: SECOND..2 * SECOND, ..Quality::good() });
+        network.send(Duration::ZERO, 1, 0, 1, &mut faults);
+        network.send(2 * SECOND, 1, 0, 1, &mut faults);
+        assert_eq!(faults.total(), 0, "what leaves later arrives later");
+        let mut newest = Duration::ZERO;
+        let overtook = (0..100).filter(|_| {
+            let at = network.send(9 * SECOND, 1, 0, 1, &mut faults)[0];
+            let overtakes = at < newest;
+            newest = newest.max(at);
+            overtakes
+        });
+        assert_eq!(overtook.count() as u64, faults.total());
+        assert!(faults.total() > 50);
     }
 }

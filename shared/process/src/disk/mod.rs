@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 pub use real::RealDisk;
 #[cfg(any(test, feature = "simulation"))]
-pub use simulated::{Replay, SimDisk, SimFile};
+pub use simulated::{Harm, Replay, SimDisk, SimFile};
 
 /// Files by path. A file is durable after a sync of it and of every folder whose names lead to it.
 pub trait Disk: fmt::Debug + Send + Sync {

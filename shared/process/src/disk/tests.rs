@@ -61,11 +61,13 @@ fn what_was_not_synced_is_lost_torn_or_left_and_never_anything_else() {
         let found = content(&disk, "/state/files/part").unwrap();
         assert_eq!(found[..700], [b's'; 700]);
         assert!(found[700..].iter().all(|byte| [0, b'u'].contains(byte)));
-        match found.len() {
-            700 => none += 1,
-            2700 if !found.contains(&0) => whole += 1,
-            _ => torn += 1,
-        }
+        let (forgotten, in_part) = match found.len() {
+            700 => (1, 0),
+            2700 if !found.contains(&0) => (0, 0),
+            _ => (0, 1),
+        };
+        assert_eq!(disk.harm(), Harm { forgotten, torn: in_part, short: 0 });
+        (none, torn, whole) = (none + forgotten, torn + in_part, whole + 1 - forgotten - in_part);
         assert!(file.write_all(b"x").is_err(), "a dead program writes nothing");
     }
     assert!(torn > 5 && whole > 5 && none > 5, "{torn} torn, {whole} whole, {none} none");
@@ -116,6 +118,7 @@ fn short_writes_are_finished_and_a_failed_sync_leaves_its_bytes_in_doubt() {
     disk.set_short_writes(Some(3));
     replace(&disk, Path::new("/state/files/a"), &[7; 5000], Access::Everyone).unwrap();
     disk.crash(None);
+    assert!(disk.harm().short > 0 && disk.harm().torn == 0);
     assert_eq!(content(&disk, "/state/files/a").unwrap(), [7; 5000]);
 
     let mut file = disk.append(Path::new("/state/files/a")).unwrap();

@@ -84,7 +84,9 @@ impl World {
         let longest = [Duration::from_secs(10), Duration::from_secs(1800)][self.chance.random_range(0..2)];
         let lasts = self.up_to(longest);
         let fault = self.any_fault();
-        self.faults.count(fault);
+        if fault != Fault::DeviceRot {
+            self.faults.count(fault);
+        }
         self.note(format_args!("fault: {fault}, edge-{device}, {lasts:?}"));
         self.strike(fault, device, lasts).with_context(|| format!("edge-{device}, {fault}"))
     }
@@ -178,6 +180,7 @@ impl World {
                     self.devices[device].rot_anywhere()?.map(|at| format!("byte {at}"))
                 };
                 if let Some(rotten) = rotten {
+                    self.faults.count(fault);
                     self.note(format_args!("a bit of {rotten} flips"));
                     self.wake_up(device)?;
                 }
@@ -202,8 +205,11 @@ impl World {
                 self.note(format_args!("edge-{device} samples: {policy:?}"));
                 self.devices[device].sample(policy);
             }
-            // The quality of a way decides about these, and what rotted.
-            Fault::MessageLost | Fault::MessageRepeated | Fault::MessageCut | Fault::StateSetAside => {}
+            // The quality of a way decides about these.
+            Fault::MessageLost | Fault::MessageRepeated | Fault::MessageCut | Fault::MessageOvertook => {}
+            // These come by themselves.
+            Fault::StateSetAside | Fault::SlowCommit | Fault::SlowDisk => {}
+            Fault::Forgotten | Fault::Torn | Fault::ShortWrite => {}
         }
         Ok(())
     }

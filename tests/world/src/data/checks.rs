@@ -160,7 +160,10 @@ impl World {
         for (device, incarnation, losses) in &self.earlier.losses {
             let now = self.hub.losses(device, *incarnation);
             let less = losses.iter().find(|(of, records)| now.get(of).is_none_or(|now| now < records));
-            ensure!(less.is_none(), "{device}: the hub knew of {losses:?} before its disk was replaced, now of {now:?}");
+            ensure!(
+                less.is_none(),
+                "{device}: the hub knew of {losses:?} before its disk was replaced, now of {now:?}"
+            );
         }
         for ids in lake.values() {
             self.tally.found += ids.len() as u64;
@@ -189,7 +192,11 @@ impl World {
 /// its own disk lost it.
 fn check_losses(dropped: &Losses, reported: &Losses) -> Result<()> {
     let only = |losses: &Losses| -> Losses {
-        losses.iter().filter(|((_, reason), _)| *reason != LossReason::Corrupt).map(|(of, it)| (of.clone(), *it)).collect()
+        losses
+            .iter()
+            .filter(|((_, reason), _)| *reason != LossReason::Corrupt)
+            .map(|(of, it)| (of.clone(), *it))
+            .collect()
     };
     let all_told = only(dropped) == only(reported);
     let invented = reported.iter().any(|(of, records)| dropped.get(of).is_none_or(|dropped| dropped < records));

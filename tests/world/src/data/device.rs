@@ -14,6 +14,7 @@ use edge_agent_core::backoff::Backoff;
 use rand::Rng;
 use rand::rngs::StdRng;
 use tributary_features::{Event, View};
+use tributary_process::disk::Harm;
 use tributary_wire::{DeviceId, Incarnation, SamplingPolicy};
 
 use super::setup::{Breakage, Setup, Source};
@@ -30,6 +31,8 @@ pub struct Device {
     pub clock: WorldClock,
     /// Its disk.
     pub disk: SimDisk,
+    /// What its earlier disks did to writes.
+    harm: Harm,
     /// How it is set up.
     pub setup: Setup,
     breakage: Option<Breakage>,
@@ -86,6 +89,7 @@ impl Device {
             id,
             clock,
             disk: SimDisk::new(),
+            harm: Harm::default(),
             setup,
             breakage,
             view: view.clone(),
@@ -111,6 +115,7 @@ impl Device {
     }
 
     fn new_disk(&mut self) -> Result<()> {
+        self.harm = self.harm();
         self.disk = SimDisk::new();
         self.disk.set_lying(self.breakage == Some(Breakage::DeviceDiskLies));
         if self.setup.short_writes {
@@ -160,6 +165,13 @@ impl Device {
     /// Whether it runs: it has power, and could read its state.
     pub fn is_up(&self) -> bool {
         self.life.is_some()
+    }
+
+    /// What its disks did to writes so far.
+    pub fn harm(&self) -> Harm {
+        let mut harm = self.harm;
+        harm += self.disk.harm();
+        harm
     }
 
     /// Whether it refuses to start with its state, however often it is tried.

@@ -24,7 +24,7 @@ use rand::rngs::StdRng;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use tributary_process::clock::Clock as _;
-use tributary_process::disk::{SimDisk, create_folder_durably};
+use tributary_process::disk::{Harm, SimDisk, create_folder_durably};
 use tributary_wire::{Ack, AckV1, Batch, DeviceId, Incarnation, LossReason, StreamAck, StreamName};
 
 use super::setup::Breakage;
@@ -154,6 +154,11 @@ impl Hub {
         };
         ensure!(hub.start()?, "a hub starts on a disk that works");
         Ok(hub)
+    }
+
+    /// What its disk did to writes so far.
+    pub fn harm(&self) -> Harm {
+        self.disk.harm()
     }
 
     /// Whether it runs.

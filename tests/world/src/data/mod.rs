@@ -92,6 +92,8 @@ struct World {
     connecting: Vec<bool>,
     /// Messages of each device on their way to the hub.
     travelling: Vec<u64>,
+    /// Until when the disk of each device keeps it from everything else.
+    busy: Vec<Duration>,
     fault_every: Duration,
     /// How often each fault comes, compared with the others.
     weights: &'static [(Fault, u32)],
@@ -121,13 +123,16 @@ pub fn run(seed: u64, options: Options) -> Result<Run> {
     }
     world.check_end().context("at the end")?;
     let Tally { accepted, found, dropped, corrupt, left_out, replaced } = world.tally;
-    let lived = world.clock.now() * world.devices.len() as u32;
+    let time = world.clock.now();
+    let lived = time * world.devices.len() as u32;
     for path in world.hub.lake_files()? {
         world.note(format_args!("the lake has {path}"));
     }
     let (trace, held, busiest) = (world.trace.hash(), world.hub.held, world.schedule.busiest());
-    let faults = world.faults;
-    Ok(Run { steps, busiest, lived, held, accepted, found, dropped, corrupt, left_out, replaced, faults, trace })
+    let mut faults = world.faults;
+    faults.count_harm(world.hub.harm());
+    world.devices.iter().for_each(|device| faults.count_harm(device.harm()));
+    Ok(Run { steps, busiest, time, lived, held, accepted, found, dropped, corrupt, left_out, replaced, faults, trace })
 }
 
 impl World {
@@ -157,6 +162,7 @@ impl World {
             wakes: vec![Duration::MAX; devices.len()],
             connecting: vec![false; devices.len()],
             travelling: vec![0; devices.len()],
+            busy: vec![Duration::ZERO; devices.len()],
             fault_every: breaking::every(options.breakage, &mut chance),
             weights: breaking::weights(options.breakage),
             view,

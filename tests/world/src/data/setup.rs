@@ -46,11 +46,13 @@ pub enum Breakage {
     FilesSwapped,
     /// A catalog that is made again misses a file of the lake.
     RebuiltShort,
+    /// A catalog that is made again misses a file that a disk brought which was replaced since.
+    ForgetsReplaced,
 }
 
 impl Breakage {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::FreedWhenSent,
         Self::AnsweredBeforeCommit,
         Self::HubDiskLies,
@@ -64,6 +66,7 @@ impl Breakage {
         Self::BelievesItsEyes,
         Self::FilesSwapped,
         Self::RebuiltShort,
+        Self::ForgetsReplaced,
     ];
 }
 
@@ -101,6 +104,8 @@ pub struct Setup {
     pub no_clock: bool,
     /// Writes of its disk take only a part at once.
     pub short_writes: bool,
+    /// What its disk takes to make something durable.
+    pub sync: Duration,
 }
 
 impl Setup {
@@ -122,6 +127,7 @@ impl Setup {
             sampling,
             no_clock: chance.random_bool(0.15),
             short_writes: chance.random_bool(0.2),
+            sync: Duration::from_millis([0, 0, 0, 0, 100, 2_000][chance.random_range(0..6)]),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tributary_wire::{Ack, AckV1};
 
+use super::device::Device;
 use super::{HUB, Happening, World};
 use crate::faults::Fault;
 
@@ -21,6 +22,26 @@ const EVERY_START: u64 = 4;
 
 impl World {
     pub(super) fn step(&mut self, what: Happening) -> Result<()> {
+        let of = match &what {
+            Happening::Bring(device) | Happening::Pipeline(device) | Happening::Down(device, _) => Some(*device),
+            Happening::Link(device) | Happening::Connect(device) => Some(*device),
+            _ => None,
+        };
+        let Some(device) = of else { return self.happen(what) };
+        // A disk that has not done yet what it was told keeps its device from the next.
+        if self.busy[device] > self.now() {
+            self.faults.count(Fault::SlowDisk);
+            self.schedule.plan(self.busy[device], what);
+            return Ok(());
+        }
+        let before = self.devices[device].disk.syncs();
+        self.happen(what)?;
+        let Device { disk, setup, .. } = &self.devices[device];
+        self.busy[device] = self.now() + setup.sync * disk.syncs().saturating_sub(before) as u32;
+        Ok(())
+    }
+
+    fn happen(&mut self, what: Happening) -> Result<()> {
         match what {
             Happening::Bring(device) => self.bring(device)?,
             Happening::Pipeline(device) => {
@@ -146,7 +167,7 @@ impl World {
     /// A device whose life began anew has no connection yet; one that could not begin tries again. A state that is broken
     /// is set aside, as the doctor does it.
     pub(super) fn wake_up(&mut self, device: usize) -> Result<()> {
-        self.wakes[device] = Duration::MAX;
+        (self.wakes[device], self.busy[device]) = (Duration::MAX, Duration::ZERO);
         if self.devices[device].is_broken() {
             self.faults.count(Fault::StateSetAside);
             self.note(format_args!("the state of edge-{device} is broken, and set aside"));
@@ -217,6 +238,7 @@ impl World {
     fn group(&mut self) -> Result<()> {
         match self.hub.take_up()? {
             Some(takes) => {
+                self.faults.count(Fault::SlowCommit);
                 self.plan(takes, Happening::Committed);
                 Ok(())
             }

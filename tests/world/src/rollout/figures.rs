@@ -12,6 +12,8 @@ pub struct Figures {
     pub runs: u64,
     /// Devices in them.
     pub devices: u64,
+    /// Seconds that passed in the worlds.
+    pub seconds: f64,
     /// Seconds that devices lived through, added up.
     pub device_seconds: f64,
     /// Steps.
@@ -50,6 +52,7 @@ impl Figures {
     pub fn take(&mut self, other: &Self) {
         self.runs += other.runs;
         self.devices += other.devices;
+        self.seconds += other.seconds;
         self.device_seconds += other.device_seconds;
         self.events += other.events;
         self.busiest = self.busiest.max(other.busiest);

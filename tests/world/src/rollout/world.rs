@@ -157,7 +157,8 @@ impl World {
     pub(super) fn end(mut self) -> Figures {
         self.figures.trace = self.trace.hash();
         self.figures.busiest = self.schedule.busiest();
-        self.figures.device_seconds = self.at.as_secs_f64() * self.devices.len() as f64;
+        self.figures.seconds = self.at.as_secs_f64();
+        self.figures.device_seconds = self.figures.seconds * self.devices.len() as f64;
         self.figures
     }
 

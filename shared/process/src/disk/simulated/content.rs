@@ -1,12 +1,32 @@
 //! The bytes of one file, as readers see them and as a power cut leaves them.
 
 use std::io;
+use std::ops::AddAssign;
 
 use rand::Rng;
 use rand::rngs::StdRng;
 
 /// What a drive writes as one.
 const SECTOR: usize = 512;
+
+/// What a simulated disk did to writes so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Harm {
+    /// Writes that were not synced and that a power cut took.
+    pub forgotten: u64,
+    /// Writes of which a power cut left some sectors.
+    pub torn: u64,
+    /// Writes of which it took a part at once.
+    pub short: u64,
+}
+
+impl AddAssign for Harm {
+    fn add_assign(&mut self, other: Self) {
+        self.forgotten += other.forgotten;
+        self.torn += other.torn;
+        self.short += other.short;
+    }
+}
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct Content {
@@ -113,17 +133,26 @@ impl Content {
         unsynced.for_each(|(_, fate)| *fate = then);
     }
 
-    pub(super) fn crash(&mut self, mut coin: Option<&mut StdRng>) {
+    /// What became of writes that were not synced.
+    pub(super) fn crash(&mut self, mut coin: Option<&mut StdRng>) -> Harm {
+        let mut harm = Harm::default();
         // Often a drive has written nothing yet, or all; between, any sectors and lengths.
         let share = coin.as_mut().map_or(0.0, |coin| [0.0, 0.2, 0.5, 0.8, 1.0][coin.random_range(0..5)]);
         for (change, fate) in std::mem::take(&mut self.changes) {
+            let (mut kept, mut gone) = (false, false);
             for piece in change.sectors() {
                 if fate == Fate::Synced || coin.as_mut().is_some_and(|coin| coin.random_bool(share)) {
                     piece.apply(&mut self.durable);
+                    kept = true;
+                } else {
+                    gone = true;
                 }
             }
+            harm.torn += u64::from(kept && gone);
+            harm.forgotten += u64::from(!kept && gone);
         }
         self.current = self.durable.clone();
+        harm
     }
 
     pub(super) fn put(&mut self, bytes: &[u8]) {

@@ -84,6 +84,7 @@ impl Write for SimFile {
         }
         let taken = inner.short_writes.as_mut().map_or(fits, |coin| coin.random_range(1..=fits));
         let end = inner.content(self.id).length() as usize;
+        inner.harm.short += u64::from(taken < fits);
         inner.perform(Operation::Write(self.id, end, bytes[..taken].to_vec()))?;
         Ok(taken)
     }

@@ -14,6 +14,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use content::Content;
+pub use content::Harm;
 pub use file::SimFile;
 use journal::Operation;
 pub use journal::Replay;
@@ -55,6 +56,7 @@ struct Inner {
     short_writes: Option<StdRng>,
     lying: bool,
     journal: Option<Vec<Operation>>,
+    harm: Harm,
 }
 
 impl Default for SimDisk {
@@ -83,7 +85,8 @@ impl SimDisk {
         inner.names.crash(coin.as_mut());
         let known: Vec<u64> = inner.names.contents().collect();
         inner.contents.retain(|id, _| known.contains(id));
-        inner.contents.values_mut().for_each(|content| content.crash(coin.as_mut()));
+        let Inner { contents, harm, .. } = &mut *inner;
+        contents.values_mut().for_each(|content| *harm += content.crash(coin.as_mut()));
         inner.cycle += 1;
         inner.boots += 1;
         inner.cut_at = None;
@@ -178,6 +181,11 @@ impl SimDisk {
     /// How often something was made durable.
     pub fn syncs(&self) -> u64 {
         self.lock().syncs
+    }
+
+    /// What it did to writes so far.
+    pub fn harm(&self) -> Harm {
+        self.lock().harm
     }
 
     /// How many operations it refused so far: whatever failed meanwhile had a reason.

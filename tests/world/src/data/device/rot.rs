@@ -46,7 +46,11 @@ impl Device {
         let at = self.chance.random_range(0..=used);
         self.disk.rot(Path::new(STATE), at)?;
         self.rotten = true;
-        if self.chance.random_bool(0.5) { self.lose_power()? } else { self.kill()? }
+        if self.chance.random_bool(0.5) {
+            self.lose_power()?
+        } else {
+            self.kill()?
+        }
         Ok(Some(at))
     }
 }

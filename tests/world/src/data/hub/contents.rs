@@ -1,7 +1,7 @@
 //! What a hub has, for those who check.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use arrow::array::AsArray;
@@ -51,6 +51,26 @@ impl Hub {
         Ok(ids)
     }
 
+    /// A file with nothing but events of states whose disks were replaced since.
+    pub(super) fn file_of_the_replaced(&self) -> Result<Option<PathBuf>> {
+        let (lake, events) = (self.lake()?, StreamName::new("events")?);
+        let prefix = |id: &str| id.split_once('.').and_then(|(device, rest)| Some((device.to_owned(), number(rest)?)));
+        let mut newest: BTreeMap<String, u32> = BTreeMap::new();
+        for (device, state) in self.ids("events")?.iter().filter_map(|id| prefix(id)) {
+            let newest = newest.entry(device).or_default();
+            *newest = state.max(*newest);
+        }
+        for file in lake.files(&events, i64::MIN..=i64::MAX) {
+            let records = lake.read(&file)?;
+            let ids = records.column_by_name("event_id").context("events have ids")?.as_string::<i32>();
+            let replaced = |(device, state): (String, u32)| newest.get(&device).is_some_and(|newest| state < *newest);
+            if ids.iter().flatten().all(|id| prefix(id).is_some_and(replaced)) {
+                return Ok(Some(Path::new(LAKE).join(&file.path)));
+            }
+        }
+        Ok(None)
+    }
+
     /// Predictions that are counted in the lake's sketches, by whose they are.
     pub fn sketched(&self) -> Result<BTreeMap<(DeviceId, Incarnation), u64>> {
         let (mut sketched, stream) = (BTreeMap::new(), StreamName::new("sketches")?);
@@ -76,4 +96,9 @@ impl Hub {
         let spec = dataset::DatasetSpec::whole(view.clone());
         Ok(dataset::Dataset::build(self.lake()?, spec, &|_| Ok(None))?.summary().clone())
     }
+}
+
+/// The number before a dash.
+fn number(text: &str) -> Option<u32> {
+    text.split_once('-')?.0.parse().ok()
 }

@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use arrow::array::RecordBatch;
 use cloud_hub_lake::{FileEntry, LakeError};
 use rand::Rng;
-use tributary_process::disk::{Disk, folder_of, walk};
+use tributary_process::disk::Disk;
 
 use super::{Breakage, Hub, LAKE};
 
@@ -88,14 +88,5 @@ impl Hub {
             Some(rot) => Ok(self.disk.put(&rot.path, &rot.whole)?),
             None => Ok(()),
         }
-    }
-
-    /// A file of the lake is gone.
-    pub(super) fn lose_file(&mut self) -> Result<()> {
-        if let Some(file) = walk(&self.disk, Path::new(LAKE))?.first() {
-            self.disk.remove(file)?;
-            self.disk.sync_folder(folder_of(file))?;
-        }
-        Ok(())
     }
 }

@@ -1,13 +1,15 @@
 //! What happens to a hub.
 
 use std::io::ErrorKind;
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Result;
 use cloud_hub::ingest::MemoryLedger;
 use rand::Rng;
+use tributary_process::disk::{Disk, folder_of, walk};
 
-use super::{Breakage, Hub, LEDGER};
+use super::{Breakage, Hub, LAKE, LEDGER};
 
 impl Hub {
     /// The disk refuses everything after so many more changes.
@@ -67,14 +69,20 @@ impl Hub {
     /// keeps its catalog: it would take no new one.
     pub fn lose_catalog(&mut self) -> Result<()> {
         self.put_back()?;
+        let short = match self.breakage {
+            Some(Breakage::RebuiltShort) => walk(&self.disk, Path::new(LAKE))?.into_iter().next(),
+            Some(Breakage::ForgetsReplaced) => self.file_of_the_replaced()?,
+            _ => None,
+        };
         self.lose_power()?;
         if self.ailing {
             return Ok(());
         }
         self.ledger = MemoryLedger::create(Arc::new(self.disk.clone()), LEDGER)?;
         self.through.clear();
-        if self.breakage == Some(Breakage::RebuiltShort) {
-            self.lose_file()?;
+        if let Some(file) = short {
+            self.disk.remove(&file)?;
+            self.disk.sync_folder(folder_of(&file))?;
         }
         Ok(())
     }
