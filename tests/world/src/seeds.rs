@@ -1,7 +1,9 @@
-//! Many seeds at once, for runs of the tests.
+//! Many seeds at once.
 
+use std::convert::Infallible;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
@@ -14,20 +16,42 @@ pub fn number(name: &str, otherwise: u64) -> u64 {
 /// Does something with every number, each on a thread of its own as soon as a core is free: worlds know nothing of each
 /// other. After one that panics no further ones begin.
 pub fn on_all_cores(numbers: Range<u64>, work: impl Fn(u64) + Sync) {
-    let (next, failed) = (AtomicU64::new(numbers.start), AtomicBool::new(false));
+    let Ok(()) = until_one_fails(numbers, |number| {
+        work(number);
+        Ok::<_, Infallible>(())
+    });
+}
+
+/// The same with work that may fail: after the first failure, which is returned, no further ones begin.
+pub fn until_one_fails<E: Send>(numbers: Range<u64>, work: impl Fn(u64) -> Result<(), E> + Sync) -> Result<(), E> {
+    let (next, over) = (AtomicU64::new(numbers.start), AtomicBool::new(false));
+    let failed = Mutex::new(None);
     let take = || {
-        while !failed.load(Ordering::Relaxed)
+        while !over.load(Ordering::Relaxed)
             && let Some(number) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|it| *it < numbers.end)
         {
-            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| work(number))) {
-                failed.store(true, Ordering::Relaxed);
-                resume_unwind(panic);
+            match catch_unwind(AssertUnwindSafe(|| work(number))) {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    over.store(true, Ordering::Relaxed);
+                    failed.lock().expect("nothing panics while it is held").get_or_insert(error);
+                }
+                Err(panic) => {
+                    over.store(true, Ordering::Relaxed);
+                    resume_unwind(panic);
+                }
             }
         }
     };
     thread::scope(|scope| {
-        (0..thread::available_parallelism().map_or(1, |cores| cores.get())).for_each(|_| {
+        (0..cores()).for_each(|_| {
             scope.spawn(take);
         });
     });
+    failed.into_inner().expect("nothing panics while it is held").map_or(Ok(()), Err)
+}
+
+/// How many worlds run at once.
+pub fn cores() -> usize {
+    thread::available_parallelism().map_or(1, |cores| cores.get())
 }

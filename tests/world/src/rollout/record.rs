@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use cloud_hub_core::rollout::assignments::{Desired, Wish, had};
-use cloud_hub_core::rollout::restored::{followed, goes_on, highest_version};
+use cloud_hub_core::rollout::restored::{followed, goes_on, next_version, versions_of};
 use cloud_hub_core::rollout::{Counters, Member, Restored, Rollout};
 use tributary_wire::{
     Assignment, DeviceId, Generation, Incarnation, LineName, Micros, ReleaseRef, Report, ReportV1, Role, Sha256,
-    SignedAssignment,
+    SignedAssignment, VersionNumber,
 };
 
 use super::packages::{Kind, Repository, line};
@@ -111,8 +111,8 @@ impl Record {
     /// Above all that the hub knows, and all that devices have from before a restore.
     pub(super) fn next_version(&self) -> u32 {
         let lines = self.heard.values().flat_map(|heard| &heard.report.base().lines);
-        let seen = highest_version(lines, &line()).map(|version| version.0);
-        self.releases.keys().copied().chain(seen).max().map_or(1, |last| last + 1)
+        let given = self.releases.keys().copied().max().unwrap_or(0);
+        next_version(VersionNumber(given), versions_of(lines, &line())).0
     }
 
     /// A restored hub waits until enough devices have reported.
