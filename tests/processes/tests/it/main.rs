@@ -24,3 +24,4 @@ mod source;
 mod tools;
 mod tuf;
 mod upgrade;
+mod week;

@@ -67,7 +67,12 @@ impl Drop for Process {
 
 /// Runs one of our programs to its end; what it printed.
 pub fn run(name: &str, arguments: &[&str]) -> String {
-    let done = finish(name, arguments);
+    run_in(&[], name, arguments)
+}
+
+/// The same in an environment.
+pub fn run_in(environment: &[(String, String)], name: &str, arguments: &[&str]) -> String {
+    let done = program(name, arguments).envs(environment.iter().cloned()).output().unwrap();
     let (told, errors) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
     assert!(done.status.success(), "{name} {arguments:?}: {}\n{told}{errors}", done.status);
     told.into_owned()
@@ -75,7 +80,13 @@ pub fn run(name: &str, arguments: &[&str]) -> String {
 
 /// Runs one of our programs to its end, good or bad.
 pub fn finish(name: &str, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_programs")).arg(name).args(arguments).output().unwrap()
+    program(name, arguments).output().unwrap()
+}
+
+fn program(name: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_programs"));
+    command.arg(name).args(arguments);
+    command
 }
 
 /// A hub that nobody gets into without a certificate or a token.
@@ -162,12 +173,16 @@ impl Hub {
         self.addresses[of].as_str().unwrap_or_else(|| panic!("no {of} in {}", self.addresses))
     }
 
-    /// Runs the hub's command line as an administrator; what it printed.
+    /// Runs the hub's command line as an administrator, in the hub's environment; what it printed.
     pub fn operator(&self, arguments: &[&str]) -> String {
         let url = format!("https://{}", self.address("https"));
         let (token, authority) = (self.admin_token(), self.authority());
         let (token, authority) = (token.display().to_string(), authority.display().to_string());
-        run("hub", &[&["--hub", &url, "--token-file", &token, "--ca", &authority], arguments].concat())
+        run_in(
+            &self.environment,
+            "hub",
+            &[&["--hub", &url, "--token-file", &token, "--ca", &authority], arguments].concat(),
+        )
     }
 
     /// The file of the first administrator's token.

@@ -1,7 +1,8 @@
 //! A hub that was away for a week, and a thousand devices that come back to it at once, each with a week's backlog.
 //!
 //! The devices are light: the agent's own outbox and waits, real batches over the hub's own door, and nothing else. Some
-//! dozens are enrolled: they come over TLS and QUIC and report first, as agents do. The benchmark `tributary-bench
+//! dozens are enrolled: they come over TLS and QUIC and report first, as agents do. The hub's clock is a week on when it
+//! comes back; what a week does to devices is in `week`. The benchmark `tributary-bench
 //! returning` tells the same story in any size and says how long it took.
 
 use std::collections::HashSet;
@@ -35,8 +36,10 @@ mod packets;
 use device::{Device, Dial, Duplex, Figures, Plan};
 use messages::{STREAMS, event_id};
 
+use crate::faults::Shim;
 use crate::process::{Hub, PATIENCE};
 use crate::tools;
+use crate::week::WEEK;
 
 const DEVICES: usize = 1_000;
 /// Of these with a certificate, one after the other over TLS and QUIC.
@@ -149,8 +152,11 @@ async fn a_thousand_devices_that_come_back_after_a_week_lose_and_double_nothing(
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let queue = [("CLOUD_HUB__GATEWAY__QUEUE_BYTES".to_owned(), format!("{}MiB", QUEUE >> 20))];
-    let mut hub = Hub::start_with(folder.path(), folder.path().join("data"), "", &queue).await;
+    let data = folder.path().join("data");
+    let clock = Shim::new(&folder.path().join("shim"), &data);
+    let queue = ("CLOUD_HUB__GATEWAY__QUEUE_BYTES".to_owned(), format!("{}MiB", QUEUE >> 20));
+    let environment = [clock.environment(), &[queue]].concat();
+    let mut hub = Hub::start_with(folder.path(), data, "", &environment).await;
     let plan = Arc::new(Plan {
         address: hub.address("mqtt").to_owned(),
         doors: doors(&hub).await,
@@ -175,6 +181,8 @@ async fn a_thousand_devices_that_come_back_after_a_week_lose_and_double_nothing(
         live.push(tokio::spawn(device.run(done.clone(), ended.clone())));
     }
     let all = DEVICES as u64 * STREAMS.len() as u64 * BATCHES;
+    // For the hub it is a week later.
+    clock.ahead(WEEK);
     hub = hub.again().await;
     // In the middle of it, the hub is killed once more.
     goes_on(&mut hub, &figures, "a third of the week is there", || acknowledged(&figures) > all / 3).await;

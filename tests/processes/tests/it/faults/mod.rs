@@ -8,3 +8,5 @@ mod doubles;
 mod network;
 mod read_only;
 mod shim;
+
+pub use shim::Shim;

@@ -63,7 +63,7 @@ pub struct Shim {
 
 impl Shim {
     /// Nothing yet; it is told what to do by a file in the folder `own`. Writes below `folder` can be refused.
-    fn new(own: &Path, folder: &Path) -> Self {
+    pub fn new(own: &Path, folder: &Path) -> Self {
         std::fs::create_dir_all(own).unwrap();
         let path = own.join("shim.control");
         let control = File::options().create(true).truncate(true).read(true).write(true).open(&path).unwrap();
@@ -78,7 +78,7 @@ impl Shim {
     }
 
     /// Variables that load it.
-    fn environment(&self) -> &[(String, String)] {
+    pub fn environment(&self) -> &[(String, String)] {
         &self.environment
     }
 
