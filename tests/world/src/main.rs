@@ -24,6 +24,9 @@ struct Arguments {
     /// The first seed.
     #[arg(long, value_name = "SEED", default_value_t = 0)]
     from: u64,
+    /// Of these, how many of the story of rollouts, which takes longer; otherwise all.
+    #[arg(long, value_name = "N")]
+    rollouts: Option<u64>,
     /// Goes on with further seeds for so many hours instead.
     #[arg(long, value_name = "H", conflicts_with = "seeds")]
     hours: Option<f64>,
@@ -162,7 +165,9 @@ fn run(arguments: &Arguments, seed: u64) -> Result<Ran, Failed> {
         rollout::Settings { trace: shown, devices, minutes: arguments.minutes.map(u64::from), breakage: None };
     let story = arguments.story;
     let data = (story != Story::Rollouts).then(|| replay::data(seed, options)).transpose()?;
-    let rollouts = (story != Story::Data).then(|| replay::rollouts(seed, &settings)).transpose()?;
+    let is_left_out = arguments.rollouts.is_some_and(|rollouts| seed.saturating_sub(arguments.from) >= rollouts);
+    let runs_rollouts = story != Story::Data && (arguments.replay.is_some() || !is_left_out);
+    let rollouts = runs_rollouts.then(|| replay::rollouts(seed, &settings)).transpose()?;
     if arguments.replay.is_some() {
         data.iter().for_each(|run| println!("the trace of seed {seed} is {:016x}", run.trace));
         rollouts.iter().for_each(|run| println!("the trace of the rollouts of seed {seed} is {:016x}", run.trace));
