@@ -44,14 +44,14 @@ pub(super) fn believed(snapshot: u64) -> Believed {
     Believed { keys: VerifyingKeys::new([key().verifying_key()]), snapshot }
 }
 
-pub(super) fn signed(generation: u64, primary: u32, beside: Option<u32>, snapshot: u64) -> Vec<u8> {
+fn signed(generation: u64, primary: u32, beside: Option<u32>, snapshot: u64) -> Vec<u8> {
     let mut lines = vec![(Role::primary(), primary)];
     lines.extend(beside.map(|version| (challenger().1, version)));
     sign(generation, lines, snapshot)
 }
 
 /// With a version for each of these roles.
-fn sign(generation: u64, roles: Vec<(Role, u32)>, snapshot: u64) -> Vec<u8> {
+pub(super) fn sign(generation: u64, roles: Vec<(Role, u32)>, snapshot: u64) -> Vec<u8> {
     let beside = roles.iter().filter(|(role, _)| *role == challenger().1);
     let shares =
         beside.map(|(role, _)| ChallengerShare { line: line(), role: role.clone(), per_10_000: 100 }).collect();

@@ -1,13 +1,15 @@
 //! Two roles of a line, and everything that may happen to them in every order, as far as the search reaches: breadth
 //! first, each state once, then long ways at random. Assignments of up to three generations come, newer and older ones,
 //! the hub's word comes or does not, packages work or fail, and up to two times the power is cut, also between any two
-//! writes of one step. Checked after every single action: the generation never goes back, what counts is on the disk, and
-//! every role that has committed to a package answers with one.
+//! writes of one step, or the stored assignment is lost. Checked after every single action: the generation never goes back
+//! (what was lost may come again, nothing before it), what counts is on the disk, and every role that has committed to a
+//! package answers with one.
 //!
 //! What an updater does with failed writes, damaged files, failed downloads and doubts is explored where it stands, in
 //! `updater/tests/explorer`; here nothing of that happens.
 
 mod world;
+mod rules;
 
 use world::World;
 
@@ -23,8 +25,9 @@ const SETTLE_EVERY: usize = 37;
 /// Events on one long way.
 const WALK: usize = 60;
 
-/// What an assignment may want: a version for the primary role, and for a challenger beside it.
-const WISHES: [(u32, Option<u32>); 4] = [(1, None), (1, Some(3)), (2, Some(3)), (2, None)];
+/// What an assignment may want: a version for the primary role, and for a challenger beside it; or nothing.
+const WISHES: [(Option<u32>, Option<u32>); 5] =
+    [(Some(1), None), (Some(1), Some(3)), (Some(2), Some(3)), (Some(2), None), (None, None)];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Event {
@@ -40,6 +43,8 @@ enum Event {
     Evidence(usize, bool),
     /// The power goes now, or after so many writes from now on.
     Cut(u8),
+    /// So it does, and the stored assignment is lost.
+    Rot,
 }
 
 impl explorer::World for World {
@@ -53,6 +58,7 @@ impl explorer::World for World {
             .chain([Again, Older, Online(true), Online(false), Wait])
             .chain(of_roles)
             .chain((0..4).map(Cut))
+            .chain([Rot])
     }
 
     fn can(&self, event: Event) -> bool {

@@ -7,41 +7,43 @@ use std::time::Duration;
 use tributary_wire::{Generation, Micros, ReleaseRef, Role, Sha256, TrialReport};
 
 use super::super::super::*;
-use super::super::{PROBATION, believed, challenger, line, signed, start_on};
+use super::super::{PROBATION, believed, challenger, line, sign, start_on};
 use super::{CUTS, Event, GENERATIONS, WISHES};
-use crate::updater::{self, Candidate};
+use crate::updater;
 
 const GOOD: TrialReport = TrialReport { predictions: 10, errors: 0, latency_p99_us: 10, output_mean: 0.5 };
 const BAD: TrialReport = TrialReport { errors: 5, ..GOOD };
 
-fn roles() -> [Of; 2] {
+pub(super) fn roles() -> [Of; 2] {
     [(line(), Role::primary()), challenger()]
 }
 
 /// What a power cut leaves.
 #[derive(Debug, Clone, Default)]
-struct Disk {
-    records: BTreeMap<Of, Record>,
-    assignment: Option<(Generation, Vec<u8>)>,
+pub(super) struct Disk {
+    pub(super) records: BTreeMap<Of, Record>,
+    pub(super) assignment: Option<Vec<u8>>,
+    /// Written with it, and left when it rots.
+    pub(super) generation: Option<Generation>,
     audit: Option<AuditSeen>,
     files: BTreeSet<Sha256>,
 }
 
 #[derive(Debug, Clone)]
 pub(super) struct World {
-    lines: Lines,
-    disk: Disk,
+    pub(super) lines: Lines,
+    pub(super) disk: Disk,
     now: Now,
     online: bool,
     /// What was signed, oldest first, with what it wants.
-    signed: Vec<(usize, Vec<u8>)>,
-    serving: BTreeMap<Of, Option<Sha256>>,
+    pub(super) signed: Vec<(usize, Vec<u8>)>,
+    pub(super) serving: BTreeMap<Of, Option<Sha256>>,
     fetches: BTreeMap<Of, ReleaseRef>,
     cuts: u8,
     /// Writes until the power goes.
-    fuse: Option<u8>,
+    pub(super) fuse: Option<u8>,
     /// The highest generation that ever counted.
-    highest: Generation,
+    pub(super) highest: Generation,
 }
 
 impl World {
@@ -73,6 +75,7 @@ impl World {
             Event::Fetch(role) => self.fetches.contains_key(&roles()[role]),
             Event::Evidence(role, _) => self.serving.get(&roles()[role]).is_some_and(Option::is_some),
             Event::Cut(_) => self.cuts < CUTS && self.fuse.is_none(),
+            Event::Rot => self.cuts < CUTS && self.fuse.is_none() && self.disk.assignment.is_some(),
         }
     }
 
@@ -80,7 +83,9 @@ impl World {
         match event {
             Event::Assign(wish) => {
                 let (primary, beside) = WISHES[wish];
-                self.signed.push((wish, signed(self.signed.len() as u64 + 1, primary, beside, 5)));
+                let roles = roles().map(|(_, role)| role).into_iter().zip([primary, beside]);
+                let wanted = roles.filter_map(|(role, version)| Some((role, version?))).collect();
+                self.signed.push((wish, sign(self.signed.len() as u64 + 1, wanted, 5)));
                 self.hears(self.signed.len() - 1);
             }
             Event::Again => self.hears(self.signed.len() - 1),
@@ -88,7 +93,7 @@ impl World {
                 let before = (self.lines.generation(), format!("{:?}", self.disk.records));
                 self.hears(self.signed.len() - 2);
                 // One whose successors never became durable is as good as the newest.
-                if before.0.0 as usize >= self.signed.len() {
+                if self.kept().0 as usize >= self.signed.len() {
                     let after = (self.lines.generation(), format!("{:?}", self.disk.records));
                     assert_eq!(before, after, "an older assignment changed something");
                 }
@@ -121,6 +126,11 @@ impl World {
             Event::Cut(writes) => {
                 self.cuts += 1;
                 self.fuse = Some(writes);
+            }
+            Event::Rot => {
+                self.cuts += 1;
+                self.disk.assignment = None;
+                self.restart();
             }
         }
     }
@@ -165,7 +175,7 @@ impl World {
             Action::Keep { signed, generation } => {
                 let number = self.signed.iter().position(|(_, known)| *known == signed).expect("signed by the hub");
                 assert_eq!(generation.0, number as u64 + 1);
-                self.disk.assignment = Some((generation, signed));
+                (self.disk.assignment, self.disk.generation) = (Some(signed), Some(generation));
                 Some(Input::Kept)
             }
             Action::Fetch { of, release, .. } => {
@@ -216,73 +226,13 @@ impl World {
         self.perform(orders, false);
         // Before anything is recalled, and without any network.
         self.check_serving();
-        let (generation, assignment) = self.disk.assignment.clone().unzip();
-        let remembered = Remembered { assignment, generation, audit: self.disk.audit };
+        let Disk { assignment, generation, audit, .. } = self.disk.clone();
+        let rotten = generation.is_some() && assignment.is_none();
+        let remembered = Remembered { assignment, generation, audit };
         let actions = self.lines.recall(self.now, &believed(5), &remembered);
-        assert_eq!(self.lines.problem(), None);
+        assert_eq!(self.lines.problem().is_some(), rotten, "{:?}", self.lines.problem());
         self.perform(actions, true);
         self.check();
-    }
-
-    fn check(&mut self) {
-        let generation = self.lines.generation();
-        assert!(generation >= self.highest, "generation {generation:?} after {:?}", self.highest);
-        self.highest = generation;
-        let kept = self.disk.assignment.as_ref().map_or(Generation(0), |(generation, _)| *generation);
-        assert!(kept >= generation, "generation {generation:?} counts, the disk has {kept:?}");
-        for (of, updater) in self.lines.updaters() {
-            let told = updater.record().wanted.as_ref().map_or(Generation(0), |wanted| wanted.generation);
-            assert!(told <= generation, "{of:?} follows generation {told:?}, {generation:?} counts");
-        }
-        self.check_serving();
-    }
-
-    fn check_serving(&self) {
-        for (of, record) in &self.disk.records {
-            let Some(committed) = &record.committed else { continue };
-            let answers = self.serving.get(of).copied().flatten();
-            let trial = match &record.candidate {
-                Candidate::Trial { release, .. } => Some(release.sha256),
-                _ => None,
-            };
-            let known = [Some(committed.sha256), trial, record.previous.as_ref().map(|it| it.sha256)];
-            assert!(answers.is_some() && known.contains(&answers), "{of:?} is answered by {answers:?}: {record:?}");
-        }
-    }
-
-    /// Everything works, and the hub gives its word: every wish comes true, and nothing else is left.
-    pub(super) fn settle(&mut self) {
-        self.fuse = None;
-        self.step(Event::Online(true));
-        for _ in 0..8 {
-            for event in [Event::Again, Event::Fetch(0), Event::Fetch(1), Event::Again] {
-                if self.can(event) {
-                    self.step(event);
-                }
-            }
-            for role in 0..2 {
-                self.step(Event::Evidence(role, true));
-            }
-            self.step(Event::Wait);
-        }
-        // The hub's last word counts, unless it wants a lower version without saying that this is meant.
-        let Some((wish, _)) = self.signed.last() else { return };
-        if self.lines.generation().0 < self.signed.len() as u64 {
-            return assert!(self.lines.problem().is_some_and(|problem| problem.contains("lower")));
-        }
-        let (primary, beside) = WISHES[*wish];
-        let wishes = [Some(primary), beside];
-        for (of, wish) in roles().into_iter().zip(wishes) {
-            let Some(version) = wish else {
-                assert!(!self.disk.records.contains_key(&of), "a role that nobody wants is forgotten");
-                continue;
-            };
-            let record = &self.disk.records[&of];
-            let has = record.committed.as_ref().map(|release| release.version.0);
-            let gave_up = record.undone.as_ref().is_some_and(|undone| undone.release.version.0 == version);
-            let lower = has.is_some_and(|has| has > version);
-            assert!(has == Some(version) || gave_up || lower, "{of:?} is to have {version}: {record:?}");
-        }
     }
 
     /// What makes two states the same: all but absolute times and the numbers of tickets.
@@ -294,7 +244,7 @@ impl World {
         };
         let updaters: Vec<_> = self.lines.updaters().map(of_updater).collect();
         let wanted: Vec<_> = self.signed.iter().map(|(wish, _)| wish).collect();
-        let kept = self.disk.assignment.as_ref().map(|(generation, _)| generation.0);
+        let kept = (self.kept().0, self.disk.assignment.is_some());
         (updaters, wanted, kept, self.lines.generation().0).hash(&mut hasher);
         (format!("{:?} {:?}", self.disk.records, self.fetches), &self.serving, &self.disk.files).hash(&mut hasher);
         (self.online, self.cuts, self.fuse).hash(&mut hasher);
