@@ -12,8 +12,6 @@ pub mod backoff;
 mod chance;
 pub mod challengers;
 pub mod download;
-#[cfg(test)]
-mod explorer;
 pub mod fit;
 pub mod keeping;
 pub mod node;
@@ -25,6 +23,8 @@ pub mod sampling;
 pub mod updater;
 pub mod lines;
 pub mod words;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 

@@ -13,7 +13,7 @@ mod rules;
 
 use world::World;
 
-use crate::explorer::{self, Explored};
+use crate::tests::explorer::{self, Explored};
 
 /// How many states a run of the tests looks at; `EXPLORE_LINES` sets another number.
 const STATES: usize = 1_500;

@@ -12,7 +12,7 @@ mod world;
 use event::Event;
 use world::World;
 
-use crate::explorer::{self, Explored};
+use crate::tests::explorer::{self, Explored};
 
 /// How many states a run of the tests looks at; `EXPLORE_STATES` sets another number.
 const STATES: usize = 30_000;

@@ -1,0 +1,3 @@
+//! What tests of more than one state machine share.
+
+pub(crate) mod explorer;
