@@ -6,6 +6,7 @@
 pub mod stored;
 pub mod slot;
 pub mod fetch;
+mod handle;
 mod place;
 mod run;
 #[cfg(test)]
@@ -13,7 +14,7 @@ pub(crate) mod tests;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use edge_agent_core::Now;
@@ -25,11 +26,11 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 use tributary_process::clock::Clock;
 use tributary_process::config::HumanDuration;
-use tributary_wire::{
-    AuditHead, DeviceId, Generation, LineName, LineReport, MetadataVersions, Micros, ReleaseRef, Unfit,
-};
+use tributary_wire::{DeviceId, LineName, Micros, ReleaseRef};
 
 pub use fetch::FetchError;
+pub use handle::Handle;
+use handle::{Message, Shown};
 use place::Done;
 use slot::Slot;
 
@@ -134,109 +135,6 @@ pub enum UpdateError {
     /// The runtime is going down.
     #[error("runtime")]
     Runtime(#[from] io::Error),
-}
-
-#[derive(Debug)]
-enum Message {
-    Assigned(Vec<u8>),
-    /// One that speaks of a newer repository, after that was asked for.
-    Refreshed(Vec<u8>),
-    Online(bool),
-}
-
-#[derive(Debug, Default)]
-struct Shown {
-    lines: Vec<LineReport>,
-    unfit: Vec<Unfit>,
-    metadata: Option<MetadataVersions>,
-    generation: Generation,
-    asks: bool,
-    problem: Option<String>,
-    audit: Option<AuditHead>,
-    audit_problem: Option<String>,
-    flags: BTreeMap<String, String>,
-    reads: u8,
-}
-
-/// Talks to the updates from elsewhere.
-#[derive(Debug, Clone)]
-pub struct Handle {
-    messages: mpsc::UnboundedSender<Message>,
-    shown: Arc<Mutex<Shown>>,
-    changed: watch::Receiver<u64>,
-}
-
-impl Handle {
-    /// Where every line stands.
-    pub fn lines(&self) -> Vec<LineReport> {
-        self.shown().lines.clone()
-    }
-
-    /// The assigned releases that this device cannot run, and what it lacks for each.
-    pub fn unfit(&self) -> Vec<Unfit> {
-        self.shown().unfit.clone()
-    }
-
-    /// The newest metadata of the signed repository that was verified.
-    pub fn metadata(&self) -> Option<MetadataVersions> {
-        self.shown().metadata
-    }
-
-    /// The newest accepted assignment; 0: none yet.
-    pub fn generation(&self) -> Generation {
-        self.shown().generation
-    }
-
-    /// Whether a checked package waits for the hub's word.
-    pub fn asks(&self) -> bool {
-        self.shown().asks
-    }
-
-    /// Why the last assignment was refused, if it was.
-    pub fn problem(&self) -> Option<String> {
-        self.shown().problem.clone()
-    }
-
-    /// The newest entry of the hub's audit log that this device knows of.
-    pub fn audit(&self) -> Option<AuditHead> {
-        self.shown().audit
-    }
-
-    /// What is wrong with the hub's audit log, if this device can tell.
-    pub fn audit_problem(&self) -> Option<String> {
-        self.shown().audit_problem.clone()
-    }
-
-    /// Feature flags of the newest accepted assignment, for the application beside the agent.
-    pub fn flags(&self) -> BTreeMap<String, String> {
-        self.shown().flags.clone()
-    }
-
-    /// The highest version of messages that the hub is known to write: that of the newest accepted assignment. It reads
-    /// as much.
-    pub fn hub_reads(&self) -> u8 {
-        self.shown().reads
-    }
-
-    /// Fires when a report should be sent.
-    pub fn changed(&self) -> watch::Receiver<u64> {
-        self.changed.clone()
-    }
-
-    /// A signed assignment arrived, in its byte form.
-    pub fn assigned(&self, signed: Vec<u8>) {
-        // An error means that the updates have stopped; the hub sends the assignment again on the next connect.
-        let _ = self.messages.send(Message::Assigned(signed));
-    }
-
-    /// The connection to the hub stands, or is gone.
-    pub fn online(&self, online: bool) {
-        let _ = self.messages.send(Message::Online(online));
-    }
-
-    fn shown(&self) -> MutexGuard<'_, Shown> {
-        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// What is under way for one line and role.

@@ -1,5 +1,6 @@
 //! Updates against a hub's downloads, with real packages, a real pipeline and traffic all along.
 
+mod fit;
 mod hub;
 mod power;
 mod rotten;

@@ -3,6 +3,7 @@
 mod stories;
 mod damage;
 mod order;
+mod record;
 mod vouching;
 mod random;
 mod explorer;
