@@ -204,9 +204,14 @@ impl Lines {
         }
         // A role that nobody wants any more is scored no more; the primary stays, to answer with the fallback.
         let unwanted = |(of, _): &(Of, Updater)| of.1 != Role::primary() && wishes(&desired).all(|(it, _)| it != *of);
+        let before = self.updaters.len();
         while let Some(index) = self.updaters.iter().position(unwanted) {
             let (of, _) = self.updaters.swap_remove(index);
-            self.out.extend([Action::Retire(of), Action::Collect]);
+            self.out.push(Action::Retire(of));
+        }
+        // No file is collected while a record on the disk still names it.
+        if self.updaters.len() < before {
+            self.out.push(Action::Collect);
         }
         self.out.push(Action::Report);
     }

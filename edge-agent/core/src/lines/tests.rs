@@ -175,6 +175,21 @@ fn a_role_begins_with_what_is_stored_of_it_and_is_retired_when_nobody_wants_it()
 }
 
 #[test]
+fn files_of_roles_that_end_together_stay_until_no_record_names_them() {
+    let other = (line(), Role::new("challenger-c").unwrap());
+    let records =
+        [challenger(), other.clone()].map(|of| (of, Record { committed: Some(release(3)), ..Record::default() }));
+    let (mut lines, _) = start_on(records.into(), now());
+    arrives(&mut lines, signed(1, 1, None, 5));
+    let actions = lines.handle(now(), Input::Kept);
+    let place = |wanted: &Action| actions.iter().position(|action| action == wanted);
+    for ended in [challenger(), other] {
+        let retired = place(&Action::Retire(ended));
+        assert!(retired.is_some() && retired < place(&Action::Collect), "{actions:?}");
+    }
+}
+
+#[test]
 fn a_stored_assignment_of_a_key_that_is_trusted_no_more_counts_only_by_its_generation() {
     let mut lines = start();
     lines.recall(now(), &Believed::default(), &of_old(Some(&signed(7, 1, None, 5))));

@@ -33,11 +33,15 @@ impl Updater {
             // A rollout that was stopped and had nothing to go back to takes the package away: the fallback answers.
             self.record.previous = None;
             self.record.lost = None;
-            if self.record.committed.take().is_some() {
+            let ordered_away = self.record.committed.take().is_some();
+            if ordered_away {
                 self.serve_committed();
-                self.emit(Action::Collect);
             }
             self.store();
+            // Its file, and those of roles that go with it, are needed until no record on the disk names them.
+            if ordered_away {
+                self.emit(Action::Collect);
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn the_committed_package_is_back_before_anything_is_written_whoever_ends_the_trial() {
+fn whoever_ends_a_trial_the_committed_package_is_back_before_that_is_written_and_files_go_after_it() {
     let mut device = Device::new();
     device.until_committed(1);
     device.until_trial(2);
@@ -15,5 +15,6 @@ fn the_committed_package_is_back_before_anything_is_written_whoever_ends_the_tri
         let back = actions.iter().position(|action| matches!(action, Action::Serve(_)));
         let written = actions.iter().position(|action| matches!(action, Action::Persist { .. }));
         assert!(back.is_some() && back < written, "{input:?}: {actions:?}");
+        assert!(!actions.contains(&Action::Collect), "a file is needed as long as the disk names it: {actions:?}");
     }
 }
