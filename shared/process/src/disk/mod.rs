@@ -9,6 +9,7 @@
 mod real;
 #[cfg(any(test, feature = "simulation"))]
 mod simulated;
+mod turn;
 #[cfg(test)]
 mod tests;
 
@@ -20,6 +21,7 @@ use std::sync::Arc;
 pub use real::RealDisk;
 #[cfg(any(test, feature = "simulation"))]
 pub use simulated::{Harm, Replay, SimDisk, SimFile};
+use turn::Turn;
 
 /// Files by path. A file is durable after a sync of it and of every folder whose names lead to it.
 pub trait Disk: fmt::Debug + Send + Sync {
@@ -108,8 +110,10 @@ const UNFINISHED: &str = ".";
 const UNFINISHED_END: &str = ".tmp";
 
 /// Writes `bytes` to `path` so that after any crash the file holds either its old content or all of the new one. When
-/// it returns, the new one is durable. One writer of a path at a time: two of one program would write into one file.
+/// it returns, the new one is durable, or that of somebody who wrote the path after this. Writers of a path in one
+/// program wait for each other, because both would write into one unfinished file.
 pub fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8], access: Access) -> io::Result<()> {
+    let _turn = Turn::take(path);
     let name = path.file_name().ok_or_else(|| io::Error::other(format!("{} has no file name", path.display())))?;
     let process = std::process::id();
     let unfinished = format!("{UNFINISHED}{}.{process}{UNFINISHED_END}", name.to_string_lossy());

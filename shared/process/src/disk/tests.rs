@@ -47,6 +47,25 @@ fn a_file_is_old_or_new_at_every_cut_of_its_replacement_and_new_after_it() {
 }
 
 #[test]
+fn writers_of_one_path_all_succeed_and_one_of_them_is_there_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a");
+    std::thread::scope(|scope| {
+        for writer in 0..8_u8 {
+            let path = &path;
+            scope.spawn(move || {
+                for _ in 0..20 {
+                    replace(&RealDisk, path, &vec![writer; 10_000 + usize::from(writer)], Access::Everyone).unwrap();
+                }
+            });
+        }
+    });
+    let found = std::fs::read(&path).unwrap();
+    assert!(found.len() == 10_000 + usize::from(found[0]) && found.iter().all(|byte| *byte == found[0]));
+    assert_eq!(RealDisk.list(folder.path()).unwrap(), ["a"]);
+}
+
+#[test]
 fn what_was_not_synced_is_lost_torn_or_left_and_never_anything_else() {
     let path = Path::new("/state/files/part");
     let (mut torn, mut whole, mut none) = (0, 0, 0);
