@@ -310,6 +310,24 @@ mod tests {
     }
 
     #[test]
+    fn only_a_busy_hub_says_how_fast_it_is_and_not_for_ever() {
+        let mut flow = Flow::<&str>::new(SETTINGS);
+        let unknown = flow.budget();
+        (0..100).for_each(|now| flow.committed(at(now), 1_000, Duration::from_millis(50), 0));
+        assert_eq!(flow.budget(), unknown, "small groups, and nothing behind them");
+        flow.committed(at(5_000), 5 * MB, Duration::from_secs(5), 0);
+        let slow = flow.budget();
+        assert!(slow < unknown, "it took long, so there was enough to do");
+        flow.committed(at(6_000), MB, Duration::from_secs(2), MB);
+        let slower = flow.budget();
+        assert!(slower < slow, "as much waits behind it");
+        flow.committed(at(6_100), MB, Duration::from_millis(100), 0);
+        assert!(flow.budget() > slower, "that fast it is at least");
+        flow.measured(at(6_000 + 30_001), 0, None);
+        assert_eq!(flow.budget(), unknown, "it had little to do for long");
+    }
+
+    #[test]
     fn a_few_loud_senders_share_what_the_quiet_ones_leave() {
         let mut flow = Flow::new(SETTINGS);
         for second in 0..20 {
