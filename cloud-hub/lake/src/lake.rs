@@ -268,6 +268,13 @@ impl Lake {
         })
     }
 
+    /// Makes files durable that nobody knows of, before they count: whoever left them may have died before it was done.
+    pub fn settle(&self, paths: &[String]) -> Result<(), LakeError> {
+        let paths: Vec<PathBuf> = paths.iter().map(|path| self.root.join(path)).collect();
+        let failed = |source| LakeError::Storage { verb: "sync", path: self.root.clone(), source };
+        disk::settle_names(&*self.disk, &self.root, &paths).map_err(failed)
+    }
+
     /// What a file says about itself, for a catalog that was lost: its entry, its footer and its columns.
     pub fn describe(&self, path: &str) -> Result<(FileEntry, Footer, StreamSchema), LakeError> {
         let (full, file) = self.open_file(path)?;

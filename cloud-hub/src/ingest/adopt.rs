@@ -10,7 +10,7 @@ use cloud_hub_lake::{BatchKey, FileEntry, FooterBatch, StreamSchema};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sqlx::SqliteConnection;
-use tributary_process::disk::{create_folder_below, walk};
+use tributary_process::disk::{create_folder_below, settle_names, walk};
 use tributary_wire::{DeviceId, Micros, SequenceNumber, Sha256, StreamName};
 
 use super::decode::{Content, decode, digest};
@@ -57,7 +57,10 @@ pub async fn take_in(parts: &Parts) -> anyhow::Result<Option<TakenIn>> {
     let (found, mut aside) = tokio::task::spawn_blocking(move || {
         let mut unusable = Vec::new();
         let mut found = Vec::new();
-        for path in lake.compare()?.unregistered.into_iter().filter(|path| path.ends_with(".parquet")) {
+        let mut paths = lake.compare()?.unregistered;
+        lake.settle(&paths)?;
+        paths.retain(|path| path.ends_with(".parquet"));
+        for path in paths {
             match lake.describe(&path) {
                 Ok(described) => found.push(described),
                 Err(error) => {
@@ -247,7 +250,11 @@ pub(super) async fn unknown_messages<L>(parts: &Parts<L>, known: &BTreeSet<Strin
     let (disk, folder) = (parts.lake.disk().clone(), parts.quarantine.clone());
     let there = {
         let folder = folder.clone();
-        tokio::task::spawn_blocking(move || walk(&*disk, &folder)).await??
+        let there = move || {
+            let there = walk(&*disk, &folder)?;
+            settle_names(&*disk, &folder, &there).map(|()| there)
+        };
+        tokio::task::spawn_blocking(there).await??
     };
     let below = there.iter().filter_map(|path| path.strip_prefix(&folder).ok()?.to_str());
     let message = |below: &str| {

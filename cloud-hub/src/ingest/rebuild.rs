@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use cloud_hub_lake::{BatchKey, FileEntry, Footer, FooterBatch, Rowless, StreamSchema};
+use cloud_hub_lake::{BatchKey, FileEntry, Footer, FooterBatch, LakeError, Rowless, StreamSchema};
 use serde_json::{Value, json};
 use tributary_wire::{SequenceNumber, StreamName};
 
@@ -27,13 +27,14 @@ pub(super) async fn rebuild<L: Ledger>(parts: &Parts<L>, paths: &[String]) -> an
     let found = {
         let (lake, paths) = (parts.lake.clone(), paths.to_vec());
         tokio::task::spawn_blocking(move || {
+            lake.settle(&paths)?;
             let readable = paths.iter().filter(|path| path.ends_with(".parquet")).filter_map(|path| {
                 let found = lake.describe(path);
                 found.inspect_err(|error| tracing::warn!(path, %error, "a file cannot be used")).ok()
             });
-            readable.collect::<Vec<_>>()
+            Ok::<_, LakeError>(readable.collect::<Vec<_>>())
         })
-        .await?
+        .await??
     };
     let damaged = found.len() < files;
     let counting = choose(found);

@@ -13,6 +13,7 @@ mod turn;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -167,6 +168,14 @@ pub fn create_folder_below(disk: &dyn Disk, root: &Path, folder: &Path) -> io::R
     disk.create_folder(folder)?;
     let between = folder.ancestors().skip(1).take_while(|above| above.starts_with(root));
     between.into_iter().try_for_each(|above| disk.sync_folder(above))
+}
+
+/// Makes the names of whole files below a root durable that a program may have left without: one that dies between a name
+/// and its folder's sync leaves names that are seen until the power goes.
+pub fn settle_names(disk: &dyn Disk, root: &Path, files: &[PathBuf]) -> io::Result<()> {
+    let above = |file| Path::ancestors(file).skip(1).take_while(|above| above.starts_with(root));
+    let folders: BTreeSet<&Path> = files.iter().map(PathBuf::as_path).flat_map(above).collect();
+    folders.into_iter().try_for_each(|folder| disk.sync_folder(folder))
 }
 
 /// The folder in which a file lies.
