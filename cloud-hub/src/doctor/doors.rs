@@ -19,6 +19,8 @@ use super::{Subject, words};
 const WEB: &str = "web API";
 const MQTT_TLS: &str = "MQTT over TLS";
 const MQTT_QUIC: &str = "MQTT over QUIC";
+/// Said of a certificate of this hub's authority that is for other names: devices call it by these.
+const ELSEWHERE: &str = "with a certificate for identity.names, of which this address is none";
 
 /// Asks the hub that works here, at every address that it wrote down.
 pub(super) async fn check(subject: &Subject) -> Vec<Finding> {
@@ -108,10 +110,11 @@ async fn web(subject: &Subject, address: SocketAddr) -> Finding {
                 Finding::warn(SECTION, WEB, found).advise("restart the hub, or use its own doctor")
             }
         }
-        Err(error) => Finding::fail(SECTION, WEB, format!("https://{address}: {}", words(&error))).advise(
-            "a hub holds the folder but does not answer: its log says more; restart it. If only the certificate's name is \
-             wrong, add this address to identity.names",
-        ),
+        Err(error) if tls::hub_problem(&error) == Some(HubProblem::Name) => {
+            Finding::ok(SECTION, WEB, format!("https://{address} answers, {ELSEWHERE}"))
+        }
+        Err(error) => Finding::fail(SECTION, WEB, format!("https://{address}: {}", words(&error)))
+            .advise("a hub holds the folder but does not answer: its log says more; restart it"),
     }
 }
 
@@ -121,15 +124,18 @@ fn judge(name: &'static str, address: SocketAddr, reached: Result<Duration, Prob
         Err(error) => error,
     };
     let problem = error.hub_problem();
-    if problem == Some(HubProblem::Refuses) {
-        return Finding::ok(SECTION, name, format!("{address} answers, and lets nobody in without a certificate"));
+    match problem {
+        Some(HubProblem::Refuses) => {
+            return Finding::ok(SECTION, name, format!("{address} answers, and lets nobody in without a certificate"));
+        }
+        Some(HubProblem::Name) => return Finding::ok(SECTION, name, format!("{address} answers, {ELSEWHERE}")),
+        _ => {}
     }
     Finding::fail(SECTION, name, format!("{address}: {}", words(&error))).advise(advice(name, problem))
 }
 
 fn advice(name: &str, problem: Option<HubProblem>) -> &'static str {
     match problem {
-        Some(HubProblem::Name) => "the hub's certificate is not for this address: add it to identity.names",
         Some(HubProblem::Expired | HubProblem::Future) => {
             "look at the hub's certificate (Identity, below) and at the clock; a restart takes up a new certificate"
         }
@@ -166,7 +172,10 @@ mod tests {
         };
         assert_eq!(said(rustls::AlertDescription::CertificateRequired), Mark::Ok, "it answers");
         assert_eq!(said(rustls::AlertDescription::InternalError), Mark::Fail);
-        let problems = [HubProblem::Name, HubProblem::Expired, HubProblem::Untrusted];
+        let named = rustls::Error::InvalidCertificate(rustls::CertificateError::NotValidForName);
+        let elsewhere = judge(MQTT_TLS, address, Err(ProbeError::Tls(std::io::Error::other(named))));
+        assert!(elsewhere.mark() == Mark::Ok && elsewhere.found().contains("identity.names"), "{elsewhere:?}");
+        let problems = [HubProblem::Expired, HubProblem::Untrusted];
         assert!(problems.into_iter().all(|problem| advice(MQTT_TLS, Some(problem)) != advice(MQTT_TLS, None)));
     }
 

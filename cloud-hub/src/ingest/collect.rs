@@ -95,7 +95,8 @@ pub(super) async fn run(
     while !ended {
         let mut group: Vec<Input> = Vec::new();
         let mut gathering = Gathering::new(&parts.config);
-        while !gathering.is_full() {
+        // Looked at after every message too: as long as something is in the queues, the timer does not get a turn.
+        while !gathering.is_closed(parts.clock.monotonic()) {
             let input = tokio::select! {
                 biased;
                 Some(message) = queue.recv() => Input::Up(message),

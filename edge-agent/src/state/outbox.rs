@@ -1,8 +1,8 @@
 //! The durable queue of batches: numbering, offering and freeing.
 //!
 //! A number that was offered to the link may be at the hub already, so what it stands for never changes again: only
-//! batches that were never offered are [given up](super::giving_up). The mark of what was offered is durable before the
-//! batch travels.
+//! batches that were never offered are [given up](super::giving_up), and those that the disk did not keep. The mark of what
+//! was offered is durable before the batch travels.
 
 use std::collections::BTreeMap;
 

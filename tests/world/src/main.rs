@@ -129,16 +129,14 @@ fn pace(sums: &Sums, took: Duration) -> String {
 fn simulate(arguments: &Arguments, begun: Instant) -> Result<Sums, Failed> {
     let until = arguments.hours.map(|hours| Duration::from_secs_f64(hours * 3600.0));
     let numbers = match (arguments.replay, until) {
-        (Some(seed), _) => seed..seed + 1,
+        (Some(seed), _) => seed..seed.saturating_add(1),
         (None, Some(_)) => arguments.from..u64::MAX,
         (None, None) => arguments.from..arguments.from.saturating_add(arguments.seeds),
     };
+    let in_time = |_: &u64| until.is_none_or(|until| begun.elapsed() < until);
     let sums = Mutex::new((Sums::default(), begun));
-    let ended = until_one_fails(numbers, |seed| {
-        if until.is_some_and(|until| begun.elapsed() >= until) {
-            return Err(None);
-        }
-        let (run, rollouts) = run(arguments, seed).map_err(Some)?;
+    until_one_fails(numbers.take_while(in_time), |seed| {
+        let (run, rollouts) = run(arguments, seed)?;
         let (sums, shown) = &mut *sums.lock().expect("nothing panics while it is held");
         sums.seeds += 1;
         run.iter().for_each(|run| sums.data.add(run));
@@ -148,12 +146,8 @@ fn simulate(arguments: &Arguments, begun: Instant) -> Result<Sums, Failed> {
             eprintln!("{} seeds in {:.0} s", sums.seeds, begun.elapsed().as_secs_f64());
         }
         Ok(())
-    });
-    match ended {
-        Err(Some(failed)) => Err(failed),
-        // Its time is over.
-        Err(None) | Ok(()) => Ok(sums.into_inner().expect("nothing panics while it is held").0),
-    }
+    })?;
+    Ok(sums.into_inner().expect("nothing panics while it is held").0)
 }
 
 type Ran = (Option<tributary_world::figures::Run>, Option<rollout::Figures>);

@@ -42,5 +42,7 @@ pub fn write(path: &Path, parts: &[(&str, String)]) -> io::Result<()> {
     for (title, told) in parts {
         page += &format!("\n## {title}\n\n```\n{told}```\n");
     }
+    let found = include_str!("../README.md").split_once("\n## What it found\n").map_or("", |(_, found)| found);
+    page += &format!("\n## What seeds found so far\n{found}");
     fs::write(path, page)
 }

@@ -1,10 +1,9 @@
 //! Many seeds at once.
 
 use std::convert::Infallible;
-use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 /// The number that an environment variable names, or another. Panics when it is none: whoever asks for more seeds wants them.
@@ -15,7 +14,7 @@ pub fn number(name: &str, otherwise: u64) -> u64 {
 
 /// Does something with every number, each on a thread of its own as soon as a core is free: worlds know nothing of each
 /// other. After one that panics no further ones begin.
-pub fn on_all_cores(numbers: Range<u64>, work: impl Fn(u64) + Sync) {
+pub fn on_all_cores(numbers: impl Iterator<Item = u64> + Send, work: impl Fn(u64) + Sync) {
     let Ok(()) = until_one_fails(numbers, |number| {
         work(number);
         Ok::<_, Infallible>(())
@@ -23,12 +22,15 @@ pub fn on_all_cores(numbers: Range<u64>, work: impl Fn(u64) + Sync) {
 }
 
 /// The same with work that may fail: after the first failure, which is returned, no further ones begin.
-pub fn until_one_fails<E: Send>(numbers: Range<u64>, work: impl Fn(u64) -> Result<(), E> + Sync) -> Result<(), E> {
-    let (next, over) = (AtomicU64::new(numbers.start), AtomicBool::new(false));
-    let failed = Mutex::new(None);
+pub fn until_one_fails<E: Send>(
+    numbers: impl Iterator<Item = u64> + Send,
+    work: impl Fn(u64) -> Result<(), E> + Sync,
+) -> Result<(), E> {
+    let (numbers, over, failed) = (Mutex::new(numbers), AtomicBool::new(false), Mutex::new(None));
+    let next = || numbers.lock().expect("nothing panics while it is held").next();
     let take = || {
         while !over.load(Ordering::Relaxed)
-            && let Some(number) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|it| *it < numbers.end)
+            && let Some(number) = next()
         {
             match catch_unwind(AssertUnwindSafe(|| work(number))) {
                 Ok(Ok(())) => {}
