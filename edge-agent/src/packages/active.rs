@@ -1,11 +1,14 @@
 //! A package that passed every check and is ready to serve.
 
+use std::panic::AssertUnwindSafe;
+
 use tributary_features::{View, ViewError};
 use tributary_inference::{Engine, GoldenMismatch, InferenceError, check_golden, load_cpu};
 use tributary_release::{Package, PackageError, is_enough};
 use tributary_wire::{LineName, PackageRef, ReleaseRef, VersionNumber};
 
 use super::files::{FileError, PackageFiles};
+use crate::words::panic_in_words;
 
 /// A package and the engine that runs its graph. Whoever holds one holds the proof that its file, members, view and
 /// golden cases were checked: [`ActivePackage::open`] is the only way to get one.
@@ -68,11 +71,23 @@ pub enum OpenError {
     /// 9: the engine gives other answers here than where the package was made.
     #[error("golden cases of the package")]
     Golden(#[from] GoldenMismatch),
+    /// At any of these: a library panicked.
+    #[error("a library gave up over the package: {problem}")]
+    Panicked {
+        /// What it said.
+        problem: String,
+    },
 }
 
 impl ActivePackage {
     /// Reads and checks everything, in the order of [`OpenError`]. Takes milliseconds to seconds of one core.
     pub fn open(files: &PackageFiles, line: &LineName, expected: &ReleaseRef) -> Result<Self, OpenError> {
+        // Engines panic over some graphs. That is the package's failure, and must not keep the agent from starting.
+        let opened = std::panic::catch_unwind(AssertUnwindSafe(|| Self::open_unguarded(files, line, expected)));
+        opened.unwrap_or_else(|panic| Err(OpenError::Panicked { problem: panic_in_words(&*panic) }))
+    }
+
+    fn open_unguarded(files: &PackageFiles, line: &LineName, expected: &ReleaseRef) -> Result<Self, OpenError> {
         let file = files.read(expected)?;
         let package = Package::read(&file)?;
         let manifest = &package.manifest;

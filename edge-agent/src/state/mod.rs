@@ -25,6 +25,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
+use edge_agent_core::words::panic_in_words;
 use redb::backends::FileBackend;
 use redb::{Builder, Database, ReadTransaction, StorageBackend, WriteTransaction};
 use tokio::sync::watch;
@@ -305,8 +306,7 @@ impl Opened<'_> {
 /// redb takes some damage for impossible and panics over it; here that is damage like any other.
 fn guarded<T>(location: &Location, work: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).unwrap_or_else(|panic| {
-        let words = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
-        let problem = words.unwrap_or("the library gave up").lines().next().unwrap_or_default().to_owned();
+        let problem = panic_in_words(&*panic);
         Err(StoreError::Open { location: location.to_string(), source: redb::Error::Corrupted(problem) })
     })
 }

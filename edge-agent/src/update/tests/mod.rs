@@ -2,6 +2,7 @@
 
 mod fit;
 mod hub;
+mod panics;
 mod power;
 mod rotten;
 mod stories;
@@ -180,6 +181,11 @@ impl Device {
 
     /// Starts the device and traffic that must never be refused or fail.
     fn start(&self) -> Life {
+        self.start_with(|_| ())
+    }
+
+    /// Starts it with other parts.
+    fn start_with(&self, change: impl FnOnce(&mut Parts)) -> Life {
         let running = self.rig.start();
         let mut parts = parts(&self.rig, &running, self.hub.endpoint());
         if let Some(identity) = &self.identity {
@@ -188,7 +194,9 @@ impl Device {
         let root = self.hub.root();
         parts.trust = running.runtime.block_on(trust(Some(&root), &parts.origins, &running, parts.time.clone()));
         let trust = parts.trust.clone();
-        let (updates, handle) = running.runtime.block_on(Updates::build(parts)).unwrap();
+        change(&mut parts);
+        let built = async { tokio::time::timeout(Duration::from_secs(60), Updates::build(parts)).await };
+        let (updates, handle) = running.runtime.block_on(built).expect("the start comes to an end").unwrap();
         let shutdown = Shutdown::new();
         let task = running.runtime.spawn(updates.run(shutdown.clone()));
         let traffic = running.runtime.spawn(traffic(running.serving.clone(), self.events.clone()));
