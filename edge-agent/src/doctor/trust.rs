@@ -137,6 +137,11 @@ fn judge(trust: &Trust, now: Micros) -> Vec<Finding> {
     }
     let words = tributary_process::checkup::count(keys, "key", "keys");
     findings.push(match (keys, trust.versions()) {
+        (0, Some(_)) if trust.awaits_keys() => {
+            let found = "the repository announces others than were held, and their file has not come: no assignment is believed";
+            Finding::warn(SECTION, "assignment keys", found)
+                .advise("the agent asks for the file again; if it never comes: is it in the hub's repository?")
+        }
         (0, Some(_)) => {
             Finding::warn(SECTION, "assignment keys", "the repository announces none: no assignment is believed")
                 .advise("at the hub: cloud-hub keys status")

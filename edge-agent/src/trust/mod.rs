@@ -5,10 +5,10 @@
 //! counts, and is brought up to date at intervals and whenever an assignment speaks of something newer.
 
 mod files;
+mod keys;
 #[cfg(test)]
 mod tests;
 
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -24,9 +24,8 @@ use crate::identity::Time;
 use crate::words::in_words;
 
 pub use files::StoredFiles;
+use keys::KEPT_KEYS;
 
-/// Where the keys of assignments are kept, beside the metadata that vouches for them.
-const KEPT_KEYS: &str = "assignment-keys";
 /// The largest image of a sensor node.
 const MAX_SMALL_TARGET_BYTES: u64 = 4 << 20;
 /// Metadata that was refreshed less long ago is not asked for again because of one more download.
@@ -77,6 +76,8 @@ struct Shared {
 #[derive(Default)]
 struct Seen {
     keys: VerifyingKeys,
+    /// The keys of assignments that are announced are not here yet; no others count.
+    awaits_keys: bool,
     versions: Option<MetadataVersions>,
     expires: Option<Micros>,
     /// By the monotonic clock.
@@ -104,7 +105,7 @@ impl Trust {
         let mut seen = Seen::default();
         // Kept after they were verified, like the record of what is committed: no expiry takes them away.
         match files.load(KEPT_KEYS) {
-            Ok(Some(bytes)) => seen.keys = keys(&bytes).unwrap_or_default(),
+            Ok(Some(bytes)) => seen.keys = keys::read(&bytes).unwrap_or_default(),
             Ok(None) => {}
             Err(error) => seen.problem = Some(format!("stored keys of assignments: {error}")),
         }
@@ -114,6 +115,7 @@ impl Trust {
             let mut chain = chain.lock().await;
             if let Ok(versions) = chain.recall(trust.now()).await {
                 trust.remember(versions, chain.expires());
+                trust.judge_keys(chain.target(ASSIGNMENT_KEYS, trust.now()).await);
             }
         }
         Ok(trust)
@@ -137,18 +139,7 @@ impl Trust {
         let now = self.now();
         let versions = chain.refresh(now).await?;
         self.remember(versions, chain.expires());
-        let held = self.0.files.load(KEPT_KEYS).ok().flatten();
-        let announced = match chain.small_target(ASSIGNMENT_KEYS, held.clone(), now).await {
-            Ok(bytes) => bytes,
-            // A repository that announces none has taken them back.
-            Err(ChainError::NotListed { .. }) => VerifyingKeys::default().to_json().into_bytes(),
-            Err(error) => return Err(error.into()),
-        };
-        let read = keys(&announced)?;
-        if held.as_ref() != Some(&announced) {
-            self.0.files.store(&[(KEPT_KEYS.to_owned(), announced)]).map_err(ChainError::Store)?;
-        }
-        self.seen().keys = read;
+        self.refresh_keys(chain, now).await?;
         Ok(versions)
     }
 
@@ -220,6 +211,11 @@ impl Trust {
         self.seen().expires
     }
 
+    /// Whether keys of assignments are announced that have not come.
+    pub fn awaits_keys(&self) -> bool {
+        self.seen().awaits_keys
+    }
+
     /// What keeps this device from believing anything new, if something does.
     pub fn problem(&self) -> Option<String> {
         let (now, seen) = (self.now(), self.seen());
@@ -230,7 +226,7 @@ impl Trust {
         let stale = expired.map(|expires| {
             format!("the signed metadata expired at {expires} and was not refreshed: no installation begins")
         });
-        seen.problem.clone().or(stale)
+        seen.problem.clone().or(stale).or_else(|| seen.awaits_keys.then(|| keys::AWAITED.to_owned()))
     }
 
     /// Refreshes at intervals until the signal is given.
@@ -273,12 +269,4 @@ impl Trust {
     fn seen(&self) -> MutexGuard<'_, Seen> {
         self.0.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn keys(bytes: &[u8]) -> Result<VerifyingKeys, KeyError> {
-    let text = String::from_utf8_lossy(bytes);
-    if text == VerifyingKeys::default().to_json() {
-        return Ok(VerifyingKeys::default());
-    }
-    VerifyingKeys::from_json(&text, Path::new(ASSIGNMENT_KEYS))
 }

@@ -2,8 +2,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use tributary_identity::DeviceClock;
 use tributary_process::clock::SystemClock;
-use tributary_release::SigningKey;
 use tributary_release::chain::forge::{Forge, MemoryRepository, Signers};
+use tributary_release::{SigningKey, digest, hashed_path};
 
 use super::*;
 
@@ -67,6 +67,53 @@ async fn assignment_keys_come_by_the_chain_outlive_a_restart_without_network_and
     forge.publish_below(&repository);
     trust.refresh().await.unwrap();
     assert!(trust.assignment_keys().ids().is_empty());
+}
+
+/// Whoever holds a stolen key and stands before the repository lets the metadata through and keeps the file back.
+#[tokio::test]
+async fn a_revoked_key_counts_no_more_though_the_file_of_the_new_ones_does_not_come() {
+    let (mut forge, repository) = repository(1);
+    let files = Arc::new(MemoryRepository::default());
+    let trust = open(&forge, &repository, &files, NOW).await;
+    trust.refresh().await.unwrap();
+    let first = files.get(KEPT_KEYS).unwrap();
+    let file = |forge: &Forge| {
+        let (keys, _) = &forge.files[ASSIGNMENT_KEYS];
+        (format!("targets/{}", hashed_path(ASSIGNMENT_KEYS, &digest(keys))), keys.clone())
+    };
+    let count = |trust: &Trust| [1, 2].map(|seed| trust.assignment_keys().get(key(seed).id()).is_some());
+    // What is held is what is announced: its file is not needed.
+    repository.remove(&file(&forge).0);
+    forge.next();
+    forge.publish_below(&repository);
+    repository.remove(&file(&forge).0);
+    trust.refresh().await.unwrap();
+    assert_eq!((count(&trust), trust.problem()), ([true, false], None));
+
+    announce(&mut forge, &[2]);
+    forge.next();
+    forge.publish_below(&repository);
+    let (path, bytes) = file(&forge);
+    repository.remove(&path);
+    let error = trust.refresh().await.unwrap_err();
+    assert!(error.is_temporary(), "{error}");
+    assert_eq!(count(&trust), [false, false]);
+    assert!(trust.problem().unwrap().contains("has not come"), "{:?}", trust.problem());
+    // Nor after a restart, when the metadata that announced them has expired.
+    for now in [NOW, Micros(5_000_000_000_000_000)] {
+        assert_eq!(count(&open(&forge, &repository, &files, now).await), [false, false]);
+    }
+
+    // The power failed after the metadata was durable, and before the keys were let go of.
+    files.put(KEPT_KEYS, first);
+    let trust = open(&forge, &repository, &files, NOW).await;
+    assert_eq!(count(&trust), [false, false]);
+    assert!(trust.problem().unwrap().contains("has not come"), "{:?}", trust.problem());
+    repository.put(&path, bytes);
+    trust.refresh().await.unwrap();
+    assert_eq!((count(&trust), trust.problem()), ([false, true], None));
+    let trust = open(&forge, &repository, &files, NOW).await;
+    assert_eq!((count(&trust), trust.problem()), ([false, true], None));
 }
 
 #[tokio::test]
