@@ -52,6 +52,7 @@ pub(super) fn prepare(database: &Database, wall: Micros, chance: u64) -> Result<
 }
 
 fn create(transaction: &WriteTransaction, wall: Micros, chance: u64) -> Result<Incarnation, redb::Error> {
+    let is_new = transaction.list_tables()?.next().is_none();
     transaction.open_table(BLOBS)?;
     transaction.open_table(ACCEPTED)?;
     transaction.open_table(SEEN)?;
@@ -64,6 +65,8 @@ fn create(transaction: &WriteTransaction, wall: Micros, chance: u64) -> Result<I
     let stored = meta.get(INCARNATION)?.map(|value| value.value());
     let number = match stored {
         Some(number) => number,
+        // All tables were made in one step with it. Whoever begins anew in silence hides that this one lost everything.
+        None if !is_new => return Err(redb::Error::Corrupted("its incarnation is gone".to_owned())),
         None => {
             let seconds = u32::try_from(wall.0 / Micros::SECOND - FIRST_SECOND).ok().filter(|seconds| *seconds > 0);
             let number = seconds.map_or(1 + chance % WITHOUT_CLOCK, u64::from);

@@ -377,6 +377,22 @@ fn a_second_process_is_kept_out_and_an_empty_file_is_never_begun_anew() {
 }
 
 #[test]
+fn a_state_that_lost_its_incarnation_is_damaged_and_never_a_new_one() {
+    let rig = Rig::new();
+    let store = rig.store().unwrap();
+    let lose =
+        |transaction: &WriteTransaction| Ok(transaction.open_table(tables::META)?.remove("incarnation")?.is_some());
+    assert!(store.write(lose).unwrap());
+    drop(store);
+    assert!(rig.store().is_err_and(|error| error.is_broken()));
+    let rig = Rig::new();
+    let store = rig.store().unwrap();
+    assert!(store.write(|transaction| Ok(transaction.delete_table(tables::META)?)).unwrap());
+    drop(store);
+    assert!(rig.store().is_err_and(|error| error.is_broken()));
+}
+
+#[test]
 fn damage_anywhere_in_the_file_is_an_error_and_never_a_panic() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state.redb");

@@ -227,8 +227,8 @@ impl Device {
 
     /// The power goes and comes back. What was not synced is lost, or some of it.
     pub fn lose_power(&mut self) -> Result<()> {
-        self.life = None;
         let seed = self.chance.random_bool(0.7).then(|| self.chance.random());
+        // Before the program's end, which would close the state in good order.
         self.disk.crash(seed);
         self.begin()
     }

@@ -8,7 +8,7 @@ use edge_agent_core::lines::Of;
 use edge_agent_core::updater::{Candidate, Record as Updated};
 use tributary_process::disk::Disk;
 use tributary_release::digest;
-use tributary_wire::{Assignment, DeviceId, Micros, Role, Sha256, SignedAssignment};
+use tributary_wire::{Assignment, DeviceId, Micros, ReleaseRef, Role, Sha256, SignedAssignment};
 
 use super::device::Device;
 use super::hub::Outgoing;
@@ -312,6 +312,14 @@ impl Watch {
             };
             let serving = life.places.get(of).and_then(|place| place.serving.as_ref()).map(|it| it.reference.sha256);
             let retired = life.lines.updater(of).is_none();
+            // A start may take up the rest of a download that was under way, in the place of a rotten file.
+            let mended = |release: &ReleaseRef| {
+                let read = device.disk.read(&life.files.path(&release.sha256), 1 << 20);
+                serving == Some(release.sha256) && read.is_ok_and(|bytes| digest(&bytes) == release.sha256)
+            };
+            if record.committed.as_ref().is_some_and(mended) {
+                continue;
+            }
             if !retired && serving != expected && (ordered_back.is_none() || serving != ordered_back) {
                 return Err(format!(
                     "promise 4: {} comes up with {serving:?} as {}, on its disk is {record:?}",
