@@ -6,7 +6,8 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
-use std::thread::JoinHandle;
+use std::thread::{JoinHandle, sleep};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -35,6 +36,10 @@ pub(super) struct Stamp {
 const STAMP: &[u8] = b"stamp-1";
 const ENTRIES: &str = "entries";
 const STAMPS: &str = "stamps";
+/// What sled says when somebody has the folder open, how long that is waited for, and how often it is looked.
+const HELD: &str = "could not acquire lock";
+const PATIENCE: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_millis(10);
 /// A stamp that was never written.
 const NONE: u64 = u64::MAX;
 
@@ -107,7 +112,15 @@ impl Snapshot {
     fn open_unguarded(folder: &Path, cache_bytes: u64) -> Result<(Self, Option<(Stamp, Entries)>), String> {
         let failed = |error: sled::Error| error.to_string();
         let config = sled::Config::new().path(folder).cache_capacity(cache_bytes).flush_every_ms(None);
-        let db = config.open().map_err(failed)?;
+        let begun = Instant::now();
+        let db = loop {
+            match config.open() {
+                // Threads of sled's own hold the folder for a moment longer than whoever had it before; that there is no
+                // other agent is the state's to know.
+                Err(error) if error.to_string().contains(HELD) && begun.elapsed() < PATIENCE => sleep(LOOK),
+                opened => break opened.map_err(failed)?,
+            }
+        };
         let found = read(&db)?;
         let entries = found.as_ref().map_or((0, 0), |(stamp, _)| (stamp.entries, stamp.sum));
         let durable = found.as_ref().map_or(NONE, |(stamp, _)| stamp.number);
@@ -243,4 +256,22 @@ pub(crate) fn broken(folder: &Path) {
     let db = sled::Config::new().path(folder).open().unwrap();
     db.open_tree(ENTRIES).unwrap().insert(b"entry", b"value").unwrap();
     db.flush().unwrap();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_is_held_for_a_moment_longer_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("windows");
+        let held = sled::open(&path).unwrap();
+        let holder = std::thread::spawn(move || {
+            sleep(Duration::from_millis(100));
+            drop(held);
+        });
+        assert!(Snapshot::open(&path, 1 << 20).is_ok());
+        holder.join().unwrap();
+    }
 }
