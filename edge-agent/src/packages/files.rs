@@ -10,6 +10,7 @@ use tributary_release::{Hasher, MAX_PACKAGE_BYTES, digest};
 use tributary_wire::{ReleaseRef, Sha256};
 
 use super::partial::Partial;
+use super::turn::{Turn, Turns};
 
 pub(super) const WHOLE: &str = "tpk";
 pub(super) const PART: &str = "part";
@@ -27,6 +28,9 @@ pub struct PackageFiles {
     disk: Arc<dyn Disk>,
     folder: PathBuf,
     budget: Option<u64>,
+    turns: Arc<Turns>,
+    /// Lasts as long as any clone, such as that of a file on its way.
+    _turn: Option<Turn>,
 }
 
 /// Why a package file is not what was released.
@@ -87,7 +91,13 @@ impl PackageFiles {
     /// Opens the folder, or makes it. With a budget, all files in it together have at most so many bytes.
     pub fn open_on(disk: Arc<dyn Disk>, folder: PathBuf, budget: Option<u64>) -> io::Result<Self> {
         create_folder_durably(&*disk, &folder)?;
-        Ok(Self { disk, folder, budget })
+        Ok(Self { disk, folder, budget, turns: Arc::default(), _turn: None })
+    }
+
+    /// The same folder, for whoever is to bring this package: waits until nobody else does. The turn ends when this and
+    /// all its clones are gone.
+    pub async fn turn(&self, sha256: &Sha256) -> Self {
+        Self { _turn: Some(self.turns.take(sha256).await), ..self.clone() }
     }
 
     /// Where a whole package lies, or would.

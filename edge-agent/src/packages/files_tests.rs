@@ -164,3 +164,32 @@ fn a_bit_that_flips_on_the_disk_is_found() {
     disk.crash(None);
     assert!(!open(&disk).has(&release().sha256));
 }
+
+#[tokio::test]
+async fn whoever_brings_a_package_waits_until_what_an_ended_task_began_is_over() {
+    let (_, files) = files();
+    let (release, other) = (release(), release_of(b"another package"));
+    let first = files.turn(&release.sha256).await;
+    let mut partial = first.partial(&release).unwrap();
+    drop(first);
+    files.turn(&other.sha256).await;
+    let waits = files.turn(&release.sha256);
+    tokio::pin!(waits);
+    tokio::select! {
+        biased;
+        _ = waits.as_mut() => panic!("it is still being written"),
+        () = std::future::ready(()) => {}
+    }
+    partial.write(BODY).unwrap();
+    partial.finish().unwrap();
+    let second = waits.await;
+    assert!(second.has(&release.sha256));
+    // A wait that is given up keeps nobody else waiting.
+    tokio::select! {
+        biased;
+        _ = files.turn(&release.sha256) => panic!("it is the second's turn"),
+        () = std::future::ready(()) => {}
+    }
+    drop(second);
+    files.turn(&release.sha256).await;
+}

@@ -4,6 +4,7 @@ mod active;
 mod files;
 mod partial;
 mod patches;
+mod turn;
 
 pub use active::{ActivePackage, OpenError};
 pub use files::{FileError, NoRoom, PackageFiles};

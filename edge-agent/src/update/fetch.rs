@@ -120,10 +120,11 @@ impl Fetcher {
         if !self.known {
             check_listed(&self.trust, (&self.capabilities, self.beside), &line, &release, self.snapshot).await?;
         }
-        if !self.files.has(&release.sha256) && !self.origins.by_patch(&self.files, &release).await? {
-            self.origins.package(&self.files, &line, &release).await?;
+        // Another role may be fetching it.
+        let files = self.files.turn(&release.sha256).await;
+        if !files.has(&release.sha256) && !self.origins.by_patch(&files, &release).await? {
+            self.origins.package(&files, &line, &release).await?;
         }
-        let files = self.files.clone();
         blocking(move || open(&files, &line, &release)).await?
     }
 }

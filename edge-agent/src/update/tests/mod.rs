@@ -6,6 +6,7 @@ mod panics;
 mod power;
 mod rotten;
 mod stories;
+mod together;
 mod vouching;
 
 use std::collections::BTreeMap;
