@@ -53,6 +53,14 @@ pub enum OriginError {
         /// As found, at least.
         found: u64,
     },
+    /// It begins where nobody asked it to.
+    #[error("it begins at byte {found}, expected {expected}")]
+    Place {
+        /// As asked for; from its beginning would do too.
+        expected: u64,
+        /// As it says.
+        found: u64,
+    },
     /// It has another file under this name.
     #[error("it has another file under this name, with tag {found}")]
     Another {
@@ -65,7 +73,7 @@ impl OriginError {
     /// How bad that is.
     pub(super) fn fault(&self) -> Fault {
         match self {
-            Self::Length { .. } | Self::Another { .. } => Fault::Lied,
+            Self::Length { .. } | Self::Place { .. } | Self::Another { .. } => Fault::Lied,
             _ => Fault::Failed,
         }
     }

@@ -181,7 +181,8 @@ impl Origins {
     ) -> Result<Ended, Broken> {
         let (place, config) = (&self.0.origins[origin], &self.0.config);
         let mut speed = Speed::new(config.slowest.0, config.slowest_over.0);
-        let mut body = place.open(&wanted.path, sink.written(), Some(&wanted.sha256), config.patience.0).await?;
+        let asked = sink.written();
+        let mut body = place.open(&wanted.path, asked, Some(&wanted.sha256), config.patience.0).await?;
         if let Some(found) = body.length().filter(|length| *length != wanted.length) {
             return Err(OriginError::Length { expected: wanted.length, found }.into());
         }
@@ -190,6 +191,9 @@ impl Origins {
         }
         // One that cannot continue begins anew; what is here already is let pass.
         let mut place_in_file = body.start();
+        if place_in_file != 0 && place_in_file != asked {
+            return Err(OriginError::Place { expected: asked, found: place_in_file }.into());
+        }
         while let Some(piece) = self.piece(&mut body, &mut speed).await? {
             let (first, bytes) = (place_in_file, piece.len() as u64);
             place_in_file += bytes;

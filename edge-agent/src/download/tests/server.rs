@@ -28,6 +28,8 @@ pub(super) enum Accident {
     Trickle,
     /// Everything from the beginning, whatever was asked for.
     IgnoresRanges,
+    /// Over QUIC: it says that it begins there, wherever that is.
+    Begins(u64),
     /// It never ends, and does not say how long it is.
     Endless,
     /// It is longer, and says so.
@@ -208,6 +210,7 @@ async fn stream_answer(shelf: Arc<Mutex<Shelf>>, mut send: quinn::SendStream, mu
     let start = if accident == Some(Accident::IgnoresRanges) { 0 } else { start };
     let answer = match accident {
         Some(Accident::Missing) => FileAnswer::NotFound,
+        Some(Accident::Begins(start)) => FileAnswer::Found { length: file.len() as u64, start },
         _ => FileAnswer::Found { length: file.len() as u64, start },
     };
     let answer = answer.encode();

@@ -135,6 +135,23 @@ async fn one_that_gives_a_good_part_each_time_is_asked_again_at_once() {
 }
 
 #[tokio::test]
+async fn one_that_begins_where_nobody_asked_is_left_before_any_of_it_counts() {
+    let authority = authority();
+    for start in [1, 300_000, u64::MAX] {
+        let device = Device::new();
+        let wrong = Server::quic(&device.file, &[Accident::Begins(start)], &authority).await;
+        let sound = Server::plain(&device.file, &[]).await;
+        let identity = device.identity(&authority, 1);
+        let (streams, _connection) = FileStreams::dialled(identity.current().mqtt.clone(), wrong.address).await;
+        let origins = device.origins(mirrors(&[&sound]), Web::Nowhere, streams);
+        device.fetch(&origins).await.unwrap();
+        assert_eq!((wrong.starts(), sound.starts()), (vec![0], vec![0]));
+        let why = origins.status().view().failures.into_values().next().unwrap();
+        assert!(why.contains(&format!("begins at byte {start}, expected 0")), "{why}");
+    }
+}
+
+#[tokio::test]
 async fn one_that_ignores_ranges_loses_nothing_of_what_is_here() {
     let device = Device::new();
     let accidents = [Accident::Cut(60_000), Accident::IgnoresRanges];
