@@ -100,18 +100,23 @@ fn status(member: &Member, rollout: &Rollout, known: Known<'_>) -> DeviceStatus 
     let report = member.line(line, role);
     let signed = known.generations.get(&member.device).copied().unwrap_or(Generation(0));
     let committed = report.and_then(|report| report.committed);
+    let undone = report.and_then(|report| report.undone.clone());
+    let unfit = member.unfit(line, role);
+    // What a device cannot run, or gave up, is no way back: it would stay on the release that is to go.
+    let refused = [&undone, &unfit].map(|of| of.as_ref().map(|(package, _)| package.sha256));
+    let told = known.wishes.get(&member.device).filter(|wish| !refused.contains(&Some(wish.sha256)));
     // A package that came another way is known if it is one of the line's versions.
     let found = || release_of(known.releases, &committed?).cloned();
     DeviceStatus {
         device: member.device.clone(),
         last_seen: Some(member.last_seen),
         up_to_date: member.report.as_ref().is_some_and(|report| report.generation >= signed),
-        assigned: known.wishes.get(&member.device).cloned().or_else(found),
+        had: told.cloned().or_else(found),
         committed,
         candidate: report.and_then(|report| report.candidate),
         state: report.map_or(UpdaterState::Idle, |report| report.state),
-        undone: report.and_then(|report| report.undone.clone()),
-        unfit: member.unfit(line, role),
+        undone,
+        unfit,
     }
 }
 
@@ -205,3 +210,6 @@ fn wave(state: &RolloutState) -> Option<usize> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

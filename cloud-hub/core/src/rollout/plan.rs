@@ -15,8 +15,9 @@ pub struct DeviceStatus {
     pub last_seen: Option<Micros>,
     /// Whether it has reported the newest generation that was signed for it.
     pub up_to_date: bool,
-    /// What the hub last assigned to it, or what it was found to run.
-    pub assigned: Option<ReleaseRef>,
+    /// What the hub last assigned to it; where it cannot run that or gave it up, and where nothing was assigned, what it
+    /// was found to run.
+    pub had: Option<ReleaseRef>,
     /// The package that it reports as committed.
     pub committed: Option<PackageRef>,
     /// The package that it reports as fetched, staged or tried.
@@ -248,7 +249,7 @@ impl<'a> View<'a> {
 
     fn install(&self, status: &DeviceStatus, wave: usize) -> Assign {
         // Where the hub never assigned anything there is no way back that it could sign.
-        let before = status.assigned.clone();
+        let before = status.had.clone();
         Assign { device: status.device.clone(), wave, target: Target::Install { before } }
     }
 

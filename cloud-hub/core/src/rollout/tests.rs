@@ -74,7 +74,7 @@ impl Fleet {
             device: id.clone(),
             last_seen: Some(d.last_seen),
             up_to_date: !d.pending,
-            assigned: Some(d.assigned.clone()),
+            had: Some(d.assigned.clone()),
             committed: Some(package(&d.runs)),
             candidate: None,
             state: UpdaterState::Committed,
