@@ -113,6 +113,7 @@ fn status(member: &Member, rollout: &Rollout, known: Known<'_>) -> DeviceStatus 
         up_to_date: member.report.as_ref().is_some_and(|report| report.generation >= signed),
         had: told.cloned().or_else(found),
         committed,
+        previous: report.and_then(|report| release_of(known.releases, &report.previous?)).cloned(),
         candidate: report.and_then(|report| report.candidate),
         state: report.map_or(UpdaterState::Idle, |report| report.state),
         undone,

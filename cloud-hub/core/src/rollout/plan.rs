@@ -20,6 +20,8 @@ pub struct DeviceStatus {
     pub had: Option<ReleaseRef>,
     /// The package that it reports as committed.
     pub committed: Option<PackageRef>,
+    /// What it ran before that, if it is one of the line's releases.
+    pub previous: Option<ReleaseRef>,
     /// The package that it reports as fetched, staged or tried.
     pub candidate: Option<PackageRef>,
     /// Where its updater stands.
@@ -124,6 +126,12 @@ impl<'a> View<'a> {
         }
         let (package, reason) = self.devices.get(device)?.undone.as_ref()?;
         self.is_target(package).then_some(reason.as_str())
+    }
+
+    /// Whether a device says that it cannot run a release, or that it undid it.
+    fn refuses(status: &DeviceStatus, release: &ReleaseRef) -> bool {
+        let mut refused = [&status.unfit, &status.undone].into_iter().flatten();
+        refused.any(|(package, _)| package.sha256 == release.sha256)
     }
 
     fn stay(&self, reasons: Vec<String>) -> Plan {
@@ -272,16 +280,44 @@ impl<'a> View<'a> {
         .collect()
     }
 
+    /// Devices that stay on the release because they refuse what they were sent back to: they were told to run that, but
+    /// never did. They go to what they ran before; without that the line is no longer assigned, and the fallback answers.
+    fn other_ways_back(&self) -> Vec<Assign> {
+        let ways = self.rollout.taken.iter().filter_map(|(device, taken)| {
+            let (before, status) = (taken.before.as_ref()?, *self.devices.get(device)?);
+            let stays = status.up_to_date && status.committed.as_ref().is_some_and(|it| self.is_target(it));
+            let other = |it: &&ReleaseRef| it.sha256 != self.rollout.target.sha256 && !Self::refuses(status, it);
+            let to = status.previous.as_ref().filter(other).cloned();
+            let target = Target::Rollback { to };
+            (stays && Self::refuses(status, before)).then(|| Assign {
+                device: device.clone(),
+                wave: taken.wave,
+                target,
+            })
+        });
+        ways.collect()
+    }
+
     fn stopping(&self, since: Micros, reason: &str) -> Plan {
         let assign = self.rollbacks();
         if !assign.is_empty() {
             let said = format!("{} device(s) go back", assign.len());
             return Plan { assign, ..self.stay(vec![said]) };
         }
+        let assign = self.other_ways_back();
+        if !assign.is_empty() {
+            let said = format!("{} device(s) cannot go back to what they were told, and go elsewhere", assign.len());
+            return Plan { assign, ..self.stay(vec![said]) };
+        }
         let back = |device: &&DeviceId| {
             self.devices.get(*device).is_some_and(|status| {
                 let runs = |package: &Option<PackageRef>| package.as_ref().is_some_and(|p| self.is_target(p));
-                status.up_to_date && !runs(&status.committed) && !runs(&status.candidate)
+                // Who had the release before this rollout keeps it.
+                let had = self.rollout.taken[*device]
+                    .before
+                    .as_ref()
+                    .is_some_and(|it| it.sha256 == self.rollout.target.sha256);
+                status.up_to_date && (had || (!runs(&status.committed) && !runs(&status.candidate)))
             })
         };
         let open: Vec<&DeviceId> = self.rollout.taken.keys().filter(|device| !back(device)).collect();

@@ -192,9 +192,9 @@ impl Rollout {
                     let taken = Taken { wave: assign.wave, at: now, before: before.clone(), rolled_back: None };
                     self.taken.insert(assign.device.clone(), taken);
                 }
-                Target::Rollback { .. } => {
+                Target::Rollback { to } => {
                     if let Some(taken) = self.taken.get_mut(&assign.device) {
-                        taken.rolled_back = Some(now);
+                        (taken.before, taken.rolled_back) = (to.clone(), Some(now));
                     }
                 }
             }

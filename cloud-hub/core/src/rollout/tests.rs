@@ -76,6 +76,7 @@ impl Fleet {
             up_to_date: !d.pending,
             had: Some(d.assigned.clone()),
             committed: Some(package(&d.runs)),
+            previous: None,
             candidate: None,
             state: UpdaterState::Committed,
             undone: d.undone.clone(),

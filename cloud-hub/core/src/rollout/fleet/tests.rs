@@ -110,6 +110,35 @@ fn a_device_that_undid_what_it_was_told_goes_back_to_what_it_ran() {
 }
 
 #[test]
+fn a_device_that_refuses_its_way_back_goes_to_what_it_ran_before_or_to_nothing() {
+    for (previous, unfit) in [(Some(1), true), (Some(1), false), (Some(9), true), (Some(10), true), (None, false)] {
+        let policy = Policy { strategy: Strategy::All, ..Policy::default() };
+        let mut rollout = Rollout::new(7, line(), Role::primary(), release(10), policy, NOW);
+        assert_eq!(look(&mut rollout, Some(4), member(1, None)), None, "nobody knows yet that it cannot run version 4");
+        rollout.abort("it is bad", NOW).unwrap();
+        assert_eq!(look(&mut rollout, Some(10), member(10, None)), Some(Some(release(4))));
+        let mut refuses = member(10, Some(("it cannot", unfit)));
+        refuses.report.as_mut().unwrap().lines[0].previous = previous.map(package);
+        let known = previous.filter(|version| *version == 1);
+        assert_eq!(look(&mut rollout, Some(4), refuses.clone()), Some(known.map(release)), "{previous:?}");
+        assert_eq!(look(&mut rollout, known, refuses), None, "once");
+        assert_eq!(look(&mut rollout, known, member(1, None)), None);
+        assert!(matches!(rollout.state, RolloutState::Stopped { .. }), "{:?}", rollout.state);
+    }
+}
+
+#[test]
+fn a_stop_ends_where_devices_had_the_release_before() {
+    let policy = Policy { strategy: Strategy::All, ..Policy::default() };
+    let mut rollout = Rollout::new(7, line(), Role::primary(), release(10), policy, NOW);
+    assert_eq!(look(&mut rollout, Some(10), member(10, None)), None);
+    rollout.abort("it is bad", NOW).unwrap();
+    assert_eq!(look(&mut rollout, Some(10), member(10, None)), Some(Some(release(10))), "it keeps what it had");
+    assert_eq!(look(&mut rollout, Some(10), member(10, None)), None);
+    assert!(matches!(rollout.state, RolloutState::Stopped { .. }), "{:?}", rollout.state);
+}
+
+#[test]
 fn the_way_back_leads_to_what_a_device_was_told_though_it_is_still_on_its_way_there() {
     assert_eq!(way_back(Some(4), member(1, None)), Some(release(4)), "its rollout is complete");
     assert_eq!(way_back(Some(4), member(9, None)), Some(release(4)));
