@@ -287,9 +287,10 @@ pub async fn respond(
     let desired = desired(catalog, device).await?;
     let rollouts = rollouts(catalog, &desired).await?;
     let sayable = sayable(catalog, device, &desired, &rollouts).await?;
-    let by_present_key = signed.key_id == key.id().0;
-    let before = Signed { assignment: &assignment, by_present_key };
-    let said = Said { generation: reported, asks };
+    let before = Signed { assignment: &assignment, by_present_key: signed.key_id == key.id().0 };
+    let report = report(catalog, device).await?;
+    let unfinished = report.is_some_and(|report| assignments::is_unfinished(&assignment, &report));
+    let said = Said { generation: reported, asks, unfinished };
     match answer((&desired, &sayable), before, said, may_install(&rollouts), now) {
         Answer::Nothing => Ok(None),
         _ if restored::holds(catalog, device).await? => Ok(None),

@@ -242,6 +242,27 @@ async fn a_lost_assignment_is_sent_again_and_a_question_is_answered_with_the_sam
 }
 
 #[tokio::test]
+async fn what_was_accepted_and_not_carried_out_is_signed_anew_before_it_ends() {
+    let mut fleet = Fleet::new(1).await;
+    let id = fleet.begin(1, &[100]).await.unwrap();
+    let outgoing = fleet.advance(id).await;
+    fleet.receive(&outgoing).await;
+    let accepted = outgoing[0].generation;
+    fleet.now = Micros(fleet.now.0 + 40 * Micros::DAY);
+    assert_eq!(fleet.answer(&device(0), accepted, false).await, None, "it runs what it was told");
+    // Its package was fetched when the rollout was paused, and waits.
+    let report = fleet.reports.get_mut(&device(0)).unwrap();
+    (report.committed, report.candidate, report.state) = (None, Some(package(1)), UpdaterState::Staged);
+    fleet.say(&device(0)).await;
+    fleet.command(id, Command::Pause).await.unwrap();
+    assert_eq!(fleet.answer(&device(0), accepted, false).await, None, "held");
+    fleet.command(id, Command::Resume).await.unwrap();
+    let fresh = fleet.answer(&device(0), accepted, false).await.unwrap();
+    assert!(fresh.generation > accepted && opened(&fresh).desired().expires > fleet.now, "{fresh:?}");
+    assert_eq!(fleet.answer(&device(0), fresh.generation, false).await, None, "once");
+}
+
+#[tokio::test]
 async fn while_paused_nobody_gets_the_release_and_after_a_stop_nothing_of_it_is_signed() {
     let mut fleet = Fleet::new(4).await;
     let first = fleet.begin(1, &[100]).await.unwrap();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tributary_release::MAX_GENERATION_STEP;
 use tributary_wire::{
     Assignment, AssignmentV1, AssignmentV2, AssignmentV3, AuditHead, ChallengerShare, DeviceId, Generation,
-    LineAssignment, LineName, LineReport, Micros, PackageRef, ReleaseRef, Role, SamplingPolicy,
+    LineAssignment, LineName, LineReport, Micros, PackageRef, ReleaseRef, Report, Role, SamplingPolicy,
 };
 
 use super::fleet::release_of;
@@ -178,6 +178,26 @@ pub struct Said {
     pub generation: Generation,
     /// Whether it waits for the hub's word.
     pub asks: bool,
+    /// Whether it has still to [carry out](is_unfinished) what it has accepted.
+    pub unfinished: bool,
+}
+
+/// Whether a device has still to carry out an assignment, by its report: of some role it has neither committed the
+/// release nor given it up. What it cannot run it has not given up: a newer agent, or one with more memory, looks again,
+/// and may begin only while the assignment is good. A release that must not follow the committed one is refused under
+/// every assignment.
+pub fn is_unfinished(assignment: &Assignment, report: &Report) -> bool {
+    assignment.desired().lines.iter().any(|wish| {
+        let is = |package: &PackageRef| package.sha256 == wish.release.sha256;
+        let own = report.base().lines.iter().find(|of| (&of.line, &of.role) == (&wish.line, &wish.role));
+        let done = own.and_then(|of| of.committed).is_some_and(|committed| {
+            let order = committed.version.cmp(&wish.release.version);
+            is(&committed) || order == Ordering::Equal || (order == Ordering::Greater && !wish.allow_lower)
+        });
+        let gave_up = own.and_then(|of| of.undone.as_ref()).is_some_and(|(package, _)| is(package));
+        let mut unfit = report.unfit().iter().filter(|of| (&of.line, &of.role) == (&wish.line, &wish.role));
+        !done && (!gave_up || unfit.any(|of| is(&of.package)))
+    })
 }
 
 /// How to answer a report.
@@ -192,7 +212,7 @@ pub enum Answer {
 }
 
 /// What to answer to a device's report: its assignment when it has an older one or asks to go ahead, a newer one when
-/// something has changed for it, nothing when it is up to date or [held](is_held). A way back that was signed while it
+/// something has changed for it or its own ends before it has carried it out, nothing when it is up to date or [held](is_held). A way back that was signed while it
 /// is held, with no more than is [sayable](Desired::sayable), is said again until it has arrived.
 pub fn answer(
     (desired, sayable): (&Desired, &Desired),
@@ -203,11 +223,12 @@ pub fn answer(
 ) -> Answer {
     let (generation, expires) = (signed.assignment.desired().generation, signed.assignment.desired().expires);
     let lacks = said.generation != generation || said.asks;
+    let open = lacks || said.unfinished;
     let reason = if said.generation > generation {
         Some("the device reports a higher generation")
-    } else if lacks && expires <= now {
+    } else if open && expires <= now {
         Some("it had expired")
-    } else if lacks && expires <= now + LIFETIME / 3 {
+    } else if open && expires <= now + LIFETIME / 3 {
         // Nobody who is still on the way to what it says is to see it end.
         Some("it ends soon")
     } else {

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use cloud_hub_core::lives::{self, Verdict};
-use cloud_hub_core::rollout::assignments::{Answer, Said, Signed, Wish, answer, is_held, next_generation};
+use cloud_hub_core::rollout::assignments::{
+    Answer, Said, Signed, Wish, answer, is_held, is_unfinished, next_generation,
+};
 use cloud_hub_core::rollout::{Known, Policy, Restored, Rollout, RolloutState, Step, Target, advance};
 use tributary_release::{SigningKey, sign_assignment};
 use tributary_wire::{
@@ -87,7 +89,7 @@ impl Hub {
         let Ok(report) = Report::decode(bytes) else { return Vec::new() };
         let base = report.base();
         let number = (base.incarnation, base.number);
-        let said = Said { generation: base.generation, asks: base.asks };
+        let said = (base.generation, base.asks);
         let last = self.record.heard.get(device).map(|heard| heard.number);
         let over = self.record.over.get(&(device.clone(), base.incarnation)).copied();
         let verdict = lives::judge(last, over, number);
@@ -183,7 +185,7 @@ impl Hub {
             // While paused nobody was answered.
             let said = self.record.heard.iter().map(|(device, heard)| {
                 let base = heard.report.base();
-                (device.clone(), Said { generation: base.generation, asks: base.asks })
+                (device.clone(), (base.generation, base.asks))
             });
             for (device, said) in said.collect::<Vec<_>>() {
                 out.extend(self.transaction(ledger, |it| it.respond(&device, said, now)));
@@ -321,10 +323,13 @@ impl Transaction<'_> {
         self.out.push((device.clone(), signed));
     }
 
-    fn respond(&mut self, device: &DeviceId, said: Said, now: Micros) {
+    fn respond(&mut self, device: &DeviceId, (generation, asks): (Generation, bool), now: Micros) {
         let Some(signed) = self.record.signed.get(device) else { return };
         let assignment = Assignment::decode(&signed.payload).expect("as it was signed");
         let before = Signed { assignment: &assignment, by_present_key: signed.key_id == self.key.id().0 };
+        let heard = self.record.heard.get(device);
+        let unfinished = heard.is_some_and(|heard| is_unfinished(&assignment, &heard.report));
+        let said = Said { generation, asks, unfinished };
         let careless = self.breakage == Some(Breakage::SignsAfterStop);
         let may_install = |rollout: i64| careless || self.record.may_install(rollout);
         let (desired, sayable) = (self.record.desired(device), self.record.sayable(device, may_install));

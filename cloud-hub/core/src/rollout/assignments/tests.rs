@@ -1,6 +1,9 @@
 //! When a device is told again.
 
-use tributary_wire::{Sha256, TrialReport, UpdaterState, VersionNumber};
+use tributary_wire::{
+    ClockState, Health, Incarnation, ReportV1, ReportV2, Resources, Sha256, Stamp, TrialReport, Unfit, UpdaterState,
+    VersionNumber, Withheld,
+};
 
 use super::*;
 
@@ -32,6 +35,25 @@ fn line_report(role: &str) -> LineReport {
     }
 }
 
+fn report(lines: Vec<LineReport>, unfit: Vec<Unfit>) -> Report {
+    let base = ReportV1 {
+        number: 1,
+        incarnation: Incarnation(1),
+        stamp: Stamp { boot: 1, monotonic: 0, wall: NOW, clock: ClockState::Synchronised },
+        reads: 3,
+        agent: "test".to_owned(),
+        labels: Vec::new(),
+        generation: Generation(4),
+        asks: false,
+        lines,
+        snapshot: None,
+        health: Health::default(),
+        resources: Resources::default(),
+    };
+    let (withheld, held, audit, nodes) = (Withheld::default(), Vec::new(), None, Vec::new());
+    Report::V2(ReportV2 { base, metadata: None, unfit, withheld, held, audit, nodes })
+}
+
 fn desired(wishes: Vec<Wish>) -> Desired {
     Desired { reads: 3, wishes, flags: Vec::new(), sampling: None, taken_back: Micros(0) }
 }
@@ -41,7 +63,7 @@ fn answered(wanted: &Desired, before: &Desired, said: (u64, bool), may_install: 
     let head = AuditHead { number: 1, hash: Sha256([0; 32]) };
     let assignment = before.assignment(&device, Generation(4), (head, 1), NOW);
     let signed = Signed { assignment: &assignment, by_present_key: true };
-    let said = Said { generation: Generation(said.0), asks: said.1 };
+    let said = Said { generation: Generation(said.0), asks: said.1, unfinished: false };
     answer((wanted, &wanted.sayable(&[], may_install, |_, _| None)), signed, said, may_install, NOW)
 }
 
@@ -91,13 +113,54 @@ fn an_assignment_that_is_still_to_be_taken_does_not_run_out() {
     let head = AuditHead { number: 1, hash: Sha256([0; 32]) };
     let assignment = wanted.assignment(&device, Generation(4), (head, 1), NOW);
     let signed = Signed { assignment: &assignment, by_present_key: true };
-    let after = |days: i64, generation| {
-        let said = Said { generation: Generation(generation), asks: false };
+    let look = |days: i64, generation, unfinished| {
+        let said = Said { generation: Generation(generation), asks: false, unfinished };
         answer((&wanted, &wanted), signed, said, |_| true, Micros(NOW.0 + days * Micros::DAY))
     };
+    let after = |days, generation| look(days, generation, false);
     assert_eq!((after(19, 3), after(20, 3)), (Answer::Again, Answer::Renew("it ends soon")));
     assert_eq!(after(30, 3), Answer::Renew("it had expired"));
-    assert_eq!(after(30, 4), Answer::Nothing, "what was taken needs no renewal");
+    assert_eq!(after(30, 4), Answer::Nothing, "what was carried out needs no renewal");
+    let on_the_way = |days| look(days, 4, true);
+    assert_eq!((on_the_way(19), on_the_way(20)), (Answer::Nothing, Answer::Renew("it ends soon")));
+    assert_eq!(on_the_way(30), Answer::Renew("it had expired"), "accepted is not carried out");
+}
+
+#[test]
+fn an_assignment_is_carried_out_when_every_release_is_committed_or_given_up() {
+    let wanted = desired(vec![wish("challenger-b", 3, 2), wish("primary", 2, 1)]);
+    let head = AuditHead { number: 1, hash: Sha256([0; 32]) };
+    let mut assignment = wanted.assignment(&DeviceId::new("edge-1").unwrap(), Generation(4), (head, 1), NOW);
+    let package = |version: u32| PackageRef { version: VersionNumber(version), sha256: Sha256([version as u8; 32]) };
+    let has = |role: &str, committed: Option<u32>, undone: Option<u32>| {
+        let undone = undone.map(|version| (package(version), "because".to_owned()));
+        LineReport { committed: committed.map(package), undone, ..line_report(role) }
+    };
+    let unfit = |version: u32| Unfit {
+        line: LineName::new("fraud").unwrap(),
+        role: Role::primary(),
+        package: package(version),
+        reasons: vec!["it needs 64 MiB of memory, the machine has 32 MiB".to_owned()],
+    };
+    let open = |assignment: &Assignment, primary: LineReport, unfit: Vec<Unfit>| {
+        is_unfinished(assignment, &report(vec![has("challenger-b", Some(3), None), primary], unfit))
+    };
+    assert!(!open(&assignment, has("primary", Some(2), None), Vec::new()), "it runs both");
+    assert!(open(&assignment, has("primary", Some(1), None), Vec::new()), "still on its way");
+    assert!(open(&assignment, has("primary", None, None), Vec::new()));
+    assert!(!open(&assignment, has("primary", Some(1), Some(2)), Vec::new()), "it failed its trial");
+    assert!(open(&assignment, has("primary", Some(1), Some(7)), Vec::new()), "it gave up another");
+    assert!(open(&assignment, has("primary", Some(1), Some(2)), vec![unfit(2)]), "a newer agent may run it");
+    assert!(!open(&assignment, has("primary", Some(1), Some(2)), vec![unfit(7)]));
+    assert!(!open(&assignment, has("primary", Some(5), None), Vec::new()), "it may not go below");
+    let AssignmentV3 { desired, .. } = match &mut assignment {
+        Assignment::V3(third) => third,
+        other => panic!("{other:?}"),
+    };
+    desired.lines[1].allow_lower = true;
+    assert!(open(&assignment, has("primary", Some(5), None), Vec::new()), "it is ordered back");
+    let alone = report(vec![has("primary", Some(2), None)], Vec::new());
+    assert!(is_unfinished(&assignment, &alone), "one role of two");
 }
 
 #[test]
