@@ -68,7 +68,13 @@ pub async fn apply(hub: &Hub, files: &[Vec<u8>], applying: Applying) -> Result<A
     keep_key_files(hub, &read).await?;
     let mut catalog = hub.catalog.write().await?;
     let mut applied = Applied::default();
-    for (header, bytes) in &read {
+    for (index, (header, bytes)) in read.iter().enumerate() {
+        let Header { role, version, expires, .. } = header;
+        // Of roots only the newest has to be in force, as for devices: the others lead to it, whatever their dates say.
+        let leads_on = read.get(index + 1).is_some_and(|(next, _)| next.role == RoleName::Root);
+        if *expires <= now && !leads_on {
+            return Err(ApplyError::Expired { role: role.clone(), version: *version, expires: *expires });
+        }
         take(hub, &mut catalog, (header, bytes), applying, &mut applied, now).await?;
     }
     let root = store::newest(&mut *catalog, "root").await?.ok_or(PublishError::NoRepository)?;
@@ -148,9 +154,6 @@ async fn take(
     let most = last.saturating_add(MAX_STEP);
     if version > most {
         return Err(ApplyError::Leap { role, known: last, most, found: version });
-    }
-    if expires <= now {
-        return Err(ApplyError::Expired { role, version, expires });
     }
     if let RoleName::Delegated(name) = &role {
         let content = roles::read_targets(bytes)?;

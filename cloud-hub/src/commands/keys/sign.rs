@@ -10,7 +10,7 @@ use tributary_wire::Micros;
 use super::super::Failure;
 use super::super::show;
 use super::files::{Carried, read, read_secret};
-use crate::publish::roles::{self, Progress, PublicKey};
+use crate::publish::roles::{self, Progress, PublicKey, RoleName};
 
 /// Says what the file changes, adds signatures, says what is missing.
 pub(super) fn sign(file: &Path, keys: &[PathBuf], with: &[PathBuf], json: bool) -> Result<(), Failure> {
@@ -109,7 +109,8 @@ pub(super) fn tell(carried: &Carried, json: bool) -> Result<(), Failure> {
         outln!("  - {}", show::plain(change, |_| ' '));
     }
     if header.expires <= crate::catalog::now() {
-        outln!("It has expired, by this machine's clock; the hub would refuse it.");
+        let but = if header.role == RoleName::Root { ", unless it is sent together with the root after it" } else { "" };
+        outln!("It has expired, by this machine's clock; the hub would refuse it{but}.");
     }
     if counts.is_empty() {
         outln!("{} signatures. Who may sign stands in a file that is not beside it.", header.signed_by.len());

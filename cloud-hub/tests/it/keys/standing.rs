@@ -155,6 +155,34 @@ async fn devices_are_told_of_other_keys_without_a_rollout_and_the_end_of_everyth
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn roots_that_have_expired_are_taken_together_with_one_that_has_not() {
+    let hub = TestHub::without_repository().await;
+    let custody = ceremony::simple(&hub.hub, [7; 32], &[]).await.unwrap();
+    let first = cloud_hub::publish::store::newest(hub.hub.catalog.reader(), "root").await.unwrap().unwrap();
+    let now = hub.hub.now();
+    let root = |version: u64, days: i64| {
+        let mut next = roles::read_root(&first.bytes).unwrap();
+        (next.version, next.expires) = (version, Micros(now.0 + days * Micros::DAY));
+        let next = roles::sign(&roles::build_root(&next).unwrap(), &custody.root_keys()).unwrap();
+        String::from_utf8(next).unwrap()
+    };
+    let refused = async |files: Vec<String>, words: &str| {
+        let (status, problem) = hub.json(Method::POST, "/signing/files", json!({"files": files})).await;
+        let detail = problem["detail"].as_str().unwrap_or_default();
+        assert!(status.is_client_error() && detail.contains(words), "{status} {problem:#}");
+    };
+    let (second, third) = (root(2, -400), root(3, -30));
+    refused(vec![second.clone()], "root 2 expired at").await;
+    refused(vec![second.clone(), third.clone()], "root 3 expired at").await;
+    refused(vec![second.clone(), root(4, 300)], "version 4, expected 3").await;
+    // In whatever order they are sent.
+    let done = hub.ok(Method::POST, "/signing/files", json!({"files": [root(4, 300), second, third]})).await;
+    let taken = [2, 3, 4].map(|version| json!({"role": "root", "version": version}));
+    assert_eq!(done["applied"], json!(taken), "{done:#}");
+    hub.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_api_says_what_is_wrong_and_keeps_secrets() {
     let hub = TestHub::without_repository().await;
     assert_eq!(hub.get("/signing").await.1, json!({"roles": []}));
