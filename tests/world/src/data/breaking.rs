@@ -83,15 +83,19 @@ impl World {
         let device = self.chance.random_range(0..self.devices.len());
         let longest = [Duration::from_secs(10), Duration::from_secs(1800)][self.chance.random_range(0..2)];
         let lasts = self.up_to(longest);
-        let fault = self.any_fault();
-        if fault != Fault::DeviceRot {
-            self.faults.count(fault);
+        let mut fault = self.any_fault();
+        if fault == Fault::CatalogLost && !self.hub.takes_catalog() {
+            fault = Fault::HubPowerCut;
         }
         self.note(format_args!("fault: {fault}, edge-{device}, {lasts:?}"));
-        self.strike(fault, device, lasts).with_context(|| format!("edge-{device}, {fault}"))
+        if self.strike(fault, device, lasts).with_context(|| format!("edge-{device}, {fault}"))? {
+            self.faults.count(fault);
+        }
+        Ok(())
     }
 
-    fn strike(&mut self, fault: Fault, device: usize, lasts: Duration) -> Result<()> {
+    /// Whether there was something to break.
+    fn strike(&mut self, fault: Fault, device: usize, lasts: Duration) -> Result<bool> {
         let (until, machine) = (self.now() + lasts, device + 1);
         match fault {
             Fault::Partition => {
@@ -138,7 +142,7 @@ impl World {
                     self.commit()?;
                     self.plan(lasts, Happening::Mend(HUB));
                 }
-                self.hub_goes(lasts, Hub::lose_power)?;
+                return self.hub_goes(lasts, Hub::lose_power);
             }
             Fault::HubDiskFailed => {
                 self.hub.fail_disk(self.chance.random_range(0..60));
@@ -179,11 +183,9 @@ impl World {
                 } else {
                     self.devices[device].rot_anywhere()?.map(|at| format!("byte {at}"))
                 };
-                if let Some(rotten) = rotten {
-                    self.faults.count(fault);
-                    self.note(format_args!("a bit of {rotten} flips"));
-                    self.wake_up(device)?;
-                }
+                let Some(rotten) = rotten else { return Ok(false) };
+                self.note(format_args!("a bit of {rotten} flips"));
+                self.wake_up(device)?;
             }
             Fault::HubKill => {
                 if self.hub.is_up() && self.chance.random_bool(0.5) {
@@ -191,14 +193,13 @@ impl World {
                     self.hub.close_group();
                     self.commit()?;
                 }
-                self.hub_goes(lasts, Hub::kill)?;
+                return self.hub_goes(lasts, Hub::kill);
             }
-            Fault::CatalogLost => self.hub_goes(lasts, Hub::lose_catalog)?,
+            Fault::CatalogLost => return self.hub_goes(lasts, Hub::lose_catalog),
             Fault::LakeRot => {
-                if let Some(path) = self.hub.rot()? {
-                    self.note(format_args!("a bit of {path} flips"));
-                    self.plan(lasts, Happening::RotMended);
-                }
+                let Some(path) = self.hub.rot()? else { return Ok(false) };
+                self.note(format_args!("a bit of {path} flips"));
+                self.plan(lasts, Happening::RotMended);
             }
             Fault::OtherSampling => {
                 let policy = setup::policy(&mut self.chance);
@@ -211,7 +212,7 @@ impl World {
             Fault::StateSetAside | Fault::SlowCommit | Fault::SlowDisk => {}
             Fault::Forgotten | Fault::Torn | Fault::ShortWrite => {}
         }
-        Ok(())
+        Ok(true)
     }
 
     /// A device goes on with an empty disk; what it had answered for counts as far as the lake has it.
@@ -231,9 +232,9 @@ impl World {
         }
     }
 
-    fn hub_goes(&mut self, lasts: Duration, how: impl FnOnce(&mut Hub) -> Result<()>) -> Result<()> {
+    fn hub_goes(&mut self, lasts: Duration, how: impl FnOnce(&mut Hub) -> Result<()>) -> Result<bool> {
         if !self.hub.is_up() {
-            return Ok(());
+            return Ok(false);
         }
         how(&mut self.hub)?;
         self.plan(lasts, Happening::HubStarts);
@@ -241,7 +242,7 @@ impl World {
             // A machine that is gone sends no word of it.
             self.plan(NOTICED, Happening::Notice(device));
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Everything works from now on.

@@ -159,7 +159,9 @@ impl World {
         }
         for (device, incarnation, losses) in &self.earlier.losses {
             let now = self.hub.losses(device, *incarnation);
-            let less = losses.iter().find(|(of, records)| now.get(of).is_none_or(|now| now < records));
+            // What was damaged on a device the lake may have after all.
+            let mut known = losses.iter().filter(|((_, reason), _)| *reason != LossReason::Corrupt);
+            let less = known.find(|(of, records)| now.get(of).is_none_or(|now| now < records));
             ensure!(
                 less.is_none(),
                 "{device}: the hub knew of {losses:?} before its disk was replaced, now of {now:?}"

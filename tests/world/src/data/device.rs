@@ -203,7 +203,9 @@ impl Device {
         if !self.is_up() {
             return Ok(false);
         }
-        // A package that was put in place since finishes the sketches of the one before it: they have to leave, too.
+        // A package that was put in place since finishes the sketches of the one before it, in the turn after the one that
+        // finds it: they have to leave, too.
+        self.work()?;
         self.work()?;
         let loaded = self.life().store.load()?;
         let waiting = self.life().store.outbox_size().0;

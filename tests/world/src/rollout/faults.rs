@@ -110,7 +110,8 @@ impl World {
 
     fn wipe(&mut self, number: usize) {
         self.devices[number].life = None;
-        self.devices[number].disk = Default::default();
+        let disk = std::mem::take(&mut self.devices[number].disk);
+        self.figures.faults.count_harm(disk.harm());
         self.watches[number] = Default::default();
         let wait = self.span(1_000, 60_000);
         self.after(wait, Event::Start(number));

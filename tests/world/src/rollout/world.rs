@@ -157,6 +157,7 @@ impl World {
     pub(super) fn end(mut self) -> Figures {
         self.figures.trace = self.trace.hash();
         self.figures.busiest = self.schedule.busiest();
+        self.devices.iter().for_each(|device| self.figures.faults.count_harm(device.disk.harm()));
         self.figures.seconds = self.at.as_secs_f64();
         self.figures.device_seconds = self.figures.seconds * self.devices.len() as f64;
         self.figures

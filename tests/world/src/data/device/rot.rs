@@ -45,12 +45,14 @@ impl Device {
         let used = file.iter().rposition(|byte| *byte != 0).unwrap_or(0);
         let at = self.chance.random_range(0..=used);
         self.disk.rot(Path::new(STATE), at)?;
-        self.rotten = true;
+        let before = std::mem::replace(&mut self.rotten, true);
         if self.chance.random_bool(0.5) {
-            self.lose_power()?
+            self.lose_power()?;
         } else {
-            self.kill()?
+            self.kill()?;
         }
+        // The start after a program that did not end in order has read all of it, and found nothing.
+        self.rotten = before || !self.is_up();
         Ok(Some(at))
     }
 }

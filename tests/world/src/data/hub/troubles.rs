@@ -65,8 +65,12 @@ impl Hub {
         self.disk.kill_after(changes);
     }
 
-    /// The power goes, and the catalog with it: the next start finds a new one beside the lake. A disk that fails
-    /// keeps its catalog: it would take no new one.
+    /// Whether the catalog can be lost: a disk that fails would take no new one.
+    pub fn takes_catalog(&self) -> bool {
+        !self.ailing
+    }
+
+    /// The power goes, and the catalog with it: the next start finds a new one beside the lake.
     pub fn lose_catalog(&mut self) -> Result<()> {
         self.put_back()?;
         let short = match self.breakage {
@@ -75,9 +79,6 @@ impl Hub {
             _ => None,
         };
         self.lose_power()?;
-        if self.ailing {
-            return Ok(());
-        }
         self.ledger = MemoryLedger::create(Arc::new(self.disk.clone()), LEDGER)?;
         self.through.clear();
         if let Some(file) = short {
