@@ -1,6 +1,6 @@
 //! The benchmark's command line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
@@ -132,18 +132,7 @@ async fn main() -> anyhow::Result<()> {
     let programs = processes.then(|| Programs::find(cli.programs.clone())).transpose()?;
     let machine = Machine::look();
     print!("{}", machine.table());
-    let mut report = Report {
-        machine,
-        size: None,
-        inference: None,
-        replay: None,
-        agent: None,
-        ingest: None,
-        gateway: None,
-        update: None,
-        deltas: None,
-        returning: None,
-    };
+    let mut report = Report::of(machine);
     if let Some(programs) = programs.as_ref().filter(|_| wanted(What::Size)) {
         let figures = size::measure(programs, &folder("size")?).await.context("size")?;
         print!("\n{}", size::table(report.size.insert(figures)));
@@ -172,8 +161,6 @@ async fn main() -> anyhow::Result<()> {
     if let Some(programs) = programs.as_ref().filter(|_| wanted(What::Update)) {
         let figures = update::measure(programs, cli.devices as usize, &folder("update")?).await.context("update")?;
         print!("\n{}", update::table(report.update.insert(figures)));
-        let dropped: u64 = report.update.iter().flat_map(|figures| &figures.updates).map(|fleet| fleet.dropped).sum();
-        anyhow::ensure!(dropped == 0, "update: {dropped} requests were dropped in a switch; none may be");
     }
     if let Some(programs) = programs.as_ref().filter(|_| wanted(What::Returning)) {
         let size = returning::Size { devices: cli.returning as usize, batches: cli.batches, rows: cli.batch_rows };
@@ -184,20 +171,79 @@ async fn main() -> anyhow::Result<()> {
         let figures = deltas::measure(&folder("deltas")?).context("deltas")?;
         print!("\n{}", deltas::table(report.deltas.insert(figures)));
     }
-    if let Some(path) = &cli.json {
-        let text = serde_json::to_string_pretty(&report)?;
-        std::fs::write(path, text).with_context(|| format!("write {}", path.display()))?;
+    report.conclude(cli.json.as_deref())
+}
+
+impl Report {
+    /// Nothing was measured yet.
+    fn of(machine: Machine) -> Self {
+        Self {
+            machine,
+            size: None,
+            inference: None,
+            replay: None,
+            agent: None,
+            ingest: None,
+            gateway: None,
+            update: None,
+            deltas: None,
+            returning: None,
+        }
     }
-    Ok(())
+
+    /// Writes the figures where they are wanted, then says what may not be: the figures of a failure are looked at most.
+    fn conclude(&self, json: Option<&Path>) -> anyhow::Result<()> {
+        if let Some(path) = json {
+            let text = serde_json::to_string_pretty(self)?;
+            std::fs::write(path, text).with_context(|| format!("write {}", path.display()))?;
+        }
+        let dropped: u64 = self.update.iter().flat_map(|figures| &figures.updates).map(|fleet| fleet.dropped).sum();
+        anyhow::ensure!(dropped == 0, "update: {dropped} requests were dropped in a switch; none may be");
+        Ok(())
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::collections::BTreeMap;
+
     use clap::CommandFactory;
+    use tributary_bench::figures::Spread;
+
+    use super::*;
 
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn dropped_requests_are_a_failure_whose_figures_are_written_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("figures.json");
+        let fleet = |dropped| update::Figure {
+            devices: 1,
+            load: 0.0,
+            serving: Spread::of([1.0]).unwrap(),
+            last: 1.0,
+            requests: 100,
+            dropped,
+            longest: 0.1,
+            patches: true,
+            ways: BTreeMap::new(),
+            memory: 1,
+            fetched: 1,
+            package: 1,
+            over_quic: 1,
+        };
+        let report = |dropped| {
+            let updates = vec![fleet(0), fleet(dropped)];
+            Report { update: Some(update::Report { updates, beside: Vec::new() }), ..Report::of(Machine::look()) }
+        };
+        let refused = report(3).conclude(Some(&path)).unwrap_err();
+        assert_eq!(refused.to_string(), "update: 3 requests were dropped in a switch; none may be");
+        let written: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        assert_eq!(written["update"]["updates"][1]["dropped"], 3);
+        report(0).conclude(None).unwrap();
     }
 }
