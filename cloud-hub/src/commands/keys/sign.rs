@@ -109,7 +109,8 @@ pub(super) fn tell(carried: &Carried, json: bool) -> Result<(), Failure> {
         outln!("  - {}", show::plain(change, |_| ' '));
     }
     if header.expires <= crate::catalog::now() {
-        let but = if header.role == RoleName::Root { ", unless it is sent together with the root after it" } else { "" };
+        let but =
+            if header.role == RoleName::Root { ", unless it is sent together with the root after it" } else { "" };
         outln!("It has expired, by this machine's clock; the hub would refuse it{but}.");
     }
     if counts.is_empty() {
