@@ -192,9 +192,10 @@ impl Updater {
 
     /// When to say [`Input::Woken`] if nothing else happens.
     pub fn next_wake(&self) -> Option<Duration> {
-        let expiry = self.record.wanted.as_ref().map(|wanted| {
-            let left = wanted.expires.since(self.now.wall).max(0) as u64 + 1;
-            self.now.monotonic.saturating_add(Duration::from_micros(left))
+        // One that has expired, under which a lost package is fetched again, ends nothing any more.
+        let expiry = self.record.wanted.as_ref().and_then(|wanted| {
+            let left = u64::try_from(wanted.expires.since(self.now.wall)).ok()?;
+            Some(self.now.monotonic.saturating_add(Duration::from_micros(left + 1)))
         });
         let due = match &self.record.candidate {
             Candidate::None => None,

@@ -4,7 +4,7 @@ use crate::seeds::{number, on_all_cores};
 
 /// Worlds of one run of the tests; `WORLD_ROLLOUTS` asks for more.
 fn seeds() -> u64 {
-    number("WORLD_ROLLOUTS", 190)
+    number("WORLD_ROLLOUTS", 300)
 }
 
 /// What is run most: cheap, and with all that a larger world has.

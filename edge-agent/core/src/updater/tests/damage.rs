@@ -18,8 +18,9 @@ fn a_committed_package_whose_file_rots_gives_way_to_the_previous_one_and_is_fetc
     assert_eq!((device.serving, device.committed()), (Some(release(1).sha256), Some(1)));
     let report = device.updater.report("");
     assert!(report.undone.is_none() && report.error.unwrap().contains("broken"), "said, and held against nobody");
-    // Neither the end of the assignment nor a hub that does not answer keeps it from coming back.
+    // Neither the end of the assignment nor a hub that does not answer keeps it from coming back, nor is anybody kept awake.
     device.advance(7200);
+    assert_eq!(device.updater.next_wake(), None, "it is being fetched");
     device.work();
     assert_eq!((device.serving, device.committed()), (Some(release(2).sha256), Some(2)));
     assert_eq!(device.disk.previous, Some(release(1)));
