@@ -37,8 +37,8 @@ fn is_done(signed: &[u8], report: Option<&[u8]>) -> bool {
     report.base().generation >= assignment.desired().generation && !is_unfinished(&assignment, &report)
 }
 
-/// Says how long the assignments of devices that have not carried out theirs are still good. The hub signs one anew when its
-/// device reports; it does not where a rollout is paused.
+/// Says how long the assignments of devices that have not carried out theirs are still good. The hub signs one anew when
+/// its device reports; it does not where a rollout is paused.
 pub(super) fn ending(row: &mut RoleStatus, open: &[Open], now: Micros) {
     let Some(first) = open.first() else { return };
     row.expires = Some(first.expires);

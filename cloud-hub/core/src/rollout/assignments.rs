@@ -212,8 +212,9 @@ pub enum Answer {
 }
 
 /// What to answer to a device's report: its assignment when it has an older one or asks to go ahead, a newer one when
-/// something has changed for it or its own ends before it has carried it out, nothing when it is up to date or [held](is_held). A way back that was signed while it
-/// is held, with no more than is [sayable](Desired::sayable), is said again until it has arrived.
+/// something has changed for it or its own ends before it has carried it out, nothing when it is up to date or
+/// [held](is_held). A way back that was signed while it is held, with no more than is [sayable](Desired::sayable), is said
+/// again until it has arrived.
 pub fn answer(
     (desired, sayable): (&Desired, &Desired),
     signed: Signed<'_>,
