@@ -109,15 +109,14 @@ pub enum AssignmentError {
         /// The sum of their shares.
         found: u64,
     },
-    /// 11: it asks for an installation that may no longer begin.
-    #[error("the assignment to install {line} expired at {expired}, it is {now}")]
+    /// 11: it asks for an installation that may no longer begin. What time it is instead is not said: with that each refusal
+    /// would be another, told to the hub at once, which answers with the assignment.
+    #[error("the assignment to install {line} expired at {expired}, and by this device's time that is over")]
     Expired {
         /// The line that would have to be installed.
         line: LineName,
         /// When it expired.
         expired: Micros,
-        /// The time the device trusts.
-        now: Micros,
     },
     /// 12: it goes back to a lower version without saying that this is meant.
     #[error("version {found} of {line} is lower than the committed {committed}, and allow_lower is not set")]
@@ -179,8 +178,7 @@ pub fn verify_assignment(
     for wish in &assignment.lines {
         let runs = committed(&wish.line, &wish.role).is_some_and(|it| it.package.sha256 == wish.release.sha256);
         if !runs && standing.now > assignment.expires {
-            let (line, now) = (wish.line.clone(), standing.now);
-            return Err(AssignmentError::Expired { line, expired: assignment.expires, now });
+            return Err(AssignmentError::Expired { line: wish.line.clone(), expired: assignment.expires });
         }
     }
     for wish in &assignment.lines {

@@ -22,6 +22,9 @@ enum Refused {
     Line { found: LineName, serves: Vec<LineName> },
 }
 
+/// Shown while an assignment cannot be made durable.
+const NOT_KEPT: &str = "assignment refused: it could not be stored";
+
 /// Why the assignment that was stored counts no more.
 #[derive(Debug, thiserror::Error)]
 pub enum StoredError {
@@ -175,7 +178,11 @@ impl Lines {
 
     pub(super) fn not_kept(&mut self, reason: &str) {
         self.keeping = None;
-        self.show_problem(Some(format!("assignment refused: it could not be stored: {reason}")));
+        // A disk that fails says so in many ways, and the hub answers a report with the same assignment: were each way
+        // shown, they would go on at it without a pause.
+        if self.problem.as_ref().is_none_or(|shown| !shown.starts_with(NOT_KEPT)) {
+            self.show_problem(Some(format!("{NOT_KEPT}: {reason}")));
+        }
         self.go_on();
     }
 

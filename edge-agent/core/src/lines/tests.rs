@@ -123,6 +123,9 @@ fn an_assignment_counts_only_once_it_is_durable() {
     let actions = lines.handle(now(), Input::NotKept { reason: "the disk is full".into() });
     assert_eq!(actions, [Action::Report]);
     assert!(lines.problem().unwrap().contains("the disk is full"));
+    // The hub answers that report with it once more.
+    arrives(&mut lines, signed(1, 1, None, 5));
+    assert_eq!(lines.handle(now(), Input::NotKept { reason: "the disk is still full".into() }), [], "it was said");
 
     arrives(&mut lines, signed(1, 1, None, 5));
     let actions = lines.handle(now(), Input::Kept);
@@ -154,6 +157,18 @@ fn newer_metadata_is_asked_for_once() {
     let stranger = Believed::default();
     let actions = lines.handle(now(), Input::Refreshed { signed: signed(2, 1, None, 5), believed: stranger });
     assert_eq!(actions, [], "another one is on its way to the disk");
+}
+
+/// The hub answers a report with the assignment: were every refusal another, the two would go on at it without a pause.
+#[test]
+fn a_refusal_is_told_once_whatever_time_it_is() {
+    let mut lines = start();
+    let mut late = |seconds: i64| {
+        let now = Now { wall: Micros(2_000_000_001 + seconds * Micros::SECOND), ..now() };
+        lines.handle(now, Input::Assigned { signed: signed(1, 1, None, 5), believed: believed(5) })
+    };
+    assert_eq!((late(0), late(1)), (vec![Action::Report], vec![]));
+    assert!(lines.problem().unwrap().contains("expired"), "{:?}", lines.problem());
 }
 
 #[test]
