@@ -10,10 +10,7 @@ use quinn::{ClientConfig, ConnectError, ConnectionError, Endpoint, VarInt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
-use tributary_identity::tls::{HubProblem, hub_problem, hub_problem_of_alert};
-
-/// Error codes of QUIC from here on are TLS alerts (RFC 9001, 4.8).
-const ALERTS: u64 = 0x100;
+use tributary_identity::tls::{HubProblem, hub_problem, hub_problem_of_quic};
 
 /// Why there was no handshake.
 #[derive(Debug, thiserror::Error)]
@@ -43,8 +40,7 @@ impl ProbeError {
             Self::Quic(ConnectionError::ConnectionClosed(close)) => (u64::from(close.error_code), true, ""),
             error => return hub_problem(error),
         };
-        let alert = u8::try_from(code.checked_sub(ALERTS)?).ok()?;
-        hub_problem_of_alert(alert, by_hub, words)
+        hub_problem_of_quic(code, by_hub, words)
     }
 }
 

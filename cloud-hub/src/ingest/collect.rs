@@ -106,10 +106,7 @@ pub(super) async fn run(
                     ended = true;
                     break;
                 }
-                () = at(gathering.closes(), &*parts.clock) => match gathering.is_closed(parts.clock.monotonic()) {
-                    true => break,
-                    false => continue,
-                },
+                () = at(gathering.closes(), &*parts.clock) => continue,
             };
             match input {
                 Input::Up(message) if message.channel == Channel::Report => {

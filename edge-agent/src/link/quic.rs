@@ -13,7 +13,7 @@ use edge_agent_core::transport::End;
 use quinn::crypto::rustls::{NoInitialCipherSuite, QuicClientConfig};
 use quinn::{ClientConfig, ConnectError, ConnectionError, Endpoint, RecvStream, SendStream, TransportConfig, VarInt};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tributary_identity::tls::{HubProblem, hub_problem_of_alert};
+use tributary_identity::tls::{HubProblem, hub_problem_of_quic};
 
 use crate::identity::TlsSettings;
 
@@ -25,8 +25,6 @@ const STREAM_WINDOW: u32 = 512 << 10;
 const RECEIVE_WINDOW: u32 = 4 * STREAM_WINDOW;
 /// What this side keeps until the hub has acknowledged it.
 const SEND_WINDOW: u64 = 4 << 20;
-/// Error codes of QUIC from here on are TLS alerts (RFC 9001, 4.8).
-const ALERTS: u64 = 0x100;
 /// Time for the last bytes of a connection that is given up.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -48,7 +46,7 @@ pub enum QuicError {
 }
 
 impl QuicError {
-    /// What is wrong with the hub, if that is why: QUIC tells no more of a handshake than its last alert.
+    /// What is wrong with the hub, if that is why.
     pub(super) fn hub_problem(&self) -> Option<HubProblem> {
         let (code, by_hub, words) = match self {
             Self::Connection(ConnectionError::TransportError(error)) => {
@@ -57,8 +55,7 @@ impl QuicError {
             Self::Connection(ConnectionError::ConnectionClosed(close)) => (u64::from(close.error_code), true, ""),
             _ => return None,
         };
-        let alert = u8::try_from(code.checked_sub(ALERTS)?).ok()?;
-        hub_problem_of_alert(alert, by_hub, words)
+        hub_problem_of_quic(code, by_hub, words)
     }
 }
 

@@ -21,7 +21,7 @@ use rustls::{
 };
 use tributary_wire::{Micros, Sha256};
 
-pub use hub::{HubProblem, hub_problem, hub_problem_of_alert};
+pub use hub::{HubProblem, hub_problem, hub_problem_of_alert, hub_problem_of_quic};
 use hub::{Pinned, Waking};
 
 use crate::DeviceClock;

@@ -20,4 +20,6 @@ pub use restored::Restored;
 pub use state::{CommandError, Rollout, RolloutState, Taken};
 
 #[cfg(test)]
+mod testing;
+#[cfg(test)]
 mod tests;

@@ -50,7 +50,14 @@ pub fn hub_problem(error: &(dyn StdError + 'static)) -> Option<HubProblem> {
     None
 }
 
-/// The same where only the alert is known that ended a handshake, as with QUIC: who raised it, and in which words.
+/// The same for QUIC, which tells no more of a handshake than the error code it ended with: whose it was, and in which words.
+pub fn hub_problem_of_quic(code: u64, by_hub: bool, words: &str) -> Option<HubProblem> {
+    // Codes from here on are TLS alerts (RFC 9001, 4.8).
+    let alert = u8::try_from(code.checked_sub(0x100)?).ok()?;
+    hub_problem_of_alert(alert, by_hub, words)
+}
+
+/// The same where only the alert is known that ended a handshake: who raised it, and in which words.
 pub fn hub_problem_of_alert(code: u8, by_hub: bool, words: &str) -> Option<HubProblem> {
     use rustls::AlertDescription as Alert;
     let alert = Alert::from(code);

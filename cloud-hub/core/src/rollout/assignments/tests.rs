@@ -1,10 +1,8 @@
 //! When a device is told again.
 
-use tributary_wire::{
-    ClockState, Health, Incarnation, ReportV1, ReportV2, Resources, Sha256, Stamp, TrialReport, Unfit, UpdaterState,
-    VersionNumber, Withheld,
-};
+use tributary_wire::{Sha256, TrialReport, Unfit, UpdaterState, VersionNumber};
 
+use super::super::testing::report;
 use super::*;
 
 const NOW: Micros = Micros(1_000);
@@ -33,25 +31,6 @@ fn line_report(role: &str) -> LineReport {
         engine: String::new(),
         trial: TrialReport::default(),
     }
-}
-
-fn report(lines: Vec<LineReport>, unfit: Vec<Unfit>) -> Report {
-    let base = ReportV1 {
-        number: 1,
-        incarnation: Incarnation(1),
-        stamp: Stamp { boot: 1, monotonic: 0, wall: NOW, clock: ClockState::Synchronised },
-        reads: 3,
-        agent: "test".to_owned(),
-        labels: Vec::new(),
-        generation: Generation(4),
-        asks: false,
-        lines,
-        snapshot: None,
-        health: Health::default(),
-        resources: Resources::default(),
-    };
-    let (withheld, held, audit, nodes) = (Withheld::default(), Vec::new(), None, Vec::new());
-    Report::V2(ReportV2 { base, metadata: None, unfit, withheld, held, audit, nodes })
 }
 
 fn desired(wishes: Vec<Wish>) -> Desired {
@@ -143,7 +122,7 @@ fn an_assignment_is_carried_out_when_every_release_is_committed_or_given_up() {
         reasons: vec!["it needs 64 MiB of memory, the machine has 32 MiB".to_owned()],
     };
     let open = |assignment: &Assignment, primary: LineReport, unfit: Vec<Unfit>| {
-        is_unfinished(assignment, &report(vec![has("challenger-b", Some(3), None), primary], unfit))
+        is_unfinished(assignment, &report(4, vec![has("challenger-b", Some(3), None), primary], unfit))
     };
     assert!(!open(&assignment, has("primary", Some(2), None), Vec::new()), "it runs both");
     assert!(open(&assignment, has("primary", Some(1), None), Vec::new()), "still on its way");
@@ -159,7 +138,7 @@ fn an_assignment_is_carried_out_when_every_release_is_committed_or_given_up() {
     };
     desired.lines[1].allow_lower = true;
     assert!(open(&assignment, has("primary", Some(5), None), Vec::new()), "it is ordered back");
-    let alone = report(vec![has("primary", Some(2), None)], Vec::new());
+    let alone = report(4, vec![has("primary", Some(2), None)], Vec::new());
     assert!(is_unfinished(&assignment, &alone), "one role of two");
 }
 

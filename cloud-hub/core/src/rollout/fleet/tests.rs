@@ -1,10 +1,8 @@
 //! Where the way back leads, from what devices report and what they were told.
 
-use tributary_wire::{
-    ClockState, Health, Incarnation, ReportV2, Resources, Stamp, TrialReport, VersionNumber, Withheld,
-};
+use tributary_wire::{TrialReport, VersionNumber};
 
-use super::super::{Policy, Strategy, Target};
+use super::super::{Policy, Strategy, Target, testing};
 use super::*;
 
 const NOW: Micros = Micros(1_000 * Micros::SECOND);
@@ -45,29 +43,7 @@ fn member(committed: u32, refused: Option<(&str, bool)>) -> Member {
         engine: String::new(),
         trial: TrialReport::default(),
     };
-    let base = ReportV1 {
-        number: 1,
-        incarnation: Incarnation(1),
-        stamp: Stamp { boot: 1, monotonic: 0, wall: NOW, clock: ClockState::Synchronised },
-        reads: 3,
-        agent: "test".to_owned(),
-        labels: Vec::new(),
-        generation: Generation(9),
-        asks: false,
-        lines: vec![report],
-        snapshot: None,
-        health: Health::default(),
-        resources: Resources::default(),
-    };
-    let report = Report::V2(ReportV2 {
-        base,
-        metadata: None,
-        unfit: unfit.into_iter().collect(),
-        withheld: Withheld::default(),
-        held: Vec::new(),
-        audit: None,
-        nodes: Vec::new(),
-    });
+    let report = testing::report(9, vec![report], unfit.into_iter().collect());
     Member::new(device(), BTreeMap::new(), NOW, Some(&report))
 }
 
